@@ -1,0 +1,46 @@
+using Krewe.Model.Tensors;
+
+namespace Krewe.Model.Kernels;
+
+/// <summary>One product of a grouped launch.</summary>
+/// <param name="Input">[R, D], or [rows, D] where no gather is given.</param>
+/// <param name="Weight">[N, D].</param>
+/// <param name="Output">[M, N].</param>
+/// <param name="InputRows">Int32 [M]: which rows of the input, or empty for rows 0 to M - 1.</param>
+/// <param name="Accumulate">Adds to the output (never needed for the weight form, which always adds).</param>
+public readonly record struct GroupedProduct(
+    Tensor Input, Tensor Weight, Tensor Output, Tensor InputRows = default, bool Accumulate = false);
+
+/// <summary>Sizes of an attention call.</summary>
+/// <param name="Heads">H.</param>
+/// <param name="NopeDim"><c>qk_nope_head_dim</c>.</param>
+/// <param name="RopeDim"><c>qk_rope_head_dim</c>.</param>
+/// <param name="ValueDim"><c>v_head_dim</c>.</param>
+/// <param name="Scale">Softmax scale: (nope + rope)^-0.5, times mscale^2 under YaRN.</param>
+/// <param name="SequenceStarts">S + 1 rising token offsets: sequence s is [starts[s], starts[s+1]).</param>
+public readonly record struct AttentionShape(
+    int Heads, int NopeDim, int RopeDim, int ValueDim, float Scale, int[] SequenceStarts);
+
+/// <summary>Sizes and rules of the gate.</summary>
+/// <param name="Experts">E.</param>
+/// <param name="TopK">K.</param>
+/// <param name="Groups"><c>n_group</c>; 1 for none.</param>
+/// <param name="KeptGroups"><c>topk_group</c>.</param>
+/// <param name="Softmax">Softmax over the experts (V2) instead of sigmoid (V3).</param>
+/// <param name="GroupByTopTwo">Group score is the sum of its two largest biased scores (V3), else its largest.</param>
+/// <param name="Normalize"><c>norm_topk_prob</c>: weights are divided by their sum + 1e-20.</param>
+/// <param name="ScalingFactor"><c>routed_scaling_factor</c>.</param>
+public readonly record struct RoutingShape(
+    int Experts, int TopK, int Groups, int KeptGroups, bool Softmax, bool GroupByTopTwo, bool Normalize,
+    float ScalingFactor);
+
+/// <summary>Rates of one AdamW step.</summary>
+/// <param name="LearningRate">Step size.</param>
+/// <param name="Beta1">Decay of the first moment.</param>
+/// <param name="Beta2">Decay of the second moment.</param>
+/// <param name="Epsilon">Added to the root of the second moment.</param>
+/// <param name="WeightDecay">Decoupled decay; 0 for tensors of rank 1.</param>
+/// <param name="Step">Number of this step, from 1.</param>
+/// <param name="GradientScale">Factor from global-norm clipping; 1 for none.</param>
+public readonly record struct AdamWStep(
+    float LearningRate, float Beta1, float Beta2, float Epsilon, float WeightDecay, int Step, float GradientScale);

@@ -1,0 +1,32 @@
+using Krewe.Model.Kernels;
+
+namespace Krewe.Model.Tensors;
+
+/// <summary>
+/// One accelerator or one CPU share: its memory, its kernels, its thread. Work is submitted and awaited; the caller's
+/// thread never computes, so an Orleans turn never blocks (docs/ARCHITECTURE.md, section 3).
+/// </summary>
+public interface IDevice : IDisposable
+{
+    /// <summary>Name within the machine, such as <c>cpu:0</c>.</summary>
+    string Name { get; }
+
+    /// <summary>The kernels of this device. Call them only from inside submitted work.</summary>
+    IKernels Kernels { get; }
+
+    /// <summary>Bytes that arenas of this device hold at present.</summary>
+    long ReservedBytes { get; }
+
+    /// <summary>Makes an empty arena on this device.</summary>
+    /// <param name="name">What lives there; error messages and the memory report show it.</param>
+    Arena CreateArena(string name);
+
+    /// <summary>
+    /// Runs <paramref name="work"/> on the device's thread after all work submitted before it, and completes when its
+    /// kernels are done. An exception of the work becomes the task's.
+    /// </summary>
+    Task SubmitAsync(Action<IKernels> work);
+
+    /// <summary>As the other overload, with state instead of a closure, for the hot path.</summary>
+    Task SubmitAsync<TState>(Action<IKernels, TState> work, TState state);
+}
