@@ -1,0 +1,86 @@
+using System.Runtime.InteropServices;
+
+namespace Krewe.Model.Tensors;
+
+/// <summary>An arena in host memory: aligned blocks outside the garbage-collected heap, kept across resets.</summary>
+/// <param name="name">What lives here, for messages.</param>
+/// <param name="blockBytes">Smallest block to ask the system for; a larger tensor gets a block of its own size.</param>
+public sealed unsafe class HostArena(string name, long blockBytes = HostArena.DefaultBlockBytes) : Arena
+{
+    /// <summary>Default block size: 4 MiB.</summary>
+    public const long DefaultBlockBytes = 4L << 20;
+
+    private const int Alignment = 64;
+
+    private readonly List<Block> _blocks = [];
+    private int _current;
+    private long _offset;
+    private long _used;
+
+    private readonly record struct Block(nint Address, long Bytes);
+
+    /// <inheritdoc/>
+    public override long ReservedBytes => _blocks.Sum(block => block.Bytes);
+
+    /// <inheritdoc/>
+    public override long UsedBytes => _used;
+
+    /// <inheritdoc/>
+    public override Tensor Allocate(TensorShape shape, DType dtype = DType.Float32)
+    {
+        long bytes = (Math.Max(1, shape.Count * dtype.SizeInBytes()) + Alignment - 1) / Alignment * Alignment;
+        while (_current < _blocks.Count && _offset + bytes > _blocks[_current].Bytes)
+        {
+            _current++;
+            _offset = 0;
+        }
+
+        if (_current == _blocks.Count)
+        {
+            AddBlock(Math.Max(bytes, blockBytes));
+        }
+
+        nint address = _blocks[_current].Address + (nint)_offset;
+        _offset += bytes;
+        _used += bytes;
+        return new(address, shape, dtype);
+    }
+
+    /// <inheritdoc/>
+    public override void Reset()
+    {
+        _current = 0;
+        _offset = 0;
+        _used = 0;
+    }
+
+    /// <inheritdoc/>
+    protected override void Dispose(bool disposing)
+    {
+        foreach (Block block in _blocks)
+        {
+            NativeMemory.AlignedFree((void*)block.Address);
+        }
+
+        _blocks.Clear();
+        Reset();
+    }
+
+    /// <summary>Frees the blocks of an arena that nobody disposed.</summary>
+    ~HostArena() => Dispose(false);
+
+    private void AddBlock(long bytes)
+    {
+        try
+        {
+            _blocks.Add(new((nint)NativeMemory.AlignedAlloc((nuint)bytes, Alignment), bytes));
+        }
+        catch (OutOfMemoryException exception)
+        {
+            throw new OutOfMemoryException(
+                $"arena '{name}' asked for {bytes:N0} bytes and holds {ReservedBytes:N0}", exception);
+        }
+
+        _offset = 0;
+    }
+}
