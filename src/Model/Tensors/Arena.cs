@@ -14,7 +14,7 @@ public abstract class Arena : IDisposable
     public abstract long UsedBytes { get; }
 
     /// <summary>Takes an uninitialised tensor, aligned to 64 bytes.</summary>
-    /// <exception cref="OutOfMemoryException">The device cannot give another block; the message says how much.</exception>
+    /// <exception cref="KreweException">The device cannot give another block; the message says how much.</exception>
     public abstract Tensor Allocate(TensorShape shape, DType dtype = DType.Float32);
 
     /// <summary>Takes an uninitialised [d0] tensor.</summary>

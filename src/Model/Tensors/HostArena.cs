@@ -77,7 +77,7 @@ public sealed unsafe class HostArena(string name, long blockBytes = HostArena.De
         }
         catch (OutOfMemoryException exception)
         {
-            throw new OutOfMemoryException(
+            throw new KreweException(
                 $"arena '{name}' asked for {bytes:N0} bytes and holds {ReservedBytes:N0}", exception);
         }
 
