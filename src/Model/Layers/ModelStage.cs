@@ -92,6 +92,12 @@ public sealed partial class ModelStage : IDisposable
     /// <summary>Routing bias [E] of each MoE layer that has one, float32.</summary>
     public IReadOnlyDictionary<int, Tensor> Biases => _biases;
 
+    /// <summary>Checkpoint name of a layer's routing bias.</summary>
+    public static string BiasName(int layer) => $"model.layers.{layer}.mlp.gate.e_score_correction_bias";
+
+    /// <summary>The routing bias of that checkpoint name, or empty where this stage has none.</summary>
+    public Tensor FindBias(string name) => _biases.FirstOrDefault(bias => BiasName(bias.Key) == name).Value;
+
     /// <summary>Replaces the routing bias of a layer.</summary>
     public void SetBias(int layer, ReadOnlySpan<float> bias) => bias.CopyTo(_biases[layer].AsSpan<float>());
 

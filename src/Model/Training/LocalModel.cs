@@ -10,7 +10,7 @@ namespace Krewe.Model.Training;
 /// A whole model on one device without a cluster: the same stages, experts and loop, called directly. The yardstick that
 /// the cluster is measured against, in bits and in speed.
 /// </summary>
-public sealed class LocalModel : ITrainingPipeline, IExpertFleet, IDisposable
+public sealed class LocalModel : IInspectable, IExpertFleet, IDisposable
 {
     private readonly IDevice _device;
     private readonly ExpertTopology? _topology;
@@ -36,7 +36,7 @@ public sealed class LocalModel : ITrainingPipeline, IExpertFleet, IDisposable
             ReadAll(source, stage.Parameters);
             foreach ((int layer, Tensor bias) in stage.Biases)
             {
-                source.Read($"model.layers.{layer}.mlp.gate.e_score_correction_bias", bias.Shape, bias.AsSpan<float>());
+                source.Read(ModelStage.BiasName(layer), bias.Shape, bias.AsSpan<float>());
             }
 
             foreach (int layer in stage.MoeLayers)
@@ -144,6 +144,22 @@ public sealed class LocalModel : ITrainingPipeline, IExpertFleet, IDisposable
 
         return Task.CompletedTask;
     }
+
+    /// <inheritdoc/>
+    public Task<float[]?> ReadActivationAsync(long slot, string name)
+    {
+        Tensor found = Stages.Select(stage => stage.Activation(slot, name)).FirstOrDefault(t => !t.IsEmpty);
+        return Task.FromResult(found.IsEmpty ? null : TensorValues.ToFloats(found));
+    }
+
+    /// <inheritdoc/>
+    public Task<float[]> ReadParameterAsync(string name) => Task.FromResult(
+        Stages.Select(stage => stage.FindBias(name)).FirstOrDefault(t => !t.IsEmpty) is { IsEmpty: false } bias
+            ? TensorValues.ToFloats(bias)
+            : TensorValues.ToFloats(Find(name).Value));
+
+    /// <inheritdoc/>
+    public Task<float[]> ReadGradientAsync(string name) => Task.FromResult(TensorValues.ToFloats(Find(name).Gradient));
 
     /// <inheritdoc/>
     public void Dispose()
