@@ -37,7 +37,8 @@ public static unsafe class TensorAssert
                 double allowed = relative * (Math.Abs(e) + scale);
                 if (!(Math.Abs(a - e) <= allowed) && !e.Equals(a))
                 {
-                    throw Difference(context, expected, row, column, e, a, $", off by {a - e:g3}, allowed {allowed:g3}");
+                    string detail = $", off by {a - e:g3}, allowed {allowed:g3}";
+                    throw Difference(context, expected, row, column, e, a, detail);
                 }
             }
         }
@@ -57,7 +58,8 @@ public static unsafe class TensorAssert
 
             int column = RowBytes(expected, row).CommonPrefixLength(RowBytes(actual, row)) / bytes;
             throw Difference(
-                context, expected, row, column, Read(expected, row, column), Read(actual, row, column), ", bits differ");
+                context, expected, row, column, Read(expected, row, column), Read(actual, row, column),
+                ", bits differ");
         }
     }
 
@@ -107,5 +109,6 @@ public static unsafe class TensorAssert
 
     private static TensorDifferenceException Difference(
         string context, Tensor tensor, int row, int column, double expected, double actual, string detail)
-        => new($"{context}: {tensor} differs first at [{row}, {column}]: expected {expected:r}, got {actual:r}{detail}");
+        => new(
+            $"{context}: {tensor} differs first at [{row}, {column}]: expected {expected:r}, got {actual:r}{detail}");
 }

@@ -78,9 +78,15 @@ public sealed unsafe class TestTensors(int seed) : IDisposable
 
     /// <summary>An uninitialised tensor of the same layout, guard included, from another arena.</summary>
     public static Tensor Twin(Tensor tensor, Arena arena)
-        => tensor.IsEmpty
-            ? default
-            : new(arena.Allocate(Whole(tensor).Shape, tensor.DType).Address, tensor.Shape, tensor.DType, tensor.RowStride);
+    {
+        if (tensor.IsEmpty)
+        {
+            return default;
+        }
+
+        Tensor whole = arena.Allocate(Whole(tensor).Shape, tensor.DType);
+        return new(whole.Address, tensor.Shape, tensor.DType, tensor.RowStride);
+    }
 
     /// <summary>Takes all tensors back.</summary>
     public void Reset() => _arena.Reset();

@@ -14,7 +14,8 @@ internal static unsafe partial class KernelChecks
             || offset + table.Columns > data.Columns / heads)
         {
             throw new ArgumentException(
-                $"data: expected {heads} heads with {table.Columns} paired columns from {offset} on, got {data}", nameof(data));
+                $"data: expected {heads} heads with {table.Columns} paired columns from {offset} on, got {data}",
+                nameof(data));
         }
 
         RowNumbers(positions, data.Rows, table.Rows);
@@ -105,7 +106,7 @@ internal static unsafe partial class KernelChecks
         else if (balanceGradient.Rows != 1)
         {
             throw new ArgumentException(
-                $"sequenceOfToken: expected Int32[{tokens}] for the {balanceGradient.Rows} rows of balanceGradient, got nothing",
+                $"sequenceOfToken: expected Int32[{tokens}] beside balanceGradient {balanceGradient}, got nothing",
                 nameof(sequenceOfToken));
         }
     }

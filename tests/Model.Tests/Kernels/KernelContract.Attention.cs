@@ -58,7 +58,7 @@ public abstract unsafe partial class KernelContract
     {
         AttentionShape shape = Shape(sizes, starts);
         Tensor[] t = AttentionTensors(shape);
-        s_reference.Attention(t[0], t[1], t[2], t[3], t[4], shape);
+        _reference.Attention(t[0], t[1], t[2], t[3], t[4], shape);
         Compare(
             "backward", 2 * Tolerance,
             (k, x) => k.AttentionBackward(x[5], x[0], x[1], x[2], x[3], x[4], x[6], x[7], x[8], shape),

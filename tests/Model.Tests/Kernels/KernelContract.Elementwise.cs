@@ -101,7 +101,8 @@ public abstract unsafe partial class KernelContract
     {
         foreach (int ropeDim in (int[])[2, 4, 6, 8, 10, 16, 30, 32, 34, 64, 128])
         {
-            foreach ((int heads, int nope, int behind) in (ReadOnlySpan<(int, int, int)>)[(1, 0, 0), (3, 5, 0), (4, 128, 2)])
+            (int, int, int)[] layouts = [(1, 0, 0), (3, 5, 0), (4, 128, 2)];
+            foreach ((int heads, int nope, int behind) in layouts)
             {
                 Data.Reset();
                 Tensor data = Data.Normal(6, heads * (nope + ropeDim + behind), gap: 7);
@@ -169,7 +170,7 @@ public abstract unsafe partial class KernelContract
     public void Sum_of_squares_agrees_and_repeats() => EveryLength((length, gap, context) =>
     {
         Tensor values = Data.Normal(3, length, gap: gap);
-        double expected = s_reference.SumOfSquares(values);
+        double expected = _reference.SumOfSquares(values);
         double actual = 0;
         double again = 0;
         RunOnDevice((k, t) => actual = k.SumOfSquares(t[0]), [values]);
@@ -187,7 +188,7 @@ public abstract unsafe partial class KernelContract
         var step = new AdamWStep(1e-2f, 0.9f, 0.95f, 1e-8f, 0.1f, 1 + (length % 5), 0.5f);
         Tensor first = Data.Garbage(2, length, moments, gap);
         Tensor second = Data.Garbage(2, length, moments, gap);
-        s_reference.AdamW(
+        _reference.AdamW(
             Data.Normal(2, length), Data.Normal(2, length), Zeroed(first), Zeroed(second), step);
         Compare(
             context, Tolerance, (k, t) => k.AdamW(t[0], t[1], t[2], t[3], step),

@@ -17,9 +17,13 @@ public abstract unsafe partial class KernelContract
         AssertRejected("grad input", (k, x) => k.LinearBackwardInput(x[2], x[1], x[3]), t);
         AssertRejected("grad weight", (k, x) => k.LinearBackwardWeight(x[2], x[3], x[1]), t);
         AssertRejected("element type", (k, x) => k.Linear(x[0], x[1].Retyped(), x[2]), t);
-        AssertRejected("a good product before a bad one", (k, x) => k.GroupedLinear([new(x[0], x[1], x[2]), new(x[3], x[1], x[2])]), t);
+        AssertRejected(
+            "a good product before a bad one",
+            (k, x) => k.GroupedLinear([new(x[0], x[1], x[2]), new(x[3], x[1], x[2])]), t);
         AssertRejected("gathered row", (k, x) => k.GroupedLinear([new(x[0], x[1], x[2], x[4])]), t);
-        AssertRejected("number of gathered rows", (k, x) => k.GroupedLinear([new(x[0], x[1], x[2].SliceRows(0, 2), x[4])]), t);
+        AssertRejected(
+            "number of gathered rows",
+            (k, x) => k.GroupedLinear([new(x[0], x[1], x[2].SliceRows(0, 2), x[4])]), t);
         AssertRejected("grouped input", (k, x) => k.GroupedLinearBackwardInput([new(x[2], x[1], x[3])]), t);
         AssertRejected("grouped weight", (k, x) => k.GroupedLinearBackwardWeight([new(x[3], x[1], x[2])]), t);
     }
@@ -46,7 +50,9 @@ public abstract unsafe partial class KernelContract
         AssertRejected("copy to another type", (k, x) => k.Copy(x[0], x[8]), t);
         AssertRejected("fill of another type", (k, x) => k.Fill(x[8], 1), t);
         AssertRejected("moment shape", (k, x) => k.AdamW(x[0], x[0], x[2], x[4], new(1, 0, 0, 1, 0, 1, 1)), t);
-        AssertRejected("moment type", (k, x) => k.AdamW(x[5].SliceColumns(0, 3), x[3], x[7], x[3], new(1, 0, 0, 1, 0, 1, 1)), t);
+        AssertRejected(
+            "moment type",
+            (k, x) => k.AdamW(x[5].SliceColumns(0, 3), x[3], x[7], x[3], new(1, 0, 0, 1, 0, 1, 1)), t);
         AssertRejected("step 0", (k, x) => k.AdamW(x[0], x[0], x[2], x[2], new(1, 0, 0, 1, 0, 0, 1)), t);
     }
 
@@ -76,7 +82,11 @@ public abstract unsafe partial class KernelContract
     public void Routing_rejects_wrong_shapes()
     {
         RoutingShape routing = new(8, 2, 4, 2, false, true, true, 1);
-        Tensor[] t = [.. RouteTensors(routing, 3, Data.NormalVector(8)), Data.NormalVector(7), Data.Garbage(2, 8), Data.Normal(3, 2)];
+        Tensor[] t =
+        [
+            .. RouteTensors(routing, 3, Data.NormalVector(8)),
+            Data.NormalVector(7), Data.Garbage(2, 8), Data.Normal(3, 2),
+        ];
         void Rejected(string context, RoutingShape wrong)
             => AssertRejected(context, (k, x) => k.Route(x[0], x[1], x[2], x[3], x[4], wrong), t);
 
@@ -91,7 +101,7 @@ public abstract unsafe partial class KernelContract
         AssertRejected(
             "indices out of range", (k, x) => k.RouteBackward(x[7], x[0], x[3], default, default, x[2], routing), t);
         AssertRejected("statistics", (k, x) => k.BalanceStatistics(x[0], x[3], [0, 3], x[6], x[6]), t);
-        s_reference.Route(t[0], t[1], t[2], t[3], t[4], routing);
+        _reference.Route(t[0], t[1], t[2], t[3], t[4], routing);
         AssertRejected(
             "two sequences, no map", (k, x) => k.RouteBackward(x[7], x[2], x[3], x[6], default, x[0], routing), t);
         AssertRejected("statistics of fewer tokens", (k, x) => k.BalanceStatistics(x[2], x[3], [0, 2], x[6], x[6]), t);

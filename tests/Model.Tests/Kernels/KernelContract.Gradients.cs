@@ -14,7 +14,7 @@ public abstract unsafe partial class KernelContract
     private const int SampledCoordinates = 48;
 
     /// <param name="forward">Writes the outputs; must not change the inputs.</param>
-    /// <param name="outputs">Pairs of tensor numbers: output and its factor in the loss (the gradient of the loss).</param>
+    /// <param name="outputs">Pairs of tensor numbers: output and its factor in the loss (its gradient).</param>
     /// <param name="backward">Writes the gradients, after the forward ran on the same tensors.</param>
     /// <param name="gradients">Pairs of tensor numbers: input and its gradient.</param>
     /// <param name="tensors">All tensors.</param>
@@ -31,15 +31,13 @@ public abstract unsafe partial class KernelContract
             return outputs.Sum(pair => Inner(result[pair.Output], tensors[pair.Factor]));
         }
 
-        Tensor[] analytic = Array.ConvertAll(
-            RunOnDevice(
-                (k, t) =>
-                {
-                    forward(k, t);
-                    backward(k, t);
-                },
-                tensors),
-            tensor => tensor);
+        Tensor[] analytic = RunOnDevice(
+            (k, t) =>
+            {
+                forward(k, t);
+                backward(k, t);
+            },
+            tensors);
         double[][] values = Array.ConvertAll(gradients, pair => Values(analytic[pair.Gradient]));
         for (int g = 0; g < gradients.Length; g++)
         {

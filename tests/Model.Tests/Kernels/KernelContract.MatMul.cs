@@ -8,19 +8,19 @@ namespace Krewe.Model.Tests.Kernels;
 /// <content>Matrix products.</content>
 public abstract unsafe partial class KernelContract
 {
-    private static readonly int[] s_sizes = [1, 2, 3, 7, 8, 15, 16, 17, 31, 33, 64, 65, 100];
+    private static readonly int[] _sizes = [1, 2, 3, 7, 8, 15, 16, 17, 31, 33, 64, 65, 100];
 
     /// <summary>Every pair of sizes with a third that walks along, decode shapes, and a few large ones.</summary>
     private static IEnumerable<(int M, int N, int D)> ProductShapes()
     {
-        for (int a = 0; a < s_sizes.Length; a++)
+        for (int a = 0; a < _sizes.Length; a++)
         {
-            for (int b = 0; b < s_sizes.Length; b++)
+            for (int b = 0; b < _sizes.Length; b++)
             {
-                int third = s_sizes[(a + (5 * b) + 3) % s_sizes.Length];
-                yield return (s_sizes[a], s_sizes[b], third);
-                yield return (1, s_sizes[a], s_sizes[b]);
-                yield return (third, s_sizes[a], s_sizes[b]);
+                int third = _sizes[(a + (5 * b) + 3) % _sizes.Length];
+                yield return (_sizes[a], _sizes[b], third);
+                yield return (1, _sizes[a], _sizes[b]);
+                yield return (third, _sizes[a], _sizes[b]);
             }
         }
 

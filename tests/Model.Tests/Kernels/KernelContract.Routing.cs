@@ -7,7 +7,7 @@ namespace Krewe.Model.Tests.Kernels;
 /// <content>The gate.</content>
 public abstract unsafe partial class KernelContract
 {
-    private static readonly RoutingShape[] s_routings =
+    private static readonly RoutingShape[] _routings =
     [
         new(1, 1, 1, 1, false, false, true, 1),
         new(8, 2, 1, 1, false, false, true, 2.5f),
@@ -31,7 +31,7 @@ public abstract unsafe partial class KernelContract
     [Fact]
     public void Routing_agrees_in_all_variants()
     {
-        foreach (RoutingShape routing in s_routings)
+        foreach (RoutingShape routing in _routings)
         {
             foreach (float bias in (ReadOnlySpan<float>)[float.NaN, 0, -5, 5])
             {
@@ -60,7 +60,7 @@ public abstract unsafe partial class KernelContract
     [Fact]
     public void Ties_go_to_the_lowest_index_and_come_in_rising_order()
     {
-        foreach (RoutingShape routing in s_routings)
+        foreach (RoutingShape routing in _routings)
         {
             Data.Reset();
             Tensor[] t = RouteTensors(routing, 5, default, 0);
@@ -135,12 +135,12 @@ public abstract unsafe partial class KernelContract
     [Fact]
     public void Routing_backward_agrees_with_and_without_the_balance_loss()
     {
-        foreach (RoutingShape routing in s_routings)
+        foreach (RoutingShape routing in _routings)
         {
             Data.Reset();
             const int Tokens = 11;
             Tensor[] t = RouteTensors(routing, Tokens, default);
-            s_reference.Route(t[0], t[1], t[2], t[3], t[4], routing);
+            _reference.Route(t[0], t[1], t[2], t[3], t[4], routing);
             Tensor gradWeights = Data.Normal(Tokens, routing.TopK, gap: 1);
             Tensor gradLogits = Data.Garbage(Tokens, routing.Experts, gap: 4);
             (Tensor Balance, Tensor Sequence)[] balances =
@@ -163,11 +163,11 @@ public abstract unsafe partial class KernelContract
     public void Balance_statistics_agree_and_add_up()
     {
         int[] starts = [0, 1, 8, 8, 19];
-        foreach (RoutingShape routing in s_routings)
+        foreach (RoutingShape routing in _routings)
         {
             Data.Reset();
             Tensor[] t = RouteTensors(routing, 19, default);
-            s_reference.Route(t[0], t[1], t[2], t[3], t[4], routing);
+            _reference.Route(t[0], t[1], t[2], t[3], t[4], routing);
             Tensor[] all = [t[2], t[3], Data.Garbage(4, routing.Experts), Data.Garbage(4, routing.Experts, gap: 1)];
             void Call(IKernels k, Tensor[] x) => k.BalanceStatistics(x[0], x[1], starts, x[2], x[3]);
             Compare($"{routing}", Tolerance, Call, all);

@@ -13,7 +13,7 @@ namespace Krewe.Model.Tests.Kernels;
 /// </summary>
 public abstract unsafe partial class KernelContract : IDisposable
 {
-    private static readonly ReferenceKernels s_reference = new();
+    private static readonly ReferenceKernels _reference = new();
 
     private readonly HostArena _results = new("contract results");
     private Arena? _device;
@@ -60,7 +60,7 @@ public abstract unsafe partial class KernelContract : IDisposable
     {
         _results.Reset();
         Tensor[] expected = Array.ConvertAll(tensors, tensor => Clone(tensor));
-        call(s_reference, expected);
+        call(_reference, expected);
         Tensor[] actual = RunOnDevice(call, tensors);
         Tensor[] again = RunOnDevice(call, tensors);
         for (int i = 0; i < tensors.Length; i++)
@@ -159,7 +159,8 @@ public abstract unsafe partial class KernelContract : IDisposable
         {
             int start = (row * before.RowStride) + before.Columns;
             TensorAssert.Same(
-                wholeBefore.SliceColumns(start, gap), wholeAfter.SliceColumns(start, gap), $"{context}, gap of row {row}");
+                wholeBefore.SliceColumns(start, gap), wholeAfter.SliceColumns(start, gap),
+                $"{context}, gap of row {row}");
         }
     }
 
