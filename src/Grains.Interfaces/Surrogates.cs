@@ -6,7 +6,7 @@ namespace Krewe.Grains.Interfaces;
 
 // The model's own types know nothing of Orleans; these say how they cross the wire between processes. Within a process
 // they are passed by reference, since the grain interfaces mark them immutable.
-#pragma warning disable CS1591 // Each surrogate mirrors the type that it stands for.
+#pragma warning disable CS1591, CA1051 // Each surrogate mirrors the fields of the type that it stands for.
 
 [GenerateSerializer, Alias("krewe.MicroBatch")]
 public struct MicroBatchSurrogate

@@ -1,0 +1,68 @@
+using Krewe.Grains.Devices;
+using Krewe.Grains.Placement;
+using Krewe.Model.Configuration;
+using Krewe.Model.Layers;
+using Orleans.Concurrency;
+
+namespace Krewe.Grains.Experts;
+
+/// <inheritdoc cref="IExpertGrain"/>
+[GrainType(GrainTypes.Expert), DevicePlacement, Reentrant, KeepAlive, Immovable]
+public sealed class ExpertGrain(DeviceHost host, ParameterSources sources) : Grain, IExpertGrain
+{
+    private HostedModel _model = null!;
+    private int _layer;
+    private int _index;
+    private long _batches;
+    private long _tokens;
+
+    /// <inheritdoc/>
+    public override Task OnActivateAsync(CancellationToken cancellationToken)
+    {
+        (string model, _layer, _index) = GrainKeys.ParseExpert(this.GetPrimaryKeyString());
+        _model = host.ModelOf(model);
+        return Task.CompletedTask;
+    }
+
+    /// <inheritdoc/>
+    public async Task LoadAsync(ModelSource source)
+    {
+        if (_model.FindExpert(_layer, _index) is not null)
+        {
+            return;
+        }
+
+        ModelConfig config = ModelConfig.Parse(source.ConfigJson, "the load request");
+        var expert = new Expert(config, host.Device, _layer, _index);
+        try
+        {
+            await sources.FillAsync(source, expert.Parameters, host.Device);
+        }
+        catch
+        {
+            expert.Dispose();
+            throw;
+        }
+
+        _model.Add(expert);
+    }
+
+    /// <inheritdoc/>
+    public ValueTask JoinAsync(long batch, int tokens)
+    {
+        _model.Join(batch, _layer, _index);
+        _batches++;
+        _tokens += tokens;
+        return ValueTask.CompletedTask;
+    }
+
+    /// <inheritdoc/>
+    public Task<ExpertStatus> StatusAsync() => Task.FromResult(new ExpertStatus
+    {
+        Silo = host.Silo,
+        Device = host.Device.Name,
+        Parameters = _model.FindExpert(_layer, _index)?.Parameters.Count ?? 0,
+        Batches = _batches,
+        Tokens = _tokens,
+    });
+}

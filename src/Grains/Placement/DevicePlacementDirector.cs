@@ -1,0 +1,74 @@
+using Orleans.Runtime;
+using Orleans.Runtime.MembershipService.SiloMetadata;
+using Orleans.Runtime.Placement;
+
+namespace Krewe.Grains.Placement;
+
+/// <summary>
+/// Chooses the silo of a pinned grain: an expert's and a stage's from the placement plan, a gateway's and a device's
+/// from the key. Silos are known by the name in their metadata.
+/// </summary>
+/// <param name="metadata">Metadata of all silos.</param>
+/// <param name="plans">Plans of the models.</param>
+public sealed class DevicePlacementDirector(ISiloMetadataCache metadata, PlacementPlans plans) : IPlacementDirector
+{
+    /// <summary>Key of the silo's name in its metadata.</summary>
+    public const string NodeKey = "krewe.node";
+
+    private static readonly TimeSpan MetadataDeadline = TimeSpan.FromSeconds(10);
+    private static readonly TimeSpan MetadataPoll = TimeSpan.FromMilliseconds(50);
+
+    /// <inheritdoc/>
+    public async Task<SiloAddress> OnAddActivation(
+        PlacementStrategy strategy, PlacementTarget target, IPlacementContext context)
+    {
+        SiloAddress[] silos = context.GetCompatibleSilos(target);
+        if (IPlacementDirector.GetPlacementHint(target.RequestContextData, silos) is { } hint)
+        {
+            return hint;
+        }
+
+        string node = await NodeOfAsync(target.GrainIdentity);
+        // A silo's metadata reaches the others a moment after it has joined.
+        using var deadline = new CancellationTokenSource(MetadataDeadline);
+        while (true)
+        {
+            foreach (SiloAddress silo in context.GetCompatibleSilos(target))
+            {
+                if (metadata.GetSiloMetadata(silo).Metadata.TryGetValue(NodeKey, out string? name) && name == node)
+                {
+                    return silo;
+                }
+            }
+
+            if (deadline.IsCancellationRequested)
+            {
+                throw new OrleansException(
+                    $"{target.GrainIdentity} belongs on silo '{node}', which is not among the {silos.Length} live silos");
+            }
+
+            await Task.Delay(MetadataPoll, CancellationToken.None);
+        }
+    }
+
+    private async Task<string> NodeOfAsync(GrainId grain)
+    {
+        string key = grain.Key.ToString()!;
+        switch (grain.Type.ToString())
+        {
+            case GrainTypes.Expert:
+                (string model, int layer, int expert) = GrainKeys.ParseExpert(key);
+                return (await plans.GetAsync(model)).SiloOf(layer, expert);
+            case GrainTypes.Stage:
+                (string owner, int stage) = GrainKeys.ParseStage(key);
+                PlacementPlan plan = await plans.GetAsync(owner);
+                return plan.Silos[plan.SiloOfStage[stage]];
+            case GrainTypes.Host:
+                return GrainKeys.ParseHost(key).Silo;
+            case GrainTypes.Device:
+                return key;
+            default:
+                throw new OrleansException($"{grain.Type} is marked as pinned but no rule says where it lives");
+        }
+    }
+}

@@ -1,0 +1,17 @@
+namespace Krewe.Grains.Placement;
+
+/// <summary>Type names of the pinned grains, as they stand in grain ids.</summary>
+public static class GrainTypes
+{
+    /// <summary>An expert.</summary>
+    public const string Expert = "krewe.expert";
+
+    /// <summary>A pipeline stage.</summary>
+    public const string Stage = "krewe.stage";
+
+    /// <summary>A gateway to the experts of a silo.</summary>
+    public const string Host = "krewe.host";
+
+    /// <summary>A device.</summary>
+    public const string Device = "krewe.device";
+}

@@ -1,0 +1,26 @@
+using System.Collections.Concurrent;
+
+namespace Krewe.Grains.Placement;
+
+/// <summary>The silo's copies of placement plans, fetched from the placement grain when first needed.</summary>
+/// <param name="grains">Where the placement grain is reached.</param>
+public sealed class PlacementPlans(IGrainFactory grains)
+{
+    private readonly ConcurrentDictionary<string, PlacementPlan> _plans = new(StringComparer.Ordinal);
+
+    /// <summary>The plan of a model.</summary>
+    public async ValueTask<PlacementPlan> GetAsync(string model)
+    {
+        if (_plans.TryGetValue(model, out PlacementPlan? plan))
+        {
+            return plan;
+        }
+
+        plan = await grains.GetGrain<IExpertPlacementGrain>(model).GetAsync();
+        _plans[model] = plan;
+        return plan;
+    }
+
+    /// <summary>Drops a plan, to fetch it anew.</summary>
+    public void Forget(string model) => _plans.TryRemove(model, out _);
+}
