@@ -117,13 +117,13 @@ internal sealed class ModelConfigValidator
         int experts = config.NRoutedExperts;
         Positive("n_group", config.NGroup);
         Positive("topk_group", config.TopkGroup);
-        Require(
-            config.TopkGroup <= config.NGroup, $"topk_group is {config.TopkGroup}, n_group only {config.NGroup}");
-        if (config.NGroup <= 0)
+        if (config.NGroup <= 0 || config.TopkGroup <= 0)
         {
             return;
         }
 
+        Require(
+            config.TopkGroup <= config.NGroup, $"topk_group is {config.TopkGroup}, n_group only {config.NGroup}");
         if (experts % config.NGroup != 0)
         {
             _faults.Add($"n_group {config.NGroup} does not divide n_routed_experts {experts}");
@@ -131,9 +131,9 @@ internal sealed class ModelConfigValidator
         }
 
         int perGroup = experts / config.NGroup;
-        long available = (long)perGroup * Math.Clamp(config.TopkGroup, 0, config.NGroup);
+        long available = (long)perGroup * Math.Min(config.TopkGroup, config.NGroup);
         Require(
-            config.NumExpertsPerTok <= available,
+            config.NumExpertsPerTok <= available || config.NumExpertsPerTok > experts,
             $"num_experts_per_tok is {config.NumExpertsPerTok}, the {config.TopkGroup} kept groups (topk_group) of " +
             $"{perGroup} experts hold only {available}");
         Require(
