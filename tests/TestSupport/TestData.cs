@@ -2,7 +2,9 @@ using System.Runtime.CompilerServices;
 
 namespace Krewe.TestSupport;
 
-/// <summary>Where tests find files: golden data of the repository and, where it is mounted, the shared data beside it.</summary>
+/// <summary>
+/// Where tests find files: golden data of the repository and, where it is mounted, the shared data beside it.
+/// </summary>
 public static class TestData
 {
     /// <summary>tests/Golden of this repository.</summary>

@@ -23,7 +23,8 @@ public sealed record CheckpointFindings(
 
         if (Faults.Count > 0)
         {
-            parts.Add($"{Faults.Count} tensors do not fit: {string.Join("; ", Faults.Take(Shown))}{More(Faults.Count)}");
+            string faults = string.Join("; ", Faults.Take(Shown));
+            parts.Add($"{Faults.Count} tensors do not fit: {faults}{More(Faults.Count)}");
         }
 
         return parts.Count == 0 ? null : string.Join("; ", parts);

@@ -59,7 +59,9 @@ internal sealed class CheckpointLayout
     internal string FileName(int shard) =>
         Shards.Count == 1 ? CheckpointIndex.SingleFileName : CheckpointIndex.ShardName(shard, Shards.Count);
 
-    /// <summary>Header entries of a shard: larger elements first, so that every tensor is aligned to its type.</summary>
+    /// <summary>
+    /// Header entries of a shard: larger elements first, so that every tensor is aligned to its type.
+    /// </summary>
     internal List<SafetensorsEntry> Entries(int shard) =>
     [
         .. Shards[shard]
@@ -68,7 +70,8 @@ internal sealed class CheckpointLayout
     ];
 
     internal IEnumerable<KeyValuePair<string, string>> WeightMap() =>
-        Shards.SelectMany((_, shard) => Entries(shard).Select(entry => KeyValuePair.Create(entry.Name, FileName(shard))));
+        Shards.SelectMany((_, shard) => Entries(shard)
+            .Select(entry => KeyValuePair.Create(entry.Name, FileName(shard))));
 
     private static Item ItemOf(TensorSpec spec, TensorSpec values, CheckpointWriteOptions options)
     {

@@ -82,7 +82,9 @@ public sealed class CheckpointReader : IDisposable
     /// <summary>Reads a weight as float32; FP8 weights times their block scales.</summary>
     /// <param name="name">Stored name.</param>
     /// <param name="destination">As many elements as the tensor has; overwritten.</param>
-    /// <exception cref="KreweException">No such tensor, a type that is no weight, a missing or misshapen scale.</exception>
+    /// <exception cref="KreweException">
+    /// No such tensor, a type that is no weight, a missing or misshapen scale.
+    /// </exception>
     /// <exception cref="ArgumentException">The destination has another length.</exception>
     public void ReadFloat32(string name, Span<float> destination)
     {
@@ -185,7 +187,8 @@ public sealed class CheckpointReader : IDisposable
             tensors.Add(name, file.TryGet(name, out SafetensorsTensor tensor)
                 ? (file, tensor)
                 : throw new KreweException(
-                    $"{indexPath}: places '{name}' in {shard}, which lacks it; index and shards are of different saves"));
+                    $"{indexPath}: places '{name}' in {shard}, which lacks it; " +
+                    "index and shards are of different saves"));
         }
     }
 
@@ -244,9 +247,11 @@ public sealed class CheckpointReader : IDisposable
         TensorShape shape = tensor.Shape;
         long[] wanted =
         [
-            TileQuantization.TileCount(shape.Rows, _blockRows), TileQuantization.TileCount(shape.Columns, _blockColumns),
+            TileQuantization.TileCount(shape.Rows, _blockRows),
+            TileQuantization.TileCount(shape.Columns, _blockColumns),
         ];
-        bool fits = scale.Tensor.Dimensions.SequenceEqual(wanted) && scale.Tensor.StoredType is "F32" or "BF16" or "F16";
+        bool fits = scale.Tensor.Dimensions.SequenceEqual(wanted)
+            && scale.Tensor.StoredType is "F32" or "BF16" or "F16";
         return fits
             ? null
             : $"'{name}' is {scale.Tensor.StoredType} {scale.Tensor.ShapeText}, blocks of " +

@@ -32,7 +32,9 @@ public sealed record CheckpointWriteOptions
     /// <summary>Files to copy into the folder under their own names, such as <c>tokenizer.json</c>.</summary>
     public IReadOnlyList<string> ExtraFiles { get; init; } = [];
 
-    /// <summary>Called with the staging folder before the swap, to add files that appear with the weights or not at all.</summary>
+    /// <summary>
+    /// Called with the staging folder before the swap, to add files that appear with the weights or not at all.
+    /// </summary>
     public Action<string>? AddFiles { get; init; }
 
     /// <summary>Called at every step; a test throws <see cref="SimulatedCrashException"/> from it.</summary>

@@ -1,4 +1,5 @@
 using System.Buffers;
+using System.Runtime.InteropServices;
 using Krewe.Model.Configuration;
 using Krewe.Model.Precision;
 using Krewe.Model.Tensors;
@@ -21,10 +22,16 @@ public static class CheckpointWriter
 
     /// <summary>Writes a model whose values are at hand.</summary>
     /// <param name="folder">Where the checkpoint shall be.</param>
-    /// <param name="config">A valid config; its <c>torch_dtype</c> and <c>quantization_config</c> follow the options.</param>
+    /// <param name="config">
+    /// A valid config; its <c>torch_dtype</c> and <c>quantization_config</c> follow the options.
+    /// </param>
     /// <param name="options">Types, shard size, further files.</param>
-    /// <param name="fill">Asked once per stored tensor, in model order; for an MTP copy it is asked for the original.</param>
-    /// <exception cref="KreweException">The config is unsound, a file to copy is missing, the place is not writable.</exception>
+    /// <param name="fill">
+    /// Asked once per stored tensor, in model order; for an MTP copy it is asked for the original.
+    /// </param>
+    /// <exception cref="KreweException">
+    /// The config is unsound, a file to copy is missing, the place is not writable.
+    /// </exception>
     public static void Write(string folder, ModelConfig config, CheckpointWriteOptions options, TensorFiller fill)
     {
         float[] buffer = [];
@@ -50,9 +57,13 @@ public static class CheckpointWriter
     /// </summary>
     /// <inheritdoc cref="Write"/>
     /// <param name="folder">Where the checkpoint shall be.</param>
-    /// <param name="config">A valid config; its <c>torch_dtype</c> and <c>quantization_config</c> follow the options.</param>
+    /// <param name="config">
+    /// A valid config; its <c>torch_dtype</c> and <c>quantization_config</c> follow the options.
+    /// </param>
     /// <param name="options">Types, shard size, further files.</param>
-    /// <param name="source">Asked once per stored tensor, in model order; for an MTP copy it is asked for the original.</param>
+    /// <param name="source">
+    /// Asked once per stored tensor, in model order; for an MTP copy it is asked for the original.
+    /// </param>
     /// <param name="cancellation">Gives up and leaves the old checkpoint as it was.</param>
     public static async Task WriteAsync(
         string folder, ModelConfig config, CheckpointWriteOptions options, TensorSource source,
@@ -67,8 +78,8 @@ public static class CheckpointWriter
             string staging = target.StagingPath;
             for (int shard = 0; shard < layout.Shards.Count; shard++)
             {
-                await WriteShardAsync(Path.Combine(staging, layout.FileName(shard)), layout, shard, options, source, cancellation)
-                    .ConfigureAwait(false);
+                string path = Path.Combine(staging, layout.FileName(shard));
+                await WriteShardAsync(path, layout, shard, options, source, cancellation).ConfigureAwait(false);
                 target.Step($"shard {shard}");
             }
 
@@ -79,7 +90,8 @@ public static class CheckpointWriter
         }
         catch (Exception exception) when (exception is IOException or UnauthorizedAccessException)
         {
-            throw new KreweException($"{folder}: cannot be written, nothing was changed: {exception.Message}", exception);
+            throw new KreweException(
+                $"{folder}: cannot be written, nothing was changed: {exception.Message}", exception);
         }
     }
 
@@ -87,7 +99,8 @@ public static class CheckpointWriter
     {
         if (options.DType is not (DType.BFloat16 or DType.Float32))
         {
-            throw new KreweException($"weights cannot be saved as {options.DType}; BFloat16 or Float32, with or without Fp8");
+            throw new KreweException(
+                $"weights cannot be saved as {options.DType}; BFloat16 or Float32, with or without Fp8");
         }
 
         if (options.MaxShardBytes <= 0)
@@ -107,7 +120,8 @@ public static class CheckpointWriter
             && Directory.EnumerateFileSystemEntries(folder).Any();
         if (isOther)
         {
-            throw new KreweException($"{folder}: holds files but no checkpoint, and would be replaced; choose another folder");
+            throw new KreweException(
+                $"{folder}: holds files but no checkpoint, and would be replaced; choose another folder");
         }
     }
 
@@ -123,7 +137,8 @@ public static class CheckpointWriter
             if (values.Length != item.Spec.Shape.Count)
             {
                 throw new ArgumentException(
-                    $"'{item.Values.Name}' is {item.Spec.Shape}: {item.Spec.Shape.Count} values wanted, {values.Length} given");
+                    $"'{item.Values.Name}' is {item.Spec.Shape}: {item.Spec.Shape.Count} values wanted, " +
+                    $"{values.Length} given");
             }
 
             if (item.Scale is null)
@@ -155,7 +170,8 @@ public static class CheckpointWriter
     }
 
     private static void WriteFloat8(
-        SafetensorsWriter writer, SafetensorsEntry entry, SafetensorsEntry scale, ReadOnlySpan<float> values, bool powerOfTwo)
+        SafetensorsWriter writer, SafetensorsEntry entry, SafetensorsEntry scale, ReadOnlySpan<float> values,
+        bool powerOfTwo)
     {
         int columns = entry.Shape.Columns;
         int band = TileQuantization.TileSize;
@@ -168,7 +184,7 @@ public static class CheckpointWriter
             TileQuantization.QuantizeBlocks(
                 values.Slice(row * columns, rows * columns), rows, columns, chunk, scales, powerOfTwo);
             writer.Append(entry.Name, chunk);
-            writer.Append(scale.Name, System.Runtime.InteropServices.MemoryMarshal.AsBytes<float>(scales));
+            writer.Append(scale.Name, MemoryMarshal.AsBytes<float>(scales));
         }
 
         ArrayPool<byte>.Shared.Return(codes);

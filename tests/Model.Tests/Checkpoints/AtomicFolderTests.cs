@@ -8,7 +8,7 @@ namespace Krewe.Model.Tests.Checkpoints;
 /// <summary>A save dies at each of its steps: what is opened afterwards is the old checkpoint or the new one, whole.</summary>
 public sealed class AtomicFolderTests
 {
-    private static readonly CheckpointWriteOptions Exact = new() { DType = DType.Float32, MaxShardBytes = 200_000 };
+    private static readonly CheckpointWriteOptions _exact = new() { DType = DType.Float32, MaxShardBytes = 200_000 };
 
     public static TheoryData<string, int> Steps => new()
     {
@@ -27,14 +27,14 @@ public sealed class AtomicFolderTests
     public void A_crash_leaves_the_old_or_the_new_one(string step, int expected)
     {
         using TemporaryFolder folder = new();
-        TinyCheckpoint.Write(folder["m"], Exact, seed: 0);
+        TinyCheckpoint.Write(folder["m"], _exact, seed: 0);
         Crash(folder["m"], step, seed: 1);
         Assert.Equal(step == "old moved away", !Directory.Exists(folder["m"]));
         Assert.Equal(expected, TinyCheckpoint.SeedOf(folder["m"]));
         Assert.Equal(expected, TinyCheckpoint.SeedOf(folder["m"]));
 
         // The next save sweeps up.
-        TinyCheckpoint.Write(folder["m"], Exact, seed: 1 - expected);
+        TinyCheckpoint.Write(folder["m"], _exact, seed: 1 - expected);
         Assert.Equal(1 - expected, TinyCheckpoint.SeedOf(folder["m"]));
         Assert.Equal([folder["m"]], Directory.GetFileSystemEntries(folder.Path));
     }
@@ -62,7 +62,7 @@ public sealed class AtomicFolderTests
     public void A_crash_right_after_a_crash_loses_nothing()
     {
         using TemporaryFolder folder = new();
-        TinyCheckpoint.Write(folder["m"], Exact, seed: 0);
+        TinyCheckpoint.Write(folder["m"], _exact, seed: 0);
         Crash(folder["m"], "old moved away", seed: 1);
         Crash(folder["m"], "shard 0", seed: 0);
         Assert.Equal(1, TinyCheckpoint.SeedOf(folder["m"]));
@@ -74,8 +74,8 @@ public sealed class AtomicFolderTests
     public void A_failure_that_is_no_crash_restores_the_old_one(string step)
     {
         using TemporaryFolder folder = new();
-        TinyCheckpoint.Write(folder["m"], Exact, seed: 0);
-        CheckpointWriteOptions failing = Exact with
+        TinyCheckpoint.Write(folder["m"], _exact, seed: 0);
+        CheckpointWriteOptions failing = _exact with
         {
             Fault = at =>
             {
@@ -95,9 +95,9 @@ public sealed class AtomicFolderTests
     public void A_reader_in_the_gap_finishes_the_swap()
     {
         using TemporaryFolder folder = new();
-        TinyCheckpoint.Write(folder["m"], Exact, seed: 0);
+        TinyCheckpoint.Write(folder["m"], _exact, seed: 0);
         int seen = -1;
-        CheckpointWriteOptions watched = Exact with
+        CheckpointWriteOptions watched = _exact with
         {
             Fault = at => seen = at == "old moved away" ? TinyCheckpoint.SeedOf(folder["m"]) : seen,
         };
@@ -124,16 +124,16 @@ public sealed class AtomicFolderTests
     public void A_symbolic_link_stays_and_its_target_is_replaced()
     {
         using TemporaryFolder folder = new();
-        TinyCheckpoint.Write(folder["real"], Exact, seed: 0);
+        TinyCheckpoint.Write(folder["real"], _exact, seed: 0);
         Directory.CreateSymbolicLink(folder["link"], folder["real"]);
-        TinyCheckpoint.Write(folder["link"], Exact, seed: 1);
+        TinyCheckpoint.Write(folder["link"], _exact, seed: 1);
         Assert.NotNull(new DirectoryInfo(folder["link"]).LinkTarget);
         Assert.Equal(1, TinyCheckpoint.SeedOf(folder["real"]));
     }
 
     private static void Crash(string folder, string step, int seed)
     {
-        CheckpointWriteOptions dying = Exact with
+        CheckpointWriteOptions dying = _exact with
         {
             Fault = at =>
             {

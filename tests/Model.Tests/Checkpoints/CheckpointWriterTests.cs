@@ -9,7 +9,7 @@ namespace Krewe.Model.Tests.Checkpoints;
 
 public sealed class CheckpointWriterTests
 {
-    private static readonly TensorSpec[] Specs = [.. DeepSeekNames.Enumerate(TinyCheckpoint.Config)];
+    private static readonly TensorSpec[] _specs = [.. DeepSeekNames.Enumerate(TinyCheckpoint.Config)];
 
     [Fact]
     public void Float32_survives_to_the_bit_in_one_file()
@@ -34,7 +34,7 @@ public sealed class CheckpointWriterTests
         using CheckpointReader reader = CheckpointReader.Open(folder["m"]);
         Assert.Empty(reader.CheckUp(TinyCheckpoint.Config).Unexpected);
         Assert.False(reader.Contains(DeepSeekNames.Layer(2).EmbedTokens));
-        foreach (TensorSpec spec in Specs.Where(spec => spec.Source is null))
+        foreach (TensorSpec spec in _specs.Where(spec => spec.Source is null))
         {
             bool isBias = spec.Role == TensorRole.RouterBias;
             float[] values = TinyCheckpoint.Values(spec);
@@ -71,7 +71,7 @@ public sealed class CheckpointWriterTests
         TinyCheckpoint.Write(folder["m"], new() { Fp8 = true, PowerOfTwoScales = powerOfTwo });
         using CheckpointReader reader = CheckpointReader.Open(folder["m"]);
         Assert.Equal(powerOfTwo ? "ue8m0" : null, reader.Config.QuantizationConfig!.ScaleFmt);
-        foreach (TensorSpec spec in Specs.Where(spec => DeepSeekNames.IsReleasedFp8(spec.Name)))
+        foreach (TensorSpec spec in _specs.Where(spec => DeepSeekNames.IsReleasedFp8(spec.Name)))
         {
             (int rows, int columns) = (spec.Shape.Rows, spec.Shape.Columns);
             byte[] codes = new byte[rows * columns];
@@ -122,7 +122,7 @@ public sealed class CheckpointWriterTests
             asked.Add(spec.Name);
             return TinyCheckpoint.Values(spec);
         }, TestContext.Current.CancellationToken);
-        Assert.Equal(Specs.Select(spec => spec.Source ?? spec.Name), asked);
+        Assert.Equal(_specs.Select(spec => spec.Source ?? spec.Name), asked);
         Assert.Equal(["config.json", "model.safetensors", "state.msgpack", "tokenizer.json"], Names(folder["m"]));
         Assert.Equal(0, TinyCheckpoint.SeedOf(folder["m"]));
     }
@@ -151,6 +151,15 @@ public sealed class CheckpointWriterTests
         Refused("cannot be written", "file/m");
         Assert.Equal(["documents", "file"], Names(folder.Path));
         Assert.True(File.Exists(folder["documents/thesis.txt"]));
+    }
+
+    [Fact]
+    public void An_unwritable_place_gives_one_line()
+    {
+        Assert.SkipUnless(OperatingSystem.IsLinux(), "/proc is the folder that not even root writes into");
+        KreweException exception = Assert.Throws<KreweException>(() => TinyCheckpoint.Write("/proc/krewe-model"));
+        Assert.StartsWith("/proc/krewe-model: cannot be written", exception.Message);
+        Assert.DoesNotContain("\n", exception.Message);
     }
 
     [Fact]
