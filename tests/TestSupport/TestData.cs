@@ -1,39 +1,34 @@
-using System.Runtime.CompilerServices;
-
 namespace Krewe.TestSupport;
 
-/// <summary>
-/// Where tests find files: golden data of the repository and, where it is mounted, the shared data beside it.
-/// </summary>
+/// <summary>Where test data lies: golden files in the repository, large files in a folder beside it.</summary>
 public static class TestData
 {
     /// <summary>tests/Golden of this repository.</summary>
-    public static string GoldenFolder => Path.Combine(RepositoryFolder, "tests", "Golden");
+    public static string GoldenFolder { get; } = Path.Combine(RepositoryRoot(), "tests", "Golden");
 
-    /// <summary>The folder that holds Orleans.sln.</summary>
-    public static string RepositoryFolder { get; } = FindRepository();
-
-    /// <summary>KREWE_SHARED, or the folder <c>shared</c> beside the repository; null where there is neither.</summary>
+    /// <summary>
+    /// The folder of tokenizers and checkpoints too large for the repository: KREWE_SHARED, or <c>shared</c> beside the
+    /// repository; null where there is none, and tests that need it are skipped.
+    /// </summary>
     public static string? SharedFolder()
     {
-        string? named = Environment.GetEnvironmentVariable("KREWE_SHARED");
-        string folder = string.IsNullOrEmpty(named) ? Path.Combine(RepositoryFolder, "..", "shared") : named;
-        return Directory.Exists(folder) ? Path.GetFullPath(folder) : null;
+        string? configured = Environment.GetEnvironmentVariable("KREWE_SHARED");
+        string folder = string.IsNullOrEmpty(configured)
+            ? Path.Combine(Path.GetDirectoryName(RepositoryRoot()) ?? "/", "shared")
+            : configured;
+        return Directory.Exists(folder) ? folder : null;
     }
 
-    private static string FindRepository([CallerFilePath] string thisFile = "")
+    private static string RepositoryRoot()
     {
-        foreach (string start in (string[])[AppContext.BaseDirectory, Path.GetDirectoryName(thisFile) ?? ""])
+        for (DirectoryInfo? folder = new(AppContext.BaseDirectory); folder is not null; folder = folder.Parent)
         {
-            for (string? folder = start; !string.IsNullOrEmpty(folder); folder = Path.GetDirectoryName(folder))
+            if (File.Exists(Path.Combine(folder.FullName, "Orleans.sln")))
             {
-                if (File.Exists(Path.Combine(folder, "Orleans.sln")))
-                {
-                    return folder;
-                }
+                return folder.FullName;
             }
         }
 
-        throw new DirectoryNotFoundException($"no Orleans.sln above {AppContext.BaseDirectory}");
+        throw new InvalidOperationException($"no Orleans.sln above {AppContext.BaseDirectory}");
     }
 }

@@ -1,0 +1,22 @@
+namespace Krewe.Grains.Interfaces.Devices;
+
+/// <summary>The device of one silo. Key: name of the silo.</summary>
+[Alias("krewe.IDeviceGrain")]
+public interface IDeviceGrain : IGrainWithStringKey
+{
+    /// <summary>Inventory and memory.</summary>
+    [Alias("StatusAsync")]
+    Task<DeviceStatus> StatusAsync();
+}
+
+/// <summary>State of a device.</summary>
+/// <param name="Silo">Name of the silo.</param>
+/// <param name="Device">Name of the device.</param>
+/// <param name="Kernels">Backend and instruction set.</param>
+/// <param name="ReservedBytes">Bytes that its arenas hold.</param>
+/// <param name="Experts">Experts whose weights are here.</param>
+/// <param name="Stages">Stages whose weights are here.</param>
+[GenerateSerializer, Immutable, Alias("krewe.DeviceStatus")]
+public sealed record DeviceStatus(
+    [property: Id(0)] string Silo, [property: Id(1)] string Device, [property: Id(2)] string Kernels,
+    [property: Id(3)] long ReservedBytes, [property: Id(4)] int Experts, [property: Id(5)] int Stages);

@@ -1,0 +1,94 @@
+using Krewe.Grains.Interfaces.Devices;
+using Krewe.Model.Kernels;
+using Krewe.Model.Training;
+
+namespace Krewe.Grains.Interfaces.Experts;
+
+/// <summary>
+/// The gateway to all experts of one model on one silo: a stage calls it once per layer, however many experts it needs
+/// there. Key: <c>model@silo</c>. Reentrant; the calls for one (layer, slot) must come one after the other.
+/// </summary>
+/// <remarks>
+/// Forward and backward are idempotent: the same step, layer and slot computes the same again. Tensors in a reply live
+/// until the next forward for the same layer and slot.
+/// </remarks>
+[Alias("krewe.IExpertHostGrain")]
+public interface IExpertHostGrain : IGrainWithStringKey
+{
+    /// <summary>Loads every expert that the plan puts here.</summary>
+    [Alias("LoadAsync")]
+    Task<HostDescription> LoadAsync(ModelSource source);
+
+    /// <summary>Runs the experts of a slice.</summary>
+    [Alias("ForwardAsync")]
+    Task<TensorParcel> ForwardAsync(ExpertForward request);
+
+    /// <summary>Gradients of the rows and of the gate weights, two parcels.</summary>
+    [Alias("BackwardAsync")]
+    Task<TensorParcel[]> BackwardAsync(ExpertBackward request);
+
+    /// <summary>Adds the experts' deferred weight gradients.</summary>
+    [Alias("BackwardWeightAsync")]
+    Task BackwardWeightAsync(int layer, long slot, long step);
+
+    /// <summary>Frees what is kept for a slot.</summary>
+    [Alias("ReleaseAsync")]
+    Task ReleaseAsync(long slot);
+
+    /// <summary>Squared gradient norms of every expert here.</summary>
+    [Alias("GradientNormsAsync")]
+    Task<List<GradientNorm>> GradientNormsAsync();
+
+    /// <summary>One AdamW step of every expert here. A step that was applied already is not applied again.</summary>
+    [Alias("ApplyAsync")]
+    Task ApplyAsync(AdamWStep rates);
+
+    /// <summary>Sets the gradients of every expert here to zero: the step is run again.</summary>
+    [Alias("ZeroGradientsAsync")]
+    Task ZeroGradientsAsync();
+
+    /// <summary>A parameter of an expert here.</summary>
+    /// <param name="name">Checkpoint name.</param>
+    /// <param name="part">What of it.</param>
+    /// <param name="process">Process of the caller: a caller in the same one gets a view.</param>
+    [Alias("ReadAsync")]
+    Task<TensorParcel> ReadAsync(string name, ParameterPart part, Guid process);
+
+    /// <summary>Frees the experts of the model on this silo.</summary>
+    [Alias("UnloadAsync")]
+    Task UnloadAsync();
+}
+
+/// <summary>Who answers behind a gateway.</summary>
+/// <param name="Silo">Name of the silo.</param>
+/// <param name="Process">Its process.</param>
+/// <param name="Device">Name of its device.</param>
+/// <param name="ReservedBytes">Bytes that its device holds.</param>
+[GenerateSerializer, Immutable, Alias("krewe.HostDescription")]
+public sealed record HostDescription(
+    [property: Id(0)] string Silo, [property: Id(1)] Guid Process, [property: Id(2)] string Device,
+    [property: Id(3)] long ReservedBytes);
+
+/// <summary>A forward call.</summary>
+/// <param name="Layer">Layer number.</param>
+/// <param name="Slot">Micro-batch or session.</param>
+/// <param name="Step">Step or token number.</param>
+/// <param name="Slice">Who takes which row.</param>
+/// <param name="Rows">[rows, D].</param>
+/// <param name="Process">Process of the caller.</param>
+[GenerateSerializer, Immutable, Alias("krewe.ExpertForward")]
+public sealed record ExpertForward(
+    [property: Id(0)] int Layer, [property: Id(1)] long Slot, [property: Id(2)] long Step,
+    [property: Id(3)] ExpertSliceParcel Slice, [property: Id(4)] TensorParcel Rows, [property: Id(5)] Guid Process);
+
+/// <summary>A backward call.</summary>
+/// <param name="Layer">Layer number.</param>
+/// <param name="Slot">Micro-batch.</param>
+/// <param name="Step">Step number.</param>
+/// <param name="GradRows">[rows, D].</param>
+/// <param name="WeightGradients">Also adds the weight gradients.</param>
+/// <param name="Process">Process of the caller.</param>
+[GenerateSerializer, Immutable, Alias("krewe.ExpertBackward")]
+public sealed record ExpertBackward(
+    [property: Id(0)] int Layer, [property: Id(1)] long Slot, [property: Id(2)] long Step,
+    [property: Id(3)] TensorParcel GradRows, [property: Id(4)] bool WeightGradients, [property: Id(5)] Guid Process);

@@ -1,0 +1,68 @@
+using Krewe.Model.Layers;
+
+namespace Krewe.Grains.Interfaces.Experts;
+
+/// <summary>Which silo holds what of one model: the source of every placement decision.</summary>
+[GenerateSerializer, Immutable, Alias("krewe.PlacementPlan")]
+public sealed record PlacementPlan
+{
+    /// <summary>Rises with every change.</summary>
+    [Id(0)] public long Version { get; init; }
+
+    /// <summary>Names of the silos; the ordinals below index this list.</summary>
+    [Id(1)] public required string[] Silos { get; init; }
+
+    /// <summary>Number of groups in the experts' reduction tree.</summary>
+    [Id(2)] public int CanonicalGroups { get; init; }
+
+    /// <summary>For each MoE layer the silo ordinal of each expert.</summary>
+    [Id(3)] public required Dictionary<int, int[]> SiloOfExpert { get; init; }
+
+    /// <summary>The silo ordinal of each stage.</summary>
+    [Id(4)] public required int[] SiloOfStage { get; init; }
+
+    /// <summary>First main layer of each stage.</summary>
+    [Id(5)] public required int[] FirstLayerOfStage { get; init; }
+
+    /// <summary>Name of the silo that holds an expert.</summary>
+    /// <exception cref="KeyNotFoundException">The model has no such layer of experts.</exception>
+    public string SiloOf(int layer, int expert) => Silos[SiloOfExpert[layer][expert]];
+
+    /// <summary>The topology of one layer, hosts by silo ordinal.</summary>
+    public ExpertTopology TopologyOf(int layer) => new(SiloOfExpert[layer], CanonicalGroups);
+
+    /// <summary>Experts of a silo, by layer and index.</summary>
+    public IEnumerable<(int Layer, int Expert)> ExpertsOf(int silo) => SiloOfExpert.OrderBy(layer => layer.Key)
+        .SelectMany(layer => layer.Value.Index().Where(e => e.Item == silo).Select(e => (layer.Key, e.Index)));
+
+    /// <summary>The stage that holds a parameter which is no routed expert's.</summary>
+    public int StageOf(string parameter)
+    {
+        if (parameter.StartsWith("model.embed_tokens", StringComparison.Ordinal))
+        {
+            return 0;
+        }
+
+        string[] parts = parameter.Split('.');
+        if (parts is ["model", "layers", var number, ..]
+            && int.TryParse(number, System.Globalization.CultureInfo.InvariantCulture, out int layer))
+        {
+            int stage = FirstLayerOfStage.Length - 1;
+            while (stage > 0 && FirstLayerOfStage[stage] > layer)
+            {
+                stage--;
+            }
+
+            return stage;
+        }
+
+        return SiloOfStage.Length - 1;
+    }
+
+    /// <summary>Layer and index of the routed expert that a parameter belongs to, or null.</summary>
+    public static (int Layer, int Expert)? ExpertOf(string parameter) =>
+        parameter.Split('.') is ["model", "layers", var layer, "mlp", "experts", var expert, ..]
+            ? (int.Parse(layer, System.Globalization.CultureInfo.InvariantCulture),
+               int.Parse(expert, System.Globalization.CultureInfo.InvariantCulture))
+            : null;
+}

@@ -1,0 +1,116 @@
+using Krewe.Grains.Interfaces.Devices;
+using Krewe.Model.Generation;
+using Krewe.Model.Kernels;
+using Krewe.Model.Layers;
+using Krewe.Model.Training;
+using Orleans.Concurrency;
+
+namespace Krewe.Grains.Interfaces.Pipeline;
+
+/// <summary>
+/// One pipeline stage. Key: <c>model/direction/stage</c>, both numbers from 0. Pinned by the placement plan; its
+/// parameters and activations live in the silo's device store.
+/// </summary>
+/// <remarks>
+/// Reentrant, so that micro-batches interleave; the calls for one slot must come in order. Activations and gradients go
+/// from stage to stage directly (<see cref="AcceptAsync"/>), never through the caller. A forward or backward may be
+/// repeated for the same step; <see cref="ApplyAsync"/> applies a step once.
+/// </remarks>
+[Alias("krewe.IPipelineStageGrain")]
+public interface IPipelineStageGrain : IGrainWithStringKey
+{
+    /// <summary>Allocates and fills the stage, and learns where the experts are.</summary>
+    [Alias("LoadAsync")]
+    Task<StageDescription> LoadAsync(ModelSource source);
+
+    /// <summary>Takes what the neighbour computed: activations from the one before, gradients from the one behind.</summary>
+    [Alias("AcceptAsync")]
+    Task AcceptAsync(StageDelivery delivery);
+
+    /// <summary>Forward of one micro-batch; hands the result to the next stage. The last stage returns its losses.</summary>
+    [Alias("ForwardAsync")]
+    Task<StageReport> ForwardAsync(long slot, long step, [Immutable] MicroBatch batch, [Immutable] ForwardOptions options);
+
+    /// <summary>Backward of one micro-batch; hands the gradients to the previous stage.</summary>
+    [Alias("BackwardAsync")]
+    Task BackwardAsync(long slot, long step, bool weightGradients);
+
+    /// <summary>Adds the weight gradients that a backward deferred.</summary>
+    [Alias("BackwardWeightAsync")]
+    Task BackwardWeightAsync(long slot, long step);
+
+    /// <summary>Squared gradient norms of the stage's parameters.</summary>
+    [Alias("GradientNormsAsync")]
+    Task<List<GradientNorm>> GradientNormsAsync();
+
+    /// <summary>One AdamW step. A step that was applied already is not applied again.</summary>
+    [Alias("ApplyAsync")]
+    Task ApplyAsync(AdamWStep rates);
+
+    /// <summary>Sets the stage's gradients to zero.</summary>
+    [Alias("ZeroGradientsAsync")]
+    Task ZeroGradientsAsync();
+
+    /// <summary>Replaces the routing bias of a layer.</summary>
+    [Alias("SetBiasAsync")]
+    Task SetBiasAsync(int layer, [Immutable] float[] bias);
+
+    /// <summary>A parameter or routing bias of this stage.</summary>
+    [Alias("ReadParameterAsync")]
+    Task<TensorParcel> ReadParameterAsync(string name, ParameterPart part, Guid process);
+
+    /// <summary>An activation of a slot's last forward, or an empty parcel (see <c>ModelStage.Activation</c>).</summary>
+    [Alias("ReadActivationAsync")]
+    Task<TensorParcel> ReadActivationAsync(long slot, string name, Guid process);
+
+    /// <summary>Opens a generation session with an empty latent cache.</summary>
+    [Alias("OpenSessionAsync")]
+    Task OpenSessionAsync(long session, int capacity);
+
+    /// <summary>
+    /// Runs the next tokens of a session through this stage and all behind it; returns the token that the last one
+    /// chooses.
+    /// </summary>
+    /// <param name="session">The session.</param>
+    /// <param name="tokens">Token ids.</param>
+    /// <param name="hidden">What the previous stage hands over; empty for the first.</param>
+    /// <param name="sampling">How the token is chosen.</param>
+    [Alias("DecodeAsync")]
+    Task<int> DecodeAsync(long session, [Immutable] int[] tokens, TensorParcel hidden, [Immutable] SamplingOptions sampling);
+
+    /// <summary>Frees what is kept for a slot or session.</summary>
+    [Alias("ReleaseAsync")]
+    Task ReleaseAsync(long slot);
+
+    /// <summary>Frees the stage's memory.</summary>
+    [Alias("UnloadAsync")]
+    Task UnloadAsync();
+}
+
+/// <summary>Where a stage is and what it holds.</summary>
+/// <param name="Silo">Name of the silo.</param>
+/// <param name="Process">Its process.</param>
+/// <param name="Parameters">Number of parameters, the routed experts' excluded.</param>
+/// <param name="MoeLayers">Layers with routed experts.</param>
+[GenerateSerializer, Immutable, Alias("krewe.StageDescription")]
+public sealed record StageDescription(
+    [property: Id(0)] string Silo, [property: Id(1)] Guid Process, [property: Id(2)] long Parameters,
+    [property: Id(3)] int[] MoeLayers);
+
+/// <summary>Activations or gradients from a neighbour.</summary>
+/// <param name="Slot">Micro-batch.</param>
+/// <param name="Step">Step number.</param>
+/// <param name="Gradients">True for gradients, from the stage behind.</param>
+/// <param name="Hidden">[T, D].</param>
+/// <param name="Embeddings">[T, D], or empty.</param>
+[GenerateSerializer, Immutable, Alias("krewe.StageDelivery")]
+public sealed record StageDelivery(
+    [property: Id(0)] long Slot, [property: Id(1)] long Step, [property: Id(2)] bool Gradients,
+    [property: Id(3)] TensorParcel Hidden, [property: Id(4)] TensorParcel Embeddings);
+
+/// <summary>What a stage reports of a forward.</summary>
+/// <param name="Losses">Losses; null but on the last stage.</param>
+/// <param name="Loads">Loads of this stage's MoE layers.</param>
+[GenerateSerializer, Immutable, Alias("krewe.StageReport")]
+public sealed record StageReport(
+    [property: Id(0)] MicroBatchLosses? Losses, [property: Id(1)] LayerLoad[] Loads);

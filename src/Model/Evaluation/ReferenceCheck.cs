@@ -1,0 +1,234 @@
+using Krewe.Model.Checkpoints;
+using Krewe.Model.Configuration;
+using Krewe.Model.Layers;
+using Krewe.Model.Training;
+
+namespace Krewe.Model.Evaluation;
+
+/// <summary>Limits of a check.</summary>
+/// <param name="Logits">Largest absolute difference of a logit or a hidden state.</param>
+/// <param name="Loss">Largest absolute difference of a loss.</param>
+/// <param name="Gradient">Largest norm of a gradient's difference over the gradient's norm.</param>
+public sealed record CheckTolerances(double Logits = 2e-4, double Loss = 1e-4, double Gradient = 1e-3);
+
+/// <summary>One compared tensor.</summary>
+/// <param name="Name">Name in the reference file.</param>
+/// <param name="Measure">What <paramref name="Difference"/> is: max abs, relative norm, or wrong choices.</param>
+/// <param name="Difference">The measured difference.</param>
+/// <param name="Limit">Largest allowed.</param>
+public sealed record CheckRow(string Name, string Measure, double Difference, double Limit)
+{
+    /// <summary>True where the difference is within the limit; NaN never is.</summary>
+    public bool Passed => Difference <= Limit;
+}
+
+/// <summary>Outcome of a check, tensor by tensor.</summary>
+/// <param name="Rows">Every comparison in file order.</param>
+public sealed record CheckReport(IReadOnlyList<CheckRow> Rows)
+{
+    /// <summary>True where something was compared and every row passed.</summary>
+    public bool Passed => Rows.Count > 0 && Rows.All(row => row.Passed);
+
+    /// <summary>Largest absolute difference of main and MTP logits.</summary>
+    public double LogitsMaxAbs => Largest(row => row.Name.Contains("logits", StringComparison.Ordinal)
+        && !row.Name.StartsWith("router", StringComparison.Ordinal)) ?? double.NaN;
+
+    /// <summary>True where every token chose the same experts as in the reference.</summary>
+    public bool ExpertChoicesEqual => (Largest(row => row.Measure == ReferenceCheck.Choices) ?? 0) == 0;
+
+    /// <summary>Largest absolute difference of a loss.</summary>
+    public double LossMaxAbs => Largest(row => row.Name.Contains("loss", StringComparison.Ordinal)) ?? 0;
+
+    /// <summary>Largest relative difference of a gradient, or null where none was compared.</summary>
+    public double? GradientsMaxRelative =>
+        Largest(row => row.Name.StartsWith("grad", StringComparison.Ordinal));
+
+    private double? Largest(Func<CheckRow, bool> chosen)
+    {
+        CheckRow[] rows = [.. Rows.Where(chosen)];
+        return rows.Length == 0 ? null : rows.Any(row => double.IsNaN(row.Difference))
+            ? double.NaN
+            : rows.Max(row => row.Difference);
+    }
+}
+
+/// <summary>
+/// Runs a model over the inputs of a <c>reference.safetensors</c> and compares hidden states, routing, logits, losses and
+/// gradients with it, whatever carries the model: one device or a cluster.
+/// </summary>
+public static class ReferenceCheck
+{
+    internal const string Choices = "wrong choices";
+    private const string MaxAbs = "max abs";
+    private const string RelativeNorm = "relative norm";
+
+    /// <summary>Compares everything in <paramref name="reference"/> that the model has.</summary>
+    /// <param name="model">Stages and experts, prepared for training where gradients are asked for.</param>
+    /// <param name="config">The model's config.</param>
+    /// <param name="reference">The reference file.</param>
+    /// <param name="gradients">Also runs the backward and compares gradients.</param>
+    /// <param name="limits">Tolerances.</param>
+    public static async Task<CheckReport> RunAsync(
+        IInspectable model, ModelConfig config, SafetensorsFile reference, bool gradients, CheckTolerances limits)
+    {
+        MicroBatch batch = ReadBatch(reference);
+        var recipe = new TrainingConfig { BalanceLossAlpha = 0, MtpLossWeight = 0.3 };
+        ForwardOptions options = new Trainer(model, config, recipe).Options([batch], ForwardMode.Check);
+        MicroBatchReport report = await model.RunAsync(0, 0, batch, options);
+        Dictionary<string, double> losses = Losses(report, config, recipe);
+        var rows = new List<CheckRow>();
+        foreach (SafetensorsTensor tensor in reference.Tensors)
+        {
+            CheckRow? row = tensor.Name switch
+            {
+                _ when losses.TryGetValue(tensor.Name, out double loss) =>
+                    new(tensor.Name, MaxAbs, Math.Abs(loss - reference.ReadFloat32(tensor.Name)[0]), limits.Loss),
+                _ when tensor.Name.StartsWith("grad", StringComparison.Ordinal) =>
+                    gradients ? await CompareGradientAsync(model, reference, tensor.Name, limits.Gradient) : null,
+                _ => await CompareActivationAsync(model, config, reference, tensor, limits.Logits),
+            };
+            if (row is not null)
+            {
+                rows.Add(row);
+            }
+        }
+
+        if (rows.Count == 0)
+        {
+            throw new KreweException(
+                $"{reference.Path} holds nothing to compare: expected tensors such as 'logits' or 'layer_output.0'");
+        }
+
+        return new(rows);
+    }
+
+    /// <summary>The inputs of a reference file: labels are the inputs shifted by one.</summary>
+    public static MicroBatch ReadBatch(SafetensorsFile reference)
+    {
+        SafetensorsTensor ids = reference["input_ids"];
+        long[] values = reference.ReadArray<long>("input_ids");
+        int length = ids.Shape.Columns;
+        return MicroBatch.OfTexts([.. values.Select(id => checked((int)id)).Chunk(length)]);
+    }
+
+    private static Dictionary<string, double> Losses(MicroBatchReport report, ModelConfig config, TrainingConfig recipe)
+    {
+        double main = report.Losses.MainSum / report.Losses.MainCount;
+        var losses = new Dictionary<string, double>(StringComparer.Ordinal) { ["loss_main"] = main };
+        double total = main;
+        for (int depth = 1; depth <= config.NumNextnPredictLayers; depth++)
+        {
+            double loss = report.Losses.MtpSums[depth - 1] / report.Losses.MtpCounts[depth - 1];
+            losses[$"mtp_loss.{depth}"] = loss;
+            total += recipe.MtpLossWeight / config.NumNextnPredictLayers * loss;
+        }
+
+        losses["loss_total"] = total;
+        foreach (LayerLoad load in report.Loads)
+        {
+            losses[$"seq_balance_loss.{load.Layer}"] = load.BalanceLoss;
+        }
+
+        return losses;
+    }
+
+    private static async Task<CheckRow?> CompareActivationAsync(
+        IInspectable model, ModelConfig config, SafetensorsFile reference, SafetensorsTensor tensor, double limit)
+    {
+        if (tensor.Name == "logits_weights_dequantized")
+        {
+            float[] logits = await model.ReadActivationAsync(0, "logits") ?? [];
+            return new(tensor.Name, MaxAbs, MaxDifference(logits, reference.ReadFloat32(tensor.Name)), limit);
+        }
+
+        bool routed = tensor.Name.StartsWith("topk", StringComparison.Ordinal);
+        if (tensor.Name is "input_ids" || tensor.Name.StartsWith("adamw", StringComparison.Ordinal))
+        {
+            return null;
+        }
+
+        float[]? actual = await model.ReadActivationAsync(0, tensor.Name);
+        if (actual is null)
+        {
+            return null;
+        }
+
+        if (!routed)
+        {
+            return new(tensor.Name, MaxAbs, MaxDifference(actual, reference.ReadFloat32(tensor.Name)), limit);
+        }
+
+        // The reference lists a token's experts in any order: sort each token's by index, weights along with them.
+        string layer = tensor.Name[(tensor.Name.IndexOf('.', StringComparison.Ordinal) + 1)..];
+        int topK = config.NumExpertsPerTok;
+        long[] order = reference.ReadArray<long>($"topk_indices.{layer}");
+        float[] expected = tensor.Name.StartsWith("topk_indices", StringComparison.Ordinal)
+            ? [.. order.Select(index => (float)index)]
+            : reference.ReadFloat32(tensor.Name);
+        for (int start = 0; start < order.Length; start += topK)
+        {
+            Array.Sort(order, expected, start, topK);
+        }
+
+        if (!tensor.Name.StartsWith("topk_indices", StringComparison.Ordinal))
+        {
+            return new(tensor.Name, MaxAbs, MaxDifference(actual, expected), limit);
+        }
+
+        int wrong = actual.Length == expected.Length ? actual.Zip(expected).Count(pair => pair.First != pair.Second) : -1;
+        return new(tensor.Name, Choices, wrong < 0 ? double.NaN : wrong, 0);
+    }
+
+    private static async Task<CheckRow> CompareGradientAsync(
+        IInspectable model, SafetensorsFile reference, string name, double limit)
+    {
+        string parameter = name[(name.IndexOf('.', StringComparison.Ordinal) + 1)..];
+        float[] actual = await model.ReadGradientAsync(parameter);
+        float[] expected = reference.ReadFloat32(name);
+        if (name.StartsWith("gradnorm.", StringComparison.Ordinal))
+        {
+            double norm = Norm(actual);
+            return new(name, RelativeNorm, Relative(Math.Abs(norm - expected[0]), expected[0]), limit);
+        }
+
+        if (actual.Length != expected.Length)
+        {
+            return new(name, RelativeNorm, double.NaN, limit);
+        }
+
+        float[] difference = [.. actual.Zip(expected, (a, e) => a - e)];
+        return new(name, RelativeNorm, Relative(Norm(difference), Norm(expected)), limit);
+    }
+
+    /// <summary>difference / size; a gradient that must be zero has to be zero.</summary>
+    private static double Relative(double difference, double size) =>
+        size == 0 ? difference == 0 ? 0 : double.PositiveInfinity : difference / size;
+
+    private static double Norm(float[] values)
+    {
+        double sum = 0;
+        foreach (float value in values)
+        {
+            sum += (double)value * value;
+        }
+
+        return Math.Sqrt(sum);
+    }
+
+    private static double MaxDifference(float[] actual, float[] expected)
+    {
+        if (actual.Length != expected.Length)
+        {
+            return double.NaN;
+        }
+
+        double largest = 0;
+        for (int i = 0; i < actual.Length; i++)
+        {
+            double difference = Math.Abs((double)actual[i] - expected[i]);
+            largest = double.IsNaN(difference) ? double.NaN : Math.Max(largest, difference);
+        }
+
+        return largest;
+    }
+}

@@ -1,0 +1,181 @@
+using Krewe.Model.Tensors;
+using Krewe.Model.Training;
+
+namespace Krewe.Model.Layers;
+
+/// <summary>
+/// Walks blocks forward and backward on a device and waits for the experts' hosts in between: the one place that knows
+/// the order of compute, dispatch and combine, with and without a cluster.
+/// </summary>
+/// <param name="device">Where the blocks live.</param>
+/// <param name="fleet">Where the experts live.</param>
+public sealed class BlockRunner(IDevice device, IExpertFleet fleet)
+{
+    /// <summary>One block and its state in the current micro-batch.</summary>
+    /// <param name="Block">The block.</param>
+    /// <param name="State">Its activations.</param>
+    public readonly record struct Entry(TransformerBlock Block, TransformerBlock.State State);
+
+    /// <summary>Runs the blocks in order; the result is the last state's <c>Output</c>.</summary>
+    /// <param name="blocks">Blocks and states.</param>
+    /// <param name="arena">Arena of the micro-batch.</param>
+    /// <param name="input">[T, D].</param>
+    /// <param name="pass">Layout and options.</param>
+    /// <param name="slot">Micro-batch or session.</param>
+    /// <param name="step">Step or token number.</param>
+    public async Task<Tensor> ForwardAsync(
+        IReadOnlyList<Entry> blocks, Arena arena, Tensor input, ForwardPass pass, long slot, long step)
+    {
+        TransformerBlock.State? waiting = null;
+        Tensor stream = input;
+        foreach (Entry entry in blocks)
+        {
+            ExpertTopology? topology = entry.Block.Moe is null ? null : fleet.TopologyOf(entry.Block.Layer);
+            TransformerBlock.State? previous = waiting;
+            Tensor source = stream;
+            await device.SubmitAsync(kernels =>
+            {
+                if (previous is not null)
+                {
+                    MoeLayer.Combine(kernels, arena, previous.Moe);
+                }
+
+                entry.Block.Forward(kernels, arena, source, pass, topology, entry.State);
+            });
+            waiting = null;
+            if (entry.Block.Moe is not null)
+            {
+                await ExpertsForwardAsync(entry, arena, slot, step);
+                waiting = entry.State;
+            }
+
+            stream = entry.State.Output;
+        }
+
+        if (waiting is not null)
+        {
+            TransformerBlock.State last = waiting;
+            await device.SubmitAsync(kernels => MoeLayer.Combine(kernels, arena, last.Moe));
+        }
+
+        return stream;
+    }
+
+    /// <summary>Runs the blocks in reverse; returns the gradient of the input [T, D].</summary>
+    /// <param name="blocks">Blocks and states, in forward order.</param>
+    /// <param name="arena">Arena of the micro-batch.</param>
+    /// <param name="gradOutput">[T, D]; must live until the weight gradients were taken.</param>
+    /// <param name="balance">Balance loss, as in the forward.</param>
+    /// <param name="slot">Micro-batch.</param>
+    /// <param name="step">Step number.</param>
+    /// <param name="weightGradients">Also takes the weight gradients, block by block.</param>
+    public async Task<Tensor> BackwardAsync(
+        IReadOnlyList<Entry> blocks, Arena arena, Tensor gradOutput, BalanceLossOptions balance, long slot, long step,
+        bool weightGradients)
+    {
+        Entry? waiting = null;
+        Tensor stream = gradOutput;
+        for (int i = blocks.Count - 1; i >= 0; i--)
+        {
+            Entry entry = blocks[i];
+            Entry? previous = waiting;
+            await device.SubmitAsync(kernels =>
+            {
+                if (previous is { } p)
+                {
+                    Finish(kernels, p);
+                    stream = p.State.GradInput;
+                }
+
+                entry.Block.Backward(kernels, arena, stream, entry.State);
+                if (entry.Block.Moe is null)
+                {
+                    TakeWeights(kernels, entry);
+                }
+            });
+            waiting = null;
+            if (entry.Block.Moe is null)
+            {
+                stream = entry.State.GradInput;
+                continue;
+            }
+
+            await ExpertsBackwardAsync(entry, arena, slot, step, weightGradients);
+            waiting = entry;
+        }
+
+        if (waiting is { } last)
+        {
+            await device.SubmitAsync(kernels => Finish(kernels, last));
+            stream = last.State.GradInput;
+        }
+
+        return stream;
+
+        void Finish(Kernels.IKernels kernels, Entry entry)
+        {
+            entry.Block.CombineBackward(kernels, arena, balance, entry.State);
+            TakeWeights(kernels, entry);
+        }
+
+        void TakeWeights(Kernels.IKernels kernels, Entry entry)
+        {
+            if (weightGradients)
+            {
+                entry.Block.BackwardWeight(kernels, entry.State);
+            }
+        }
+    }
+
+    /// <summary>Takes the deferred weight gradients, last block first, the experts' too.</summary>
+    public async Task BackwardWeightAsync(IReadOnlyList<Entry> blocks, long slot, long step)
+    {
+        for (int i = blocks.Count - 1; i >= 0; i--)
+        {
+            Entry entry = blocks[i];
+            if (entry.Block.Moe is not null)
+            {
+                var call = new ExpertCall(entry.Block.Layer, slot, step);
+                IReadOnlyList<ExpertSlice> slices = entry.State.Moe.Plan.Slices;
+                await Task.WhenAll(Busy(slices).Select(host => fleet.Hosts[host].BackwardWeightAsync(call)));
+            }
+
+            await device.SubmitAsync(kernels => entry.Block.BackwardWeight(kernels, entry.State));
+        }
+    }
+
+    private async Task ExpertsForwardAsync(Entry entry, Arena arena, long slot, long step)
+    {
+        MoeLayer.State state = entry.State.Moe;
+        var call = new ExpertCall(entry.Block.Layer, slot, step);
+        Task<Tensor>[] away = [.. Busy(state.Plan.Slices).Select(host =>
+            fleet.Hosts[host].ForwardAsync(call, state.Plan.Slices[host], state.HostRows[host]))];
+        await device.SubmitAsync(kernels => entry.Block.ForwardShared(kernels, arena, entry.State));
+        Tensor[] rows = await Task.WhenAll(away);
+        int next = 0;
+        foreach (int host in Busy(state.Plan.Slices))
+        {
+            state.Returned[host] = rows[next++];
+        }
+    }
+
+    private async Task ExpertsBackwardAsync(Entry entry, Arena arena, long slot, long step, bool weightGradients)
+    {
+        MoeLayer.State state = entry.State.Moe;
+        var call = new ExpertCall(entry.Block.Layer, slot, step);
+        Task<ExpertGradients>[] away = [.. Busy(state.Plan.Slices).Select(host =>
+            fleet.Hosts[host].BackwardAsync(call, state.HostRows[host], weightGradients))];
+        await device.SubmitAsync(kernels => entry.Block.BackwardShared(kernels, arena, entry.State));
+        ExpertGradients[] gradients = await Task.WhenAll(away);
+        int next = 0;
+        foreach (int host in Busy(state.Plan.Slices))
+        {
+            state.Returned[host] = gradients[next].Rows;
+            state.ReturnedWeights[host] = gradients[next++].Weights;
+        }
+    }
+
+    /// <summary>Hosts that got at least one token.</summary>
+    private static IEnumerable<int> Busy(IReadOnlyList<ExpertSlice> slices) =>
+        Enumerable.Range(0, slices.Count).Where(host => slices[host].Assignments > 0);
+}

@@ -1,0 +1,39 @@
+using Krewe.Model.Tensors;
+
+namespace Krewe.Model.Layers;
+
+/// <summary>Which piece of work a call to an expert host belongs to.</summary>
+/// <param name="Layer">Layer number in checkpoint names.</param>
+/// <param name="Slot">Micro-batch of a step, or a generation session: where activations are kept.</param>
+/// <param name="Step">Number of the step or token, so that a late answer can be told from a current one.</param>
+public readonly record struct ExpertCall(int Layer, long Slot, long Step);
+
+/// <summary>What the backward of a host's experts returns.</summary>
+/// <param name="Rows">[OutputRows, D]: gradients of the received rows, reduced as the forward's results.</param>
+/// <param name="Weights">[assignments]: gradients of the gate weights.</param>
+public readonly record struct ExpertGradients(Tensor Rows, Tensor Weights);
+
+/// <summary>
+/// Somebody who holds experts: this device itself, or a silo reached through its gateway grain. Tensors that it returns
+/// live until its next forward for the same layer and slot.
+/// </summary>
+public interface IExpertHost
+{
+    /// <summary>Runs the experts of <paramref name="slice"/> over <paramref name="rows"/>.</summary>
+    /// <param name="call">Layer, slot and step.</param>
+    /// <param name="slice">Who takes which row.</param>
+    /// <param name="rows">[rows, D]; must live until the weight gradients were taken.</param>
+    Task<Tensor> ForwardAsync(ExpertCall call, ExpertSlice slice, Tensor rows);
+
+    /// <summary>Gradients of the rows and of the gate weights.</summary>
+    /// <param name="call">As given to the forward.</param>
+    /// <param name="gradRows">[rows, D].</param>
+    /// <param name="weightGradients">Also adds the experts' weight gradients (else <see cref="BackwardWeightAsync"/>).</param>
+    Task<ExpertGradients> BackwardAsync(ExpertCall call, Tensor gradRows, bool weightGradients);
+
+    /// <summary>Adds the experts' weight gradients, deferred from <see cref="BackwardAsync"/>.</summary>
+    Task BackwardWeightAsync(ExpertCall call);
+
+    /// <summary>Frees what is kept for a slot in every layer.</summary>
+    Task ReleaseAsync(long slot);
+}

@@ -1,0 +1,86 @@
+using Krewe.Model.Tensors;
+
+namespace Krewe.Model.Layers;
+
+/// <summary>Experts on the device of this process, called directly: the loop without a cluster.</summary>
+/// <param name="device">Where the experts live.</param>
+/// <param name="experts">The experts of a layer by index; null where another host holds it.</param>
+public sealed class LocalExpertHost(IDevice device, Func<int, IReadOnlyList<Expert?>> experts) : IExpertHost, IDisposable
+{
+    private readonly Dictionary<(int Layer, long Slot), ExpertBatch> _batches = [];
+
+    /// <inheritdoc/>
+    public async Task<Tensor> ForwardAsync(ExpertCall call, ExpertSlice slice, Tensor rows)
+    {
+        ExpertBatch batch = BatchOf(call);
+        IReadOnlyList<Expert?> all = experts(call.Layer);
+        Expert[] chosen = [.. slice.Experts.Select(index => all[index]
+            ?? throw new InvalidOperationException($"expert {call.Layer}/{index} is not on {device.Name}"))];
+        Tensor result = default;
+        await device.SubmitAsync(kernels => result = batch.Forward(kernels, slice, chosen, rows));
+        return result;
+    }
+
+    /// <inheritdoc/>
+    public async Task<ExpertGradients> BackwardAsync(ExpertCall call, Tensor gradRows, bool weightGradients)
+    {
+        ExpertBatch batch = BatchOf(call);
+        ExpertGradients result = default;
+        await device.SubmitAsync(kernels =>
+        {
+            result = batch.Backward(kernels, gradRows);
+            if (weightGradients)
+            {
+                batch.BackwardWeight(kernels);
+            }
+        });
+        return result;
+    }
+
+    /// <inheritdoc/>
+    public Task BackwardWeightAsync(ExpertCall call)
+    {
+        ExpertBatch batch = BatchOf(call);
+        return device.SubmitAsync(batch.BackwardWeight);
+    }
+
+    /// <inheritdoc/>
+    public Task ReleaseAsync(long slot)
+    {
+        lock (_batches)
+        {
+            foreach ((int, long Slot) key in _batches.Keys.Where(key => key.Slot == slot).ToArray())
+            {
+                _batches.Remove(key, out ExpertBatch? batch);
+                batch!.Dispose();
+            }
+        }
+
+        return Task.CompletedTask;
+    }
+
+    /// <inheritdoc/>
+    public void Dispose()
+    {
+        foreach (ExpertBatch batch in _batches.Values)
+        {
+            batch.Dispose();
+        }
+
+        _batches.Clear();
+    }
+
+    private ExpertBatch BatchOf(ExpertCall call)
+    {
+        lock (_batches)
+        {
+            if (!_batches.TryGetValue((call.Layer, call.Slot), out ExpertBatch? batch))
+            {
+                batch = new(device, $"experts of layer {call.Layer}, slot {call.Slot}");
+                _batches.Add((call.Layer, call.Slot), batch);
+            }
+
+            return batch;
+        }
+    }
+}

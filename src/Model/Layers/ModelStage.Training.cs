@@ -1,0 +1,294 @@
+using Krewe.Model.Kernels;
+using Krewe.Model.Tensors;
+using Krewe.Model.Training;
+
+namespace Krewe.Model.Layers;
+
+/// <content>Forward and backward of a micro-batch.</content>
+public sealed partial class ModelStage
+{
+    /// <summary>Runs a micro-batch through this stage; the losses of the last stage come from <see cref="Losses"/>.</summary>
+    /// <param name="slot">Where its activations are kept.</param>
+    /// <param name="step">Step number.</param>
+    /// <param name="batch">Tokens and targets.</param>
+    /// <param name="input">What the previous stage handed over; ignored by the first.</param>
+    /// <param name="options">Scales and mode.</param>
+    public async Task<StageActivations> ForwardAsync(
+        long slot, long step, MicroBatch batch, StageActivations input, ForwardOptions options)
+    {
+        Slot held = SlotOf(slot);
+        held.Arena.Reset();
+        held.Options = options;
+        await _device.SubmitAsync(kernels =>
+        {
+            held.Layout = TokenLayout.Create(held.Arena, batch.SequenceStarts);
+            held.Stream = input.Hidden;
+            held.Embeddings = input.Embeddings;
+            if (_embedding is not null)
+            {
+                held.Ids = held.Arena.Allocate(batch.Tokens.Length, DType.Int32);
+                batch.Tokens.CopyTo(held.Ids.AsSpan<int>());
+                held.Stream = _embedding.Forward(kernels, held.Arena, held.Ids);
+                held.Embeddings = held.Stream;
+            }
+        });
+        BalanceLossOptions? balance = options.Mode == ForwardMode.Evaluation ? null : options.Balance;
+        var pass = new ForwardPass(held.Layout, _rotaryTable, balance);
+        held.Stream = await _runner.ForwardAsync(held.Blocks, held.Arena, held.Stream, pass, slot, step);
+        if (Range.IsLast)
+        {
+            await ForwardHeadsAsync(held, slot, step, batch, options, pass);
+        }
+
+        return new(held.Stream, Config.NumNextnPredictLayers > 0 ? held.Embeddings : default);
+    }
+
+    /// <summary>Losses of the slot's last forward; only on the last stage.</summary>
+    public MicroBatchLosses Losses(long slot)
+    {
+        Slot held = SlotOf(slot);
+        bool evaluated = held.Options.Mode == ForwardMode.Evaluation;
+        int[] starts = held.Layout.SequenceStarts;
+        Span<float> losses = held.Head.Losses.AsSpan<float>();
+        var perSequence = new double[held.Layout.Sequences];
+        for (int s = 0; s < perSequence.Length; s++)
+        {
+            perSequence[s] = Sum(losses[starts[s]..starts[s + 1]]);
+        }
+
+        int compared = 0, same = 0;
+        if (evaluated && _mtp.Count > 0)
+        {
+            TokenLayout layout = held.Mtp[0].Layout;
+            for (int s = 0; s < layout.Sequences; s++)
+            {
+                // The last row of depth 1 predicts a token that the main model predicts from beyond the sequence's targets.
+                for (int i = 0; i + 1 < layout.SequenceStarts[s + 1] - layout.SequenceStarts[s]; i++)
+                {
+                    compared++;
+                    same += held.Mtp[0].Head.ArgMax.AsSpan<int>()[layout.SequenceStarts[s] + i]
+                        == held.Head.ArgMax.AsSpan<int>()[starts[s] + i + 1] ? 1 : 0;
+                }
+            }
+        }
+
+        return new()
+        {
+            MainSum = perSequence.Sum(),
+            MainCount = CountTargets(held.MainTargets),
+            MtpSums = [.. held.Mtp.Select(state => Sum(state.Head.Losses.AsSpan<float>()))],
+            MtpCounts = [.. held.Mtp.Select(state => CountTargets(state.Targets))],
+            SequenceSums = perSequence,
+            Agreements = same,
+            AgreementCount = compared,
+        };
+    }
+
+    /// <summary>Expert loads and balance losses of the slot's last forward, one entry per MoE layer.</summary>
+    public IReadOnlyList<LayerLoad> Loads(long slot)
+    {
+        Slot held = SlotOf(slot);
+        return [.. held.Blocks.Concat(MtpEntries(held)).Where(entry => entry.Block.Moe is not null).Select(entry =>
+            new LayerLoad(
+                entry.Block.Layer, [.. entry.State.Moe.Plan.Load], entry.State.Moe.Router.BalanceLoss))];
+    }
+
+    /// <summary>
+    /// Gradients of what the previous stage handed over. Weight gradients are added now, or by
+    /// <see cref="BackwardWeightAsync"/>.
+    /// </summary>
+    /// <param name="slot">The micro-batch.</param>
+    /// <param name="step">Step number.</param>
+    /// <param name="gradOutput">Gradients from the next stage; ignored by the last.</param>
+    /// <param name="weightGradients">Also takes the weight gradients.</param>
+    public async Task<StageActivations> BackwardAsync(
+        long slot, long step, StageActivations gradOutput, bool weightGradients = true)
+    {
+        Slot held = SlotOf(slot);
+        Tensor gradStream = gradOutput.Hidden;
+        Tensor gradEmbeddings = gradOutput.Embeddings;
+        if (Range.IsLast)
+        {
+            (gradStream, gradEmbeddings) = await BackwardHeadsAsync(held, slot, step, weightGradients);
+        }
+
+        Tensor gradInput = await _runner.BackwardAsync(
+            held.Blocks, held.Arena, gradStream, held.Options.Balance, slot, step, weightGradients);
+        held.GradInput = new(gradInput, gradEmbeddings);
+        if (_embedding is not null && weightGradients)
+        {
+            await _device.SubmitAsync(kernels => EmbeddingBackwardWeight(kernels, held));
+        }
+
+        return held.GradInput;
+    }
+
+    /// <summary>Takes the weight gradients that <see cref="BackwardAsync"/> left, the experts' included.</summary>
+    public async Task BackwardWeightAsync(long slot, long step)
+    {
+        Slot held = SlotOf(slot);
+        if (Range.IsLast)
+        {
+            await _device.SubmitAsync(kernels => HeadsBackwardWeight(kernels, held));
+            for (int depth = _mtp.Count; depth >= 1; depth--)
+            {
+                await _runner.BackwardWeightAsync([MtpEntry(held, depth)], slot, step);
+            }
+        }
+
+        await _runner.BackwardWeightAsync(held.Blocks, slot, step);
+        if (_embedding is not null)
+        {
+            await _device.SubmitAsync(kernels => EmbeddingBackwardWeight(kernels, held));
+        }
+    }
+
+    private async Task ForwardHeadsAsync(
+        Slot held, long slot, long step, MicroBatch batch, ForwardOptions options, ForwardPass pass)
+    {
+        await _device.SubmitAsync(kernels =>
+        {
+            held.MainTargets = held.Arena.Allocate(batch.Targets.Length, DType.Int32);
+            batch.Targets.CopyTo(held.MainTargets.AsSpan<int>());
+            held.Norm = _norm!.Forward(kernels, held.Arena, held.Stream);
+            ForwardHead(kernels, held, held.Norm.Output, held.MainTargets, options.MainScale, options, held.Head);
+        });
+        TokenLayout previousLayout = held.Layout;
+        Tensor previous = MtpReadsNormed ? held.Norm.Output : held.Stream;
+        foreach (MultiTokenPrediction module in _mtp)
+        {
+            MultiTokenPrediction.State state = held.Mtp[module.Depth - 1];
+            Tensor joined = default;
+            TokenLayout fromLayout = previousLayout;
+            Tensor from = previous;
+            await _device.SubmitAsync(kernels => joined = module.Join(
+                kernels, held.Arena, held.Layout, fromLayout, from, held.Embeddings, batch.Targets, state));
+            Tensor stream = await _runner.ForwardAsync(
+                [MtpEntry(held, module.Depth)], held.Arena, joined, pass with { Layout = state.Layout }, slot, step);
+            Tensor normed = default;
+            await _device.SubmitAsync(kernels =>
+            {
+                normed = module.Normalize(kernels, held.Arena, state);
+                ForwardHead(
+                    kernels, held, normed, state.Targets, options.MtpScales[module.Depth - 1], options, state.Head);
+            });
+            previous = MtpReadsNormed ? normed : stream;
+            previousLayout = state.Layout;
+        }
+    }
+
+    private void ForwardHead(
+        IKernels kernels, Slot held, Tensor hidden, Tensor targets, double scale, ForwardOptions options,
+        OutputHead.State state)
+    {
+        if (options.Mode == ForwardMode.Evaluation)
+        {
+            _head!.Evaluate(kernels, held.Arena, hidden, targets, state);
+        }
+        else
+        {
+            bool keep = options.Mode == ForwardMode.Check;
+            _head!.Forward(kernels, held.Arena, hidden, targets, (float)scale, keep, state);
+        }
+    }
+
+    private async Task<(Tensor GradStream, Tensor GradEmbeddings)> BackwardHeadsAsync(
+        Slot held, long slot, long step, bool weightGradients)
+    {
+        Arena arena = held.Arena;
+        Tensor gradStream = default, gradEmbeddings = default;
+        await _device.SubmitAsync(kernels =>
+        {
+            int width = Config.HiddenSize;
+            gradStream = Zero(kernels, arena, held.Layout.Tokens, width);
+            gradEmbeddings = _mtp.Count > 0 ? Zero(kernels, arena, held.Layout.Tokens, width) : default;
+            held.GradNormed = arena.Allocate(held.Layout.Tokens, width);
+            _head!.BackwardInput(kernels, held.Head, held.GradNormed);
+            foreach (MultiTokenPrediction.State state in held.Mtp)
+            {
+                state.GradStream = Zero(kernels, arena, state.Layout.Tokens, width);
+                state.GradNormed = arena.Allocate(state.Layout.Tokens, width);
+                _head.BackwardInput(kernels, state.Head, state.GradNormed);
+            }
+        });
+        for (int depth = _mtp.Count; depth >= 1; depth--)
+        {
+            MultiTokenPrediction module = _mtp[depth - 1];
+            MultiTokenPrediction.State state = held.Mtp[depth - 1];
+            await _device.SubmitAsync(kernels => module.BackwardNormalize(kernels, state));
+            Tensor gradProjected = await _runner.BackwardAsync(
+                [MtpEntry(held, depth)], arena, state.GradStream, held.Options.Balance, slot, step, weightGradients);
+            Tensor gradPrevious = depth > 1
+                ? MtpReadsNormed ? held.Mtp[depth - 2].GradNormed : held.Mtp[depth - 2].GradStream
+                : MtpReadsNormed ? held.GradNormed : gradStream;
+            await _device.SubmitAsync(kernels =>
+                module.BackwardJoin(kernels, arena, state, gradProjected, gradEmbeddings, gradPrevious));
+        }
+
+        await _device.SubmitAsync(kernels =>
+        {
+            _norm!.BackwardInput(kernels, held.Norm, held.GradNormed, gradStream, accumulate: true);
+            if (weightGradients)
+            {
+                HeadsBackwardWeight(kernels, held);
+            }
+        });
+        return (gradStream, gradEmbeddings);
+    }
+
+    /// <summary>Head, final norm and the MTP modules' own weights, the head's contributions in depth order.</summary>
+    private void HeadsBackwardWeight(IKernels kernels, Slot held)
+    {
+        _head!.BackwardWeight(kernels, held.Head);
+        _norm!.BackwardWeight(kernels, held.Norm, held.GradNormed);
+        foreach (MultiTokenPrediction module in _mtp)
+        {
+            _head.BackwardWeight(kernels, held.Mtp[module.Depth - 1].Head);
+            module.BackwardWeight(kernels, held.Mtp[module.Depth - 1]);
+        }
+    }
+
+    private void EmbeddingBackwardWeight(IKernels kernels, Slot held)
+    {
+        _embedding!.BackwardWeight(kernels, held.Ids, held.GradInput.Hidden);
+        if (!held.GradInput.Embeddings.IsEmpty)
+        {
+            _embedding.BackwardWeight(kernels, held.Ids, held.GradInput.Embeddings);
+        }
+    }
+
+    private BlockRunner.Entry MtpEntry(Slot held, int depth) =>
+        new(_mtp[depth - 1].Block, held.Mtp[depth - 1].Block);
+
+    private IEnumerable<BlockRunner.Entry> MtpEntries(Slot held) =>
+        Enumerable.Range(1, _mtp.Count).Select(depth => MtpEntry(held, depth));
+
+    private static Tensor Zero(IKernels kernels, Arena arena, int rows, int columns)
+    {
+        Tensor tensor = arena.Allocate(rows, columns);
+        kernels.Fill(tensor, 0);
+        return tensor;
+    }
+
+    private static double Sum(ReadOnlySpan<float> values)
+    {
+        double sum = 0;
+        foreach (float value in values)
+        {
+            sum += value;
+        }
+
+        return sum;
+    }
+
+    private static int CountTargets(Tensor targets)
+    {
+        int count = 0;
+        foreach (int target in targets.AsSpan<int>())
+        {
+            count += target >= 0 ? 1 : 0;
+        }
+
+        return count;
+    }
+}

@@ -1,0 +1,185 @@
+using Krewe.Model.Configuration;
+using Krewe.Model.Tensors;
+
+namespace Krewe.Model.Layers;
+
+/// <summary>
+/// One pipeline stage: a run of blocks, with the embedding in front on the first and norm, head and MTP behind on the
+/// last. Routed experts are not here but with the <see cref="IExpertFleet"/>. Everything is asynchronous: it submits
+/// work to its device and waits for the experts' hosts.
+/// </summary>
+/// <remarks>
+/// Calls for different slots may overlap; calls for one slot must come one after the other. Tensors that a call returns
+/// live until the slot's next forward.
+/// </remarks>
+public sealed partial class ModelStage : IDisposable
+{
+    private readonly IDevice _device;
+    private readonly IExpertFleet _fleet;
+    private readonly BlockRunner _runner;
+    private readonly Arena _buffers;
+    private readonly Tensor _rotaryTable;
+    private readonly TokenEmbedding? _embedding;
+    private readonly List<TransformerBlock> _blocks = [];
+    private readonly RmsNorm? _norm;
+    private readonly OutputHead? _head;
+    private readonly List<MultiTokenPrediction> _mtp = [];
+    private readonly Dictionary<long, Slot> _slots = [];
+    private readonly Dictionary<int, Tensor> _biases = [];
+
+    /// <summary>Allocates the stage's parameters, uninitialised, and its rotary table.</summary>
+    /// <param name="config">The model.</param>
+    /// <param name="range">Which part of it.</param>
+    /// <param name="device">Where it computes.</param>
+    /// <param name="fleet">Where the routed experts are.</param>
+    /// <param name="maxPositions">Longest sequence, in tokens.</param>
+    public ModelStage(ModelConfig config, StageRange range, IDevice device, IExpertFleet fleet, int maxPositions)
+    {
+        Config = config;
+        Range = range;
+        _device = device;
+        _fleet = fleet;
+        _runner = new(device, fleet);
+        string owner = $"stage {range.Index}";
+        Parameters = new(device, owner);
+        _buffers = device.CreateArena($"{owner} buffers");
+        _rotaryTable = RotaryEmbedding.CreateTable(config, _buffers, maxPositions);
+        if (range.IsFirst)
+        {
+            _embedding = new(Parameters.Add("model.embed_tokens.weight", new(config.VocabSize, config.HiddenSize)));
+        }
+
+        for (int layer = range.FirstLayer; layer < range.FirstLayer + range.LayerCount; layer++)
+        {
+            _blocks.Add(new(config, Parameters, _buffers, layer));
+        }
+
+        if (range.IsLast)
+        {
+            _norm = new(Parameters.Add("model.norm.weight", new(config.HiddenSize)), (float)config.RmsNormEps);
+            _head = new(Parameters.Add("lm_head.weight", new(config.VocabSize, config.HiddenSize)));
+            for (int depth = 1; depth <= config.NumNextnPredictLayers; depth++)
+            {
+                _mtp.Add(new(config, Parameters, _buffers, depth));
+            }
+        }
+
+        foreach (TransformerBlock block in _blocks.Concat(_mtp.Select(module => module.Block)))
+        {
+            if (block.Moe is { Router.Bias.IsEmpty: false } moe)
+            {
+                _biases.Add(block.Layer, moe.Router.Bias);
+            }
+        }
+    }
+
+    /// <summary>The model.</summary>
+    public ModelConfig Config { get; }
+
+    /// <summary>Which part of the model this is.</summary>
+    public StageRange Range { get; }
+
+    /// <summary>Parameters of the stage, the routed experts' excluded.</summary>
+    public ParameterSet Parameters { get; }
+
+    /// <summary>Longest sequence, in tokens.</summary>
+    public int MaxPositions => _rotaryTable.Rows;
+
+    /// <summary>Layers with routed experts, MTP layers included.</summary>
+    public IEnumerable<int> MoeLayers => _blocks.Concat(_mtp.Select(module => module.Block))
+        .Where(block => block.Moe is not null).Select(block => block.Layer);
+
+    /// <summary>Routing bias [E] of each MoE layer that has one, float32.</summary>
+    public IReadOnlyDictionary<int, Tensor> Biases => _biases;
+
+    /// <summary>Checkpoint name of a layer's routing bias.</summary>
+    public static string BiasName(int layer) => $"model.layers.{layer}.mlp.gate.e_score_correction_bias";
+
+    /// <summary>The routing bias of that checkpoint name, or empty where this stage has none.</summary>
+    public Tensor FindBias(string name) => _biases.FirstOrDefault(bias => BiasName(bias.Key) == name).Value;
+
+    /// <summary>Replaces the routing bias of a layer.</summary>
+    public void SetBias(int layer, ReadOnlySpan<float> bias) => bias.CopyTo(_biases[layer].AsSpan<float>());
+
+    /// <summary>Frees what a slot holds here and with the experts' hosts.</summary>
+    public async Task ReleaseAsync(long slot)
+    {
+        Slot? held;
+        lock (_slots)
+        {
+            _slots.Remove(slot, out held);
+        }
+
+        held?.Dispose();
+        await Task.WhenAll(_fleet.Hosts.Select(host => host.ReleaseAsync(slot)));
+    }
+
+    /// <inheritdoc/>
+    public void Dispose()
+    {
+        foreach (Slot slot in _slots.Values)
+        {
+            slot.Dispose();
+        }
+
+        _slots.Clear();
+        Parameters.Dispose();
+        _buffers.Dispose();
+    }
+
+    private Slot SlotOf(long slot)
+    {
+        lock (_slots)
+        {
+            if (!_slots.TryGetValue(slot, out Slot? held))
+            {
+                held = new(_device.CreateArena($"stage {Range.Index}, slot {slot}"), _blocks, _mtp);
+                _slots.Add(slot, held);
+            }
+
+            return held;
+        }
+    }
+
+    private bool MtpReadsNormed => Config.MtpUsesPostNorm;
+
+    /// <summary>What one micro-batch or session keeps on this stage.</summary>
+    private sealed class Slot(
+        Arena arena, List<TransformerBlock> blocks, List<MultiTokenPrediction> modules) : IDisposable
+    {
+        public Arena Arena { get; } = arena;
+
+        public BlockRunner.Entry[] Blocks { get; } =
+            [.. blocks.Select(block => new BlockRunner.Entry(block, new()))];
+
+        public MultiTokenPrediction.State[] Mtp { get; } = [.. modules.Select(_ => new MultiTokenPrediction.State())];
+
+        public OutputHead.State Head { get; } = new();
+
+        public TokenLayout Layout { get; set; } = null!;
+
+        public Tensor Ids { get; set; }
+
+        public Tensor Embeddings { get; set; }
+
+        public Tensor Stream { get; set; }
+
+        public RmsNorm.Saved Norm { get; set; }
+
+        public Tensor GradNormed { get; set; }
+
+        public Tensor MainTargets { get; set; }
+
+        public StageActivations GradInput { get; set; }
+
+        public ForwardOptions Options { get; set; } = null!;
+
+        public Generation.LatentKvCache? Cache { get; set; }
+
+        public void Dispose()
+        {
+            Cache?.Dispose();
+            Arena.Dispose();
+        }
+    }
+}

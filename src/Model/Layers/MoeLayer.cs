@@ -1,0 +1,221 @@
+using System.Runtime.InteropServices;
+using Krewe.Model.Configuration;
+using Krewe.Model.Kernels;
+using Krewe.Model.Tensors;
+using Krewe.Model.Training;
+
+namespace Krewe.Model.Layers;
+
+/// <summary>
+/// The stage's side of a mixture-of-experts layer: gate, dispatch, shared expert and combine. The routed experts are
+/// behind <see cref="IExpertHost"/>, here or on other silos. output = mid + shared(x) + sum of routed(x).
+/// </summary>
+public sealed class MoeLayer
+{
+    private readonly ModelConfig _config;
+    private readonly FeedForward? _shared;
+
+    /// <summary>Adds the weights of the gate and of the shared expert.</summary>
+    public MoeLayer(ModelConfig config, ParameterSet parameters, Arena buffers, int layer)
+    {
+        _config = config;
+        Router = new(config, parameters, buffers, layer);
+        if (config.NSharedExperts > 0)
+        {
+            int width = config.NSharedExperts * config.MoeIntermediateSize;
+            string prefix = $"model.layers.{layer}.mlp.shared_experts.";
+            _shared = new(
+                parameters.Add(prefix + "gate_proj.weight", new(width, config.HiddenSize)),
+                parameters.Add(prefix + "up_proj.weight", new(width, config.HiddenSize)),
+                parameters.Add(prefix + "down_proj.weight", new(config.HiddenSize, width)));
+        }
+    }
+
+    /// <summary>The gate.</summary>
+    public MoeRouter Router { get; }
+
+    /// <summary>Activations and gradients of one micro-batch.</summary>
+    public sealed class State
+    {
+        /// <summary>The gate's choice.</summary>
+        public MoeRouter.State Router { get; } = new();
+
+        /// <summary>Who goes where.</summary>
+        public DispatchPlan Plan { get; } = new();
+
+        /// <summary>For each host the rows that it receives; of the forward, then of the backward.</summary>
+        public Tensor[] HostRows { get; internal set; } = [];
+
+        /// <summary>For each host what it returned; filled by the caller between dispatch and combine.</summary>
+        public Tensor[] Returned { get; internal set; } = [];
+
+        /// <summary>For each host its gradients of the gate weights; filled by the caller.</summary>
+        public Tensor[] ReturnedWeights { get; internal set; } = [];
+
+        internal readonly FeedForward.State Shared = new();
+        internal Tensor Input, Output, GradOutput, GradInput, TokenStarts, TokenGroupRows;
+    }
+
+    /// <summary>Routes, plans, and gathers the rows of each host.</summary>
+    /// <param name="kernels">Kernels of the device.</param>
+    /// <param name="arena">Arena of the micro-batch.</param>
+    /// <param name="input">[T, D], normalised.</param>
+    /// <param name="layout">Sequences.</param>
+    /// <param name="topology">Where the experts live.</param>
+    /// <param name="balance">Balance loss to measure, or null.</param>
+    /// <param name="state">Filled.</param>
+    public void Dispatch(
+        IKernels kernels, Arena arena, Tensor input, TokenLayout layout, ExpertTopology topology,
+        BalanceLossOptions? balance, State state)
+    {
+        state.Input = input;
+        Router.Forward(kernels, arena, input, layout, balance, state.Router);
+        state.Plan.Build(state.Router.Indices, state.Router.Weights, topology);
+        Prepare(state);
+        GatherHostRows(kernels, arena, input, state);
+    }
+
+    /// <summary>output += shared expert; meant to run while the routed tokens are away.</summary>
+    public void ForwardShared(IKernels kernels, Arena arena, Tensor output, State state)
+    {
+        state.Output = output;
+        _shared?.Forward(kernels, arena, state.Input, output, state.Shared);
+    }
+
+    /// <summary>output += routed experts, from what the hosts returned.</summary>
+    public static void Combine(IKernels kernels, Arena arena, State state)
+    {
+        state.TokenStarts = CopyOf(arena, state.Plan.TokenStarts);
+        state.TokenGroupRows = CopyOf(arena, state.Plan.TokenGroupRows);
+        SumReturned(kernels, arena, state, weighted: true, state.Output);
+    }
+
+    /// <summary>Gathers the gradient rows of each host.</summary>
+    /// <param name="kernels">Kernels of the device.</param>
+    /// <param name="arena">Arena of the micro-batch.</param>
+    /// <param name="gradOutput">[T, D]; must live until <see cref="BackwardWeight"/>.</param>
+    /// <param name="state">From the forward.</param>
+    public static void DispatchBackward(IKernels kernels, Arena arena, Tensor gradOutput, State state)
+    {
+        state.GradOutput = gradOutput;
+        GatherHostRows(kernels, arena, gradOutput, state);
+    }
+
+    /// <summary>Gradient of the input by way of the shared expert; meant to run while the gradients are away.</summary>
+    public void BackwardShared(IKernels kernels, Arena arena, State state)
+    {
+        state.GradInput = arena.Allocate(state.Input.Rows, state.Input.Columns);
+        if (_shared is null)
+        {
+            kernels.Fill(state.GradInput, 0);
+            return;
+        }
+
+        _shared.BackwardInput(kernels, arena, state.Shared, state.GradOutput, state.GradInput, accumulate: false);
+    }
+
+    /// <summary>Adds the routed experts' and the gate's part; returns the gradient of the input [T, D].</summary>
+    public Tensor CombineBackward(IKernels kernels, Arena arena, BalanceLossOptions balance, State state)
+    {
+        SumReturned(kernels, arena, state, weighted: false, state.GradInput);
+        Tensor gradWeights = arena.Allocate(state.Input.Rows, _config.NumExpertsPerTok);
+        Span<float> weights = gradWeights.AsSpan<float>();
+        for (int host = 0; host < state.Plan.Slices.Count; host++)
+        {
+            ReadOnlySpan<int> slots = CollectionsMarshal.AsSpan(state.Plan.Slices[host].Slots);
+            ReadOnlySpan<float> returned = state.ReturnedWeights[host].AsSpan<float>();
+            for (int i = 0; i < slots.Length; i++)
+            {
+                weights[slots[i]] = returned[i];
+            }
+        }
+
+        Router.BackwardInput(kernels, arena, state.Router, gradWeights, balance, state.GradInput);
+        return state.GradInput;
+    }
+
+    /// <summary>Adds the weight gradients of the gate and of the shared expert.</summary>
+    public void BackwardWeight(IKernels kernels, State state)
+    {
+        Router.BackwardWeight(kernels, state.Router);
+        _shared?.BackwardWeight(kernels, state.Shared);
+    }
+
+    private static void Prepare(State state)
+    {
+        int hosts = state.Plan.Slices.Count;
+        if (state.HostRows.Length != hosts)
+        {
+            state.HostRows = new Tensor[hosts];
+            state.Returned = new Tensor[hosts];
+            state.ReturnedWeights = new Tensor[hosts];
+        }
+    }
+
+    /// <summary>A token goes to a host once; a host that gets every token gets the tensor itself.</summary>
+    private static void GatherHostRows(IKernels kernels, Arena arena, Tensor source, State state)
+    {
+        for (int host = 0; host < state.HostRows.Length; host++)
+        {
+            ExpertSlice slice = state.Plan.Slices[host];
+            if (slice.TokenRows.Count == source.Rows)
+            {
+                state.HostRows[host] = source;
+                continue;
+            }
+
+            state.HostRows[host] = arena.Allocate(slice.TokenRows.Count, source.Columns);
+            if (slice.TokenRows.Count > 0)
+            {
+                kernels.GatherRows(source, CopyOf(arena, slice.TokenRows), default, state.HostRows[host]);
+            }
+        }
+    }
+
+    private static void SumReturned(IKernels kernels, Arena arena, State state, bool weighted, Tensor output)
+    {
+        DispatchPlan plan = state.Plan;
+        int splitRows = plan.SplitStarts.Count - 1;
+        Tensor source;
+        if (plan.Slices.Count == 1 && splitRows == 0)
+        {
+            source = state.Returned[0];
+        }
+        else
+        {
+            source = arena.Allocate(plan.ReturnedRows + splitRows, output.Columns);
+            for (int host = 0; host < plan.Slices.Count; host++)
+            {
+                int rows = plan.Slices[host].OutputRows;
+                if (rows > 0)
+                {
+                    kernels.Copy(state.Returned[host], source.SliceRows(plan.FirstReturnedRow(host), rows));
+                }
+            }
+        }
+
+        if (splitRows > 0)
+        {
+            Tensor scale = weighted ? CopyOf(arena, plan.SplitWeights) : default;
+            kernels.SumRows(
+                source, CopyOf(arena, plan.SplitRows), scale, CopyOf(arena, plan.SplitStarts),
+                source.SliceRows(plan.ReturnedRows, splitRows));
+        }
+
+        kernels.SumRows(source, state.TokenGroupRows, default, state.TokenStarts, output, accumulate: true);
+    }
+
+    private static Tensor CopyOf(Arena arena, List<int> values)
+    {
+        Tensor copy = arena.Allocate(values.Count, DType.Int32);
+        CollectionsMarshal.AsSpan(values).CopyTo(copy.AsSpan<int>());
+        return copy;
+    }
+
+    private static Tensor CopyOf(Arena arena, List<float> values)
+    {
+        Tensor copy = arena.Allocate(values.Count);
+        CollectionsMarshal.AsSpan(values).CopyTo(copy.AsSpan<float>());
+        return copy;
+    }
+}

@@ -1,0 +1,167 @@
+using Krewe.Model.Configuration;
+using Krewe.Model.Kernels;
+using Krewe.Model.Tensors;
+
+namespace Krewe.Model.Layers;
+
+/// <summary>
+/// One depth of multi-token prediction (report 2.2): eh_proj [enorm(embedding of the token k ahead); hnorm(previous
+/// hidden)], one full block, a norm of its own; the head is the main model's. Depth k predicts the token k + 1 ahead.
+/// </summary>
+public sealed class MultiTokenPrediction
+{
+    private readonly int _hidden;
+    private readonly RmsNorm _embeddingNorm;
+    private readonly RmsNorm _hiddenNorm;
+    private readonly Parameter _projection;
+    private readonly RmsNorm _headNorm;
+
+    /// <summary>Adds the weights of depth <paramref name="depth"/> (from 1).</summary>
+    public MultiTokenPrediction(ModelConfig config, ParameterSet parameters, Arena buffers, int depth)
+    {
+        Depth = depth;
+        _hidden = config.HiddenSize;
+        int layer = config.NumHiddenLayers + depth - 1;
+        string prefix = $"model.layers.{layer}.";
+        float epsilon = (float)config.RmsNormEps;
+        _embeddingNorm = new(parameters.Add(prefix + "enorm.weight", new(_hidden)), epsilon);
+        _hiddenNorm = new(parameters.Add(prefix + "hnorm.weight", new(_hidden)), epsilon);
+        _projection = parameters.Add(prefix + "eh_proj.weight", new(_hidden, 2 * _hidden));
+        Block = new(config, parameters, buffers, layer);
+        _headNorm = new(parameters.Add(prefix + "shared_head.norm.weight", new(_hidden)), epsilon);
+    }
+
+    /// <summary>Depth k, from 1.</summary>
+    public int Depth { get; }
+
+    /// <summary>The transformer block.</summary>
+    public TransformerBlock Block { get; }
+
+    /// <summary>Activations and gradients of one micro-batch.</summary>
+    public sealed class State
+    {
+        /// <summary>The block's state.</summary>
+        public TransformerBlock.State Block { get; } = new();
+
+        /// <summary>Head state: logits and losses of this depth.</summary>
+        public OutputHead.State Head { get; } = new();
+
+        /// <summary>Rows of this depth: each sequence without its last k.</summary>
+        public TokenLayout Layout { get; internal set; } = null!;
+
+        /// <summary>Int32: targets of this depth's rows.</summary>
+        public Tensor Targets { get; internal set; }
+
+        internal Tensor Joined, Projected, GradProjected;
+        internal Tensor EmbeddingBackRows, EmbeddingBackStarts, HiddenBackRows, HiddenBackStarts;
+        internal RmsNorm.Saved EmbeddingNorm, HiddenNorm, HeadNorm;
+        internal Tensor GradEmbedding, GradHidden, GradNormed, GradStream, GradEmbeddingNormed, GradHiddenNormed;
+    }
+
+    /// <summary>Joins embeddings and previous hidden states: the input of the block [T_k, D].</summary>
+    /// <param name="kernels">Kernels of the device.</param>
+    /// <param name="arena">Arena of the micro-batch.</param>
+    /// <param name="layout">Layout of the main rows.</param>
+    /// <param name="previousLayout">Layout of the previous depth's rows (the main rows for depth 1).</param>
+    /// <param name="previous">[T_{k-1}, D]: hidden state of the previous depth.</param>
+    /// <param name="embeddings">[T, D]: embeddings of the main rows.</param>
+    /// <param name="targets">Next token of each main row, -1 for none.</param>
+    /// <param name="state">Filled.</param>
+    public Tensor Join(
+        IKernels kernels, Arena arena, TokenLayout layout, TokenLayout previousLayout, Tensor previous,
+        Tensor embeddings, ReadOnlySpan<int> targets, State state)
+    {
+        state.Layout = layout.DropLast(arena, Depth);
+        int rows = state.Layout.Tokens;
+        Tensor embeddingRows = arena.Allocate(rows, DType.Int32);
+        Tensor hiddenRows = arena.Allocate(rows, DType.Int32);
+        state.Targets = arena.Allocate(rows, DType.Int32);
+        for (int s = 0; s < layout.Sequences; s++)
+        {
+            int first = state.Layout.SequenceStarts[s];
+            for (int i = 0; i < state.Layout.SequenceStarts[s + 1] - first; i++)
+            {
+                int ahead = layout.SequenceStarts[s] + i + Depth;
+                embeddingRows.AsSpan<int>()[first + i] = ahead;
+                hiddenRows.AsSpan<int>()[first + i] = previousLayout.SequenceStarts[s] + i;
+                state.Targets.AsSpan<int>()[first + i] = targets[ahead];
+            }
+        }
+
+        (state.EmbeddingBackRows, state.EmbeddingBackStarts) = Inverse(arena, embeddingRows, layout.Tokens);
+        (state.HiddenBackRows, state.HiddenBackStarts) = Inverse(arena, hiddenRows, previousLayout.Tokens);
+        Tensor embedding = arena.Allocate(rows, _hidden);
+        Tensor hidden = arena.Allocate(rows, _hidden);
+        kernels.GatherRows(embeddings, embeddingRows, default, embedding);
+        kernels.GatherRows(previous, hiddenRows, default, hidden);
+        state.Joined = arena.Allocate(rows, 2 * _hidden);
+        state.EmbeddingNorm = _embeddingNorm.Forward(
+            kernels, arena, embedding, state.Joined.SliceColumns(0, _hidden));
+        state.HiddenNorm = _hiddenNorm.Forward(kernels, arena, hidden, state.Joined.SliceColumns(_hidden, _hidden));
+        state.Projected = arena.Allocate(rows, _hidden);
+        kernels.Linear(state.Joined, _projection.Value, state.Projected);
+        return state.Projected;
+    }
+
+    /// <summary>The normalised output of the block, which the head and the next depth read.</summary>
+    public Tensor Normalize(IKernels kernels, Arena arena, State state)
+    {
+        state.HeadNorm = _headNorm.Forward(kernels, arena, state.Block.Output);
+        return state.HeadNorm.Output;
+    }
+
+    /// <summary>Gradient of the block's output from the head's; what the next depth sent is already in GradStream.</summary>
+    internal void BackwardNormalize(IKernels kernels, State state) =>
+        _headNorm.BackwardInput(kernels, state.HeadNorm, state.GradNormed, state.GradStream, accumulate: true);
+
+    /// <summary>Sends the gradient of the block's input back to embeddings and previous hidden states, adding to both.</summary>
+    internal void BackwardJoin(
+        IKernels kernels, Arena arena, State state, Tensor gradProjected, Tensor gradEmbeddings, Tensor gradPrevious)
+    {
+        int rows = gradProjected.Rows;
+        state.GradProjected = gradProjected;
+        Tensor gradJoined = arena.Allocate(rows, 2 * _hidden);
+        kernels.LinearBackwardInput(gradProjected, _projection.Value, gradJoined);
+        state.GradEmbeddingNormed = gradJoined.SliceColumns(0, _hidden);
+        state.GradHiddenNormed = gradJoined.SliceColumns(_hidden, _hidden);
+        state.GradEmbedding = arena.Allocate(rows, _hidden);
+        state.GradHidden = arena.Allocate(rows, _hidden);
+        _embeddingNorm.BackwardInput(kernels, state.EmbeddingNorm, state.GradEmbeddingNormed, state.GradEmbedding);
+        _hiddenNorm.BackwardInput(kernels, state.HiddenNorm, state.GradHiddenNormed, state.GradHidden);
+        kernels.SumRows(
+            state.GradEmbedding, state.EmbeddingBackRows, default, state.EmbeddingBackStarts, gradEmbeddings,
+            accumulate: true);
+        kernels.SumRows(
+            state.GradHidden, state.HiddenBackRows, default, state.HiddenBackStarts, gradPrevious, accumulate: true);
+    }
+
+    /// <summary>Adds the gradients of norms and projection (the block's are taken by its runner).</summary>
+    internal void BackwardWeight(IKernels kernels, State state)
+    {
+        _headNorm.BackwardWeight(kernels, state.HeadNorm, state.GradNormed);
+        kernels.LinearBackwardWeight(state.GradProjected, state.Joined, _projection.Gradient);
+        _embeddingNorm.BackwardWeight(kernels, state.EmbeddingNorm, state.GradEmbeddingNormed);
+        _hiddenNorm.BackwardWeight(kernels, state.HiddenNorm, state.GradHiddenNormed);
+    }
+
+    /// <summary>For each of <paramref name="count"/> rows the gathered row that came from it, if any, as ranges.</summary>
+    private static (Tensor Rows, Tensor Starts) Inverse(Arena arena, Tensor gathered, int count)
+    {
+        Span<int> source = gathered.AsSpan<int>();
+        Tensor rows = arena.Allocate(source.Length, DType.Int32);
+        Tensor starts = arena.Allocate(count + 1, DType.Int32);
+        int next = 0;
+        for (int row = 0; row < count; row++)
+        {
+            starts.AsSpan<int>()[row] = next;
+            if (next < source.Length && source[next] == row)
+            {
+                rows.AsSpan<int>()[next] = next;
+                next++;
+            }
+        }
+
+        starts.AsSpan<int>()[count] = next;
+        return (rows, starts);
+    }
+}

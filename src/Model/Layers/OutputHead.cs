@@ -1,0 +1,97 @@
+using Krewe.Model.Generation;
+using Krewe.Model.Kernels;
+using Krewe.Model.Tensors;
+
+namespace Krewe.Model.Layers;
+
+/// <summary>The vocabulary projection with its cross-entropy; shared by the main model and every MTP depth.</summary>
+/// <param name="weight">[V, D].</param>
+public sealed class OutputHead(Parameter weight)
+{
+    /// <summary>Rows of logits that an evaluation holds at a time.</summary>
+    private const int EvaluationRows = 256;
+
+    /// <summary>Activations and gradients of one micro-batch and depth.</summary>
+    public sealed class State
+    {
+        /// <summary>[T, V] where the caller asked to keep them, else empty.</summary>
+        public Tensor Logits { get; internal set; }
+
+        /// <summary>[T]: nats, 0 where there is no target.</summary>
+        public Tensor Losses { get; internal set; }
+
+        /// <summary>Int32 [T]: the most likely token, after an evaluation that asked for it.</summary>
+        public Tensor ArgMax { get; internal set; }
+
+        internal Tensor Hidden, GradLogits;
+    }
+
+    /// <summary>Losses and, at once, the gradient of the logits.</summary>
+    /// <param name="kernels">Kernels of the device.</param>
+    /// <param name="arena">Arena of the micro-batch.</param>
+    /// <param name="hidden">[T, D], normalised.</param>
+    /// <param name="targets">Int32 [T], negative for none.</param>
+    /// <param name="gradScale">d total loss / d one token's loss.</param>
+    /// <param name="keepLogits">Keeps a copy of the logits, for checks.</param>
+    /// <param name="state">Filled.</param>
+    public void Forward(
+        IKernels kernels, Arena arena, Tensor hidden, Tensor targets, float gradScale, bool keepLogits, State state)
+    {
+        state.Hidden = hidden;
+        state.GradLogits = arena.Allocate(hidden.Rows, weight.Shape.D0);
+        state.Losses = arena.Allocate(hidden.Rows);
+        kernels.Linear(hidden, weight.Value, state.GradLogits);
+        state.Logits = default;
+        if (keepLogits)
+        {
+            state.Logits = arena.Allocate(hidden.Rows, weight.Shape.D0);
+            kernels.Copy(state.GradLogits, state.Logits);
+        }
+
+        kernels.CrossEntropy(state.GradLogits, targets, state.Losses, gradScale);
+    }
+
+    /// <summary>Gradient of the normalised hidden state [T, D].</summary>
+    public void BackwardInput(IKernels kernels, State state, Tensor gradHidden) =>
+        kernels.LinearBackwardInput(state.GradLogits, weight.Value, gradHidden);
+
+    /// <summary>Adds the gradient of the projection.</summary>
+    public void BackwardWeight(IKernels kernels, State state) =>
+        kernels.LinearBackwardWeight(state.GradLogits, state.Hidden, weight.Gradient);
+
+    /// <summary>Losses and arg-max without a gradient, a few rows of logits at a time.</summary>
+    /// <param name="kernels">Kernels of the device.</param>
+    /// <param name="arena">Arena of the call.</param>
+    /// <param name="hidden">[T, D], normalised.</param>
+    /// <param name="targets">Int32 [T], negative for none.</param>
+    /// <param name="state">Losses and ArgMax are filled.</param>
+    public void Evaluate(IKernels kernels, Arena arena, Tensor hidden, Tensor targets, State state)
+    {
+        state.Losses = arena.Allocate(hidden.Rows);
+        state.ArgMax = arena.Allocate(hidden.Rows, DType.Int32);
+        Tensor logits = arena.Allocate(Math.Min(hidden.Rows, EvaluationRows), weight.Shape.D0);
+        for (int start = 0; start < hidden.Rows; start += EvaluationRows)
+        {
+            int rows = Math.Min(EvaluationRows, hidden.Rows - start);
+            Tensor part = logits.SliceRows(0, rows);
+            kernels.Linear(hidden.SliceRows(start, rows), weight.Value, part);
+            kernels.CrossEntropy(part, Part(targets, start, rows), Part(state.Losses, start, rows), 0);
+            for (int row = 0; row < rows; row++)
+            {
+                state.ArgMax.AsSpan<int>()[start + row] =
+                    Sampler.ArgMax(part.Row(row));
+            }
+        }
+    }
+
+    /// <summary>Logits of every row: [T, V].</summary>
+    public Tensor Logits(IKernels kernels, Arena arena, Tensor hidden)
+    {
+        Tensor logits = arena.Allocate(hidden.Rows, weight.Shape.D0);
+        kernels.Linear(hidden, weight.Value, logits);
+        return logits;
+    }
+
+    private static Tensor Part(Tensor vector, int start, int count) =>
+        new(vector.Address + (start * vector.DType.SizeInBytes()), new(count), vector.DType);
+}

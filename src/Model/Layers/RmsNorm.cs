@@ -1,0 +1,38 @@
+using Krewe.Model.Kernels;
+using Krewe.Model.Tensors;
+
+namespace Krewe.Model.Layers;
+
+/// <summary>Root-mean-square normalisation with a learned scale; the state of one use is a <see cref="Saved"/>.</summary>
+/// <param name="weight">[D].</param>
+/// <param name="epsilon"><c>rms_norm_eps</c>.</param>
+public sealed class RmsNorm(Parameter weight, float epsilon)
+{
+    /// <summary>What one forward keeps for its backward.</summary>
+    /// <param name="Input">[M, D].</param>
+    /// <param name="Output">[M, D].</param>
+    /// <param name="InverseRms">[M].</param>
+    public readonly record struct Saved(Tensor Input, Tensor Output, Tensor InverseRms);
+
+    /// <summary>Normalises rows into a new tensor.</summary>
+    public Saved Forward(IKernels kernels, Arena arena, Tensor input) =>
+        Forward(kernels, arena, input, arena.Allocate(input.Rows, input.Columns));
+
+    /// <summary>Normalises rows into <paramref name="output"/>, which may be strided.</summary>
+    public Saved Forward(IKernels kernels, Arena arena, Tensor input, Tensor output)
+    {
+        Tensor inverseRms = arena.Allocate(input.Rows);
+        kernels.RmsNorm(input, weight.Value, output, inverseRms, epsilon);
+        return new(input, output, inverseRms);
+    }
+
+    /// <summary>Gradient of the input.</summary>
+    public void BackwardInput(
+        IKernels kernels, in Saved saved, Tensor gradOutput, Tensor gradInput, bool accumulate = false) =>
+        kernels.RmsNormBackwardInput(
+            gradOutput, saved.Input, weight.Value, saved.InverseRms, gradInput, accumulate);
+
+    /// <summary>Adds the gradient of the scale.</summary>
+    public void BackwardWeight(IKernels kernels, in Saved saved, Tensor gradOutput) =>
+        kernels.RmsNormBackwardWeight(gradOutput, saved.Input, saved.InverseRms, weight.Gradient);
+}

@@ -1,0 +1,42 @@
+using Krewe.Model.Configuration;
+
+namespace Krewe.Model.Layers;
+
+/// <summary>Which part of the model a pipeline stage holds.</summary>
+/// <param name="Index">Stage number, from 0.</param>
+/// <param name="Count">Number of stages S.</param>
+/// <param name="FirstLayer">First main layer.</param>
+/// <param name="LayerCount">Number of main layers.</param>
+public sealed record StageRange(int Index, int Count, int FirstLayer, int LayerCount)
+{
+    /// <summary>True for the stage with the embedding.</summary>
+    public bool IsFirst => Index == 0;
+
+    /// <summary>True for the stage with the final norm, the head and the MTP modules.</summary>
+    public bool IsLast => Index == Count - 1;
+
+    /// <summary>
+    /// Cuts the main layers into <paramref name="stages"/> runs of nearly equal length; the last stage, which also has the
+    /// head and MTP, takes the short run.
+    /// </summary>
+    /// <exception cref="KreweException">More stages than layers.</exception>
+    public static StageRange[] Partition(ModelConfig config, int stages)
+    {
+        if (stages < 1 || stages > config.NumHiddenLayers)
+        {
+            throw new KreweException(
+                $"{stages} stages do not fit {config.NumHiddenLayers} layers: ask for 1 to {config.NumHiddenLayers}");
+        }
+
+        var ranges = new StageRange[stages];
+        int first = 0;
+        for (int stage = 0; stage < stages; stage++)
+        {
+            int count = (config.NumHiddenLayers / stages) + (stage < config.NumHiddenLayers % stages ? 1 : 0);
+            ranges[stage] = new(stage, stages, first, count);
+            first += count;
+        }
+
+        return ranges;
+    }
+}

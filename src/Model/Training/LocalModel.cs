@@ -1,0 +1,186 @@
+using Krewe.Model.Balancing;
+using Krewe.Model.Configuration;
+using Krewe.Model.Kernels;
+using Krewe.Model.Layers;
+using Krewe.Model.Tensors;
+
+namespace Krewe.Model.Training;
+
+/// <summary>
+/// A whole model on one device without a cluster: the same stages, experts and loop, called directly. The yardstick that
+/// the cluster is measured against, in bits and in speed.
+/// </summary>
+public sealed class LocalModel : IInspectable, IExpertFleet, IDisposable
+{
+    private readonly IDevice _device;
+    private readonly ExpertTopology? _topology;
+    private readonly Dictionary<int, Expert[]> _experts = [];
+    private readonly LocalExpertHost _host;
+
+    /// <summary>Allocates the model and reads its parameters.</summary>
+    /// <param name="config">The model.</param>
+    /// <param name="device">Where everything lives.</param>
+    /// <param name="source">Where the values come from.</param>
+    /// <param name="stages">Number of pipeline stages, run one after the other.</param>
+    /// <param name="maxPositions">Longest sequence, in tokens.</param>
+    public LocalModel(ModelConfig config, IDevice device, IParameterSource source, int stages, int maxPositions)
+    {
+        Config = config;
+        _device = device;
+        _topology = config.NRoutedExperts > 0 ? ExpertTopology.SingleHost(config) : null;
+        _host = new(device, layer => _experts[layer]);
+        Stages = [.. StageRange.Partition(config, stages)
+            .Select(range => new ModelStage(config, range, device, this, maxPositions))];
+        foreach (ModelStage stage in Stages)
+        {
+            ReadAll(source, stage.Parameters);
+            foreach ((int layer, Tensor bias) in stage.Biases)
+            {
+                source.Read(ModelStage.BiasName(layer), bias.Shape, bias.AsSpan<float>());
+            }
+
+            foreach (int layer in stage.MoeLayers)
+            {
+                _experts[layer] = [.. Enumerable.Range(0, config.NRoutedExperts)
+                    .Select(index => new Expert(config, device, layer, index))];
+                foreach (Expert expert in _experts[layer])
+                {
+                    ReadAll(source, expert.Parameters);
+                }
+            }
+        }
+
+        Hosts = [_host];
+    }
+
+    /// <summary>The model.</summary>
+    public ModelConfig Config { get; }
+
+    /// <summary>The stages in order.</summary>
+    public IReadOnlyList<ModelStage> Stages { get; }
+
+    /// <summary>The last stage.</summary>
+    public ModelStage Last => Stages[^1];
+
+    /// <inheritdoc/>
+    public IReadOnlyList<IExpertHost> Hosts { get; }
+
+    /// <summary>Every parameter set: stages, then experts by layer and index.</summary>
+    public IEnumerable<ParameterSet> ParameterSets => Stages.Select(stage => stage.Parameters)
+        .Concat(_experts.OrderBy(layer => layer.Key).SelectMany(layer => layer.Value.Select(e => e.Parameters)));
+
+    /// <inheritdoc/>
+    public ExpertTopology TopologyOf(int layer) => _topology!;
+
+    /// <summary>The parameter of that name.</summary>
+    /// <exception cref="KeyNotFoundException">The model has no such parameter.</exception>
+    public Parameter Find(string name) => ParameterSets.Select(set => set.Find(name)).FirstOrDefault(p => p is not null)
+        ?? throw new KeyNotFoundException($"the model has no parameter '{name}'");
+
+    /// <summary>Allocates gradients and moments.</summary>
+    public Task PrepareForTrainingAsync(DType momentType) => _device.SubmitAsync(kernels =>
+    {
+        foreach (ParameterSet set in ParameterSets)
+        {
+            set.PrepareForTraining(kernels, momentType);
+        }
+    });
+
+    /// <inheritdoc/>
+    public async Task<MicroBatchReport> RunAsync(long slot, long step, MicroBatch batch, ForwardOptions options)
+    {
+        StageActivations activations = default;
+        foreach (ModelStage stage in Stages)
+        {
+            activations = await stage.ForwardAsync(slot, step, batch, activations, options);
+        }
+
+        var report = new MicroBatchReport(Last.Losses(slot), [.. Stages.SelectMany(stage => stage.Loads(slot))]);
+        if (options.Mode != ForwardMode.Evaluation)
+        {
+            StageActivations gradients = default;
+            foreach (ModelStage stage in Stages.Reverse())
+            {
+                gradients = await stage.BackwardAsync(slot, step, gradients);
+            }
+        }
+
+        return report;
+    }
+
+    /// <inheritdoc/>
+    public async Task<IReadOnlyList<GradientNorm>> GradientNormsAsync()
+    {
+        var norms = new List<GradientNorm>();
+        await _device.SubmitAsync(kernels =>
+        {
+            foreach (ParameterSet set in ParameterSets)
+            {
+                Optimizer.Norms(kernels, set, norms);
+            }
+        });
+        return norms;
+    }
+
+    /// <inheritdoc/>
+    public Task ApplyAsync(AdamWStep rates) => _device.SubmitAsync(kernels =>
+    {
+        foreach (ParameterSet set in ParameterSets)
+        {
+            Optimizer.Apply(kernels, set, rates);
+        }
+    });
+
+    /// <inheritdoc/>
+    public Task UpdateBiasesAsync(long step, IReadOnlyDictionary<int, long[]> loads, float speed)
+    {
+        foreach (ModelStage stage in Stages)
+        {
+            foreach ((int layer, Tensor bias) in stage.Biases)
+            {
+                ExpertBias.Update(bias.AsSpan<float>(), loads[layer], speed);
+            }
+        }
+
+        return Task.CompletedTask;
+    }
+
+    /// <inheritdoc/>
+    public Task<float[]?> ReadActivationAsync(long slot, string name)
+    {
+        Tensor found = Stages.Select(stage => stage.Activation(slot, name)).FirstOrDefault(t => !t.IsEmpty);
+        return Task.FromResult(found.IsEmpty ? null : TensorValues.ToFloats(found));
+    }
+
+    /// <inheritdoc/>
+    public Task<float[]> ReadParameterAsync(string name) => Task.FromResult(
+        Stages.Select(stage => stage.FindBias(name)).FirstOrDefault(t => !t.IsEmpty) is { IsEmpty: false } bias
+            ? TensorValues.ToFloats(bias)
+            : TensorValues.ToFloats(Find(name).Value));
+
+    /// <inheritdoc/>
+    public Task<float[]> ReadGradientAsync(string name) => Task.FromResult(TensorValues.ToFloats(Find(name).Gradient));
+
+    /// <inheritdoc/>
+    public void Dispose()
+    {
+        foreach (ModelStage stage in Stages)
+        {
+            stage.Dispose();
+        }
+
+        _host.Dispose();
+        foreach (Expert expert in _experts.Values.SelectMany(layer => layer))
+        {
+            expert.Dispose();
+        }
+    }
+
+    private static void ReadAll(IParameterSource source, ParameterSet parameters)
+    {
+        foreach (Parameter parameter in parameters.All)
+        {
+            source.Read(parameter.Name, parameter.Shape, parameter.Value.AsSpan<float>());
+        }
+    }
+}

@@ -1,0 +1,40 @@
+using Krewe.Model.Kernels;
+using Krewe.Model.Layers;
+
+namespace Krewe.Model.Training;
+
+/// <summary>Square of one parameter's gradient norm.</summary>
+/// <param name="Name">Checkpoint name.</param>
+/// <param name="SumOfSquares">In float64, summed in a fixed order.</param>
+public readonly record struct GradientNorm(string Name, double SumOfSquares);
+
+/// <summary>AdamW over a set of parameters, and the global norm over sets.</summary>
+public static class Optimizer
+{
+    /// <summary>Squared gradient norms of a set.</summary>
+    public static void Norms(IKernels kernels, ParameterSet parameters, ICollection<GradientNorm> norms)
+    {
+        foreach (Parameter parameter in parameters.All)
+        {
+            norms.Add(new(parameter.Name, kernels.SumOfSquares(parameter.Gradient)));
+        }
+    }
+
+    /// <summary>One step of every parameter of the set; its gradients become zero.</summary>
+    /// <param name="kernels">Kernels of the device.</param>
+    /// <param name="parameters">The set.</param>
+    /// <param name="rates">Rates; the weight decay is dropped for norm scales.</param>
+    public static void Apply(IKernels kernels, ParameterSet parameters, in AdamWStep rates)
+    {
+        foreach (Parameter parameter in parameters.All)
+        {
+            AdamWStep own = parameter.Decays ? rates : rates with { WeightDecay = 0 };
+            kernels.AdamW(parameter.Value, parameter.Gradient, parameter.FirstMoment, parameter.SecondMoment, own);
+            kernels.Fill(parameter.Gradient, 0);
+        }
+    }
+
+    /// <summary>The global norm: squares summed in ordinal order of the names, so that owners do not matter.</summary>
+    public static double GlobalNorm(IEnumerable<GradientNorm> norms) =>
+        Math.Sqrt(norms.OrderBy(norm => norm.Name, StringComparer.Ordinal).Sum(norm => norm.SumOfSquares));
+}
