@@ -35,7 +35,9 @@ public sealed class AtomicFolder : IDisposable
     /// <exception cref="KreweException">The place is not writable, or another process is saving there.</exception>
     public static AtomicFolder Begin(string folder) => Begin(folder, null);
 
-    /// <summary>As the other overload, with a hook that a test throws <see cref="SimulatedCrashException"/> from.</summary>
+    /// <summary>
+    /// As the other overload, with a hook that a test throws <see cref="SimulatedCrashException"/> from.
+    /// </summary>
     internal static AtomicFolder Begin(string folder, Action<string>? fault)
     {
         string target = Resolve(folder);
@@ -242,7 +244,9 @@ public sealed class AtomicFolder : IDisposable
         FlushDirectory(folder);
     }
 
-    /// <summary>Renames reach the disk with their directory; .NET has no call for that. Best effort elsewhere.</summary>
+    /// <summary>
+    /// Renames reach the disk with their directory; .NET has no call for that. Best effort elsewhere.
+    /// </summary>
     private static void FlushDirectory(string folder)
     {
         if (OperatingSystem.IsLinux() || OperatingSystem.IsMacOS())

@@ -3,7 +3,9 @@ using Krewe.Model.Tensors;
 
 namespace Krewe.Model.Checkpoints;
 
-/// <summary>The tensors of a model under the names of the released checkpoints (V3 convert.py, README_WEIGHTS).</summary>
+/// <summary>
+/// The tensors of a model under the names of the released checkpoints (V3 convert.py, README_WEIGHTS).
+/// </summary>
 public static class DeepSeekNames
 {
     /// <summary>The embedding table.</summary>
@@ -22,11 +24,12 @@ public static class DeepSeekNames
     public static string ScaleOf(string name) => name + "_scale_inv";
 
     /// <summary>
-    /// Whether released checkpoints keep <paramref name="name"/> in FP8: every projection of attention, MLP and experts;
-    /// not the embedding, head, norms, gate, nor MTP's <c>eh_proj</c>.
+    /// Whether released checkpoints keep <paramref name="name"/> in FP8: every projection of attention, MLP and
+    /// experts; not the embedding, head, norms, gate, nor MTP's <c>eh_proj</c>.
     /// </summary>
     public static bool IsReleasedFp8(string name) =>
-        (name.EndsWith("_proj.weight", StringComparison.Ordinal) && !name.EndsWith(".eh_proj.weight", StringComparison.Ordinal))
+        (name.EndsWith("_proj.weight", StringComparison.Ordinal)
+            && !name.EndsWith(".eh_proj.weight", StringComparison.Ordinal))
         || name.EndsWith("_proj_with_mqa.weight", StringComparison.Ordinal);
 
     /// <summary>Every tensor of a valid config: embedding, layers in order, final norm, head, MTP layers.</summary>
@@ -53,7 +56,9 @@ public static class DeepSeekNames
         }
     }
 
-    /// <summary>The tensors of transformer block <paramref name="layer"/>, without the extras of an MTP module.</summary>
+    /// <summary>
+    /// The tensors of transformer block <paramref name="layer"/>, without the extras of an MTP module.
+    /// </summary>
     public static IEnumerable<TensorSpec> Block(ModelConfig config, int layer)
     {
         LayerNames names = Layer(layer);

@@ -43,7 +43,9 @@ public sealed unsafe class SafetensorsFile : IDisposable
     public IReadOnlyDictionary<string, string> Metadata { get; }
 
     /// <summary>Maps the file and checks its header.</summary>
-    /// <exception cref="KreweException">Missing, cut short or damaged; the message says what and what to do.</exception>
+    /// <exception cref="KreweException">
+    /// Missing, cut short or damaged; the message says what and what to do.
+    /// </exception>
     public static SafetensorsFile Open(string path)
     {
         MemoryMappedFile? mapping = null;
@@ -158,7 +160,7 @@ public sealed unsafe class SafetensorsFile : IDisposable
         return length <= LargestHeader && (long)length <= fileLength - LengthBytes
             ? (long)length
             : throw new KreweException(
-                $"{path}: the header claims {length} bytes, the file has {fileLength} (limit {LargestHeader}): it is cut " +
-                "short or no safetensors file; fetch or write it again");
+                $"{path}: the header claims {length} bytes, the file has {fileLength} (limit {LargestHeader}): " +
+                "it is cut short or no safetensors file; fetch or write it again");
     }
 }

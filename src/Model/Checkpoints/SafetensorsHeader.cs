@@ -35,8 +35,7 @@ internal static class SafetensorsHeader
         }
 
         // An empty tensor may share its offset with its neighbour: it comes first.
-        tensors.Sort((left, right) =>
-            left.Offset != right.Offset ? left.Offset.CompareTo(right.Offset) : left.ByteCount.CompareTo(right.ByteCount));
+        tensors.Sort((left, right) => (left.Offset, left.ByteCount).CompareTo((right.Offset, right.ByteCount)));
         RequireDense(tensors, dataOffset, dataBytes, path);
         return (tensors, metadata);
     }
@@ -98,8 +97,8 @@ internal static class SafetensorsHeader
         if (begin > end || end > dataBytes)
         {
             throw new KreweException(
-                $"{path}: tensor '{name}' lies at bytes {begin}..{end} of {dataBytes}: the file is cut short or damaged; " +
-                "fetch or write it again");
+                $"{path}: tensor '{name}' lies at bytes {begin}..{end} of {dataBytes}: " +
+                "the file is cut short or damaged; fetch or write it again");
         }
 
         UInt128 expected = (UInt128)SafetensorsTypes.SizeInBytes(type);
@@ -150,7 +149,8 @@ internal static class SafetensorsHeader
             if (tensor.Offset > position)
             {
                 throw new KreweException(
-                    $"{path}: a hole of {tensor.Offset - position} bytes between {before} and '{tensor.Name}'; {Again}");
+                    $"{path}: a hole of {tensor.Offset - position} bytes between {before} and '{tensor.Name}'; " +
+                    Again);
             }
 
             position += tensor.ByteCount;

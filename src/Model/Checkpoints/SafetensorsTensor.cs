@@ -39,7 +39,7 @@ public sealed record SafetensorsTensor(
 /// <summary>Element types of the safetensors format.</summary>
 internal static class SafetensorsTypes
 {
-    private static readonly Dictionary<string, (int Bytes, DType? DType)> Known = new(StringComparer.Ordinal)
+    private static readonly Dictionary<string, (int Bytes, DType? DType)> _known = new(StringComparer.Ordinal)
     {
         ["F32"] = (4, DType.Float32),
         ["BF16"] = (2, DType.BFloat16),
@@ -59,11 +59,11 @@ internal static class SafetensorsTypes
         ["U64"] = (8, null),
     };
 
-    internal static bool IsKnown(string name) => Known.ContainsKey(name);
+    internal static bool IsKnown(string name) => _known.ContainsKey(name);
 
-    internal static int SizeInBytes(string name) => Known[name].Bytes;
+    internal static int SizeInBytes(string name) => _known[name].Bytes;
 
-    internal static DType? ToDType(string name) => Known[name].DType;
+    internal static DType? ToDType(string name) => _known[name].DType;
 
-    internal static string NameOf(DType dtype) => Known.First(pair => pair.Value.DType == dtype).Key;
+    internal static string NameOf(DType dtype) => _known.First(pair => pair.Value.DType == dtype).Key;
 }

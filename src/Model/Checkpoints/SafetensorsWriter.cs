@@ -18,13 +18,18 @@ public sealed record SafetensorsEntry(string Name, DType DType, TensorShape Shap
 }
 
 /// <summary>
-/// Writes a safetensors file without holding its tensors: the header, which fixes every place, goes first; then parts of
-/// tensors in any order. <see cref="Finish"/> checks that nothing is missing and flushes to the disk.
+/// Writes a safetensors file without holding its tensors: the header, which fixes every place, goes first; then parts
+/// of tensors in any order. <see cref="Finish"/> checks that nothing is missing and flushes to the disk.
 /// </summary>
-/// <remarks>Give entries in falling element size, so that each tensor is aligned to its type. Not thread-safe.</remarks>
+/// <remarks>
+/// Give entries in falling element size, so that each tensor is aligned to its type. Not thread-safe.
+/// </remarks>
 public sealed class SafetensorsWriter : IDisposable
 {
-    private static readonly JsonWriterOptions JsonOptions = new() { Encoder = JavaScriptEncoder.UnsafeRelaxedJsonEscaping };
+    private static readonly JsonWriterOptions _jsonOptions = new()
+    {
+        Encoder = JavaScriptEncoder.UnsafeRelaxedJsonEscaping,
+    };
 
     private readonly Dictionary<string, Place> _places = new(StringComparer.Ordinal);
     private readonly SafeFileHandle _handle;
@@ -48,7 +53,9 @@ public sealed class SafetensorsWriter : IDisposable
     /// <summary>Creates the file and writes its header.</summary>
     /// <param name="path">Must not exist.</param>
     /// <param name="entries">The tensors in the order of their data.</param>
-    /// <param name="metadata"><c>__metadata__</c>; null for <c>{"format":"pt"}</c>, which transformers asks for.</param>
+    /// <param name="metadata">
+    /// <c>__metadata__</c>; null for <c>{"format":"pt"}</c>, which transformers asks for.
+    /// </param>
     /// <exception cref="IOException">The file exists or cannot be written.</exception>
     public static SafetensorsWriter Create(
         string path, IReadOnlyList<SafetensorsEntry> entries, IReadOnlyDictionary<string, string>? metadata = null)
@@ -117,7 +124,7 @@ public sealed class SafetensorsWriter : IDisposable
     {
         using MemoryStream stream = new();
         stream.Write(new byte[8]);
-        using (Utf8JsonWriter json = new(stream, JsonOptions))
+        using (Utf8JsonWriter json = new(stream, _jsonOptions))
         {
             json.WriteStartObject();
             json.WriteStartObject("__metadata__");

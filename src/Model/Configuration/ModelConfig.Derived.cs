@@ -63,7 +63,9 @@ public sealed partial record ModelConfig
 
     /// <summary>Reads <c>config.json</c>.</summary>
     /// <param name="path">The file, or the folder that holds it.</param>
-    /// <exception cref="KreweException">No such file, no JSON, a value of the wrong type, another model family.</exception>
+    /// <exception cref="KreweException">
+    /// No such file, no JSON, a value of the wrong type, another model family.
+    /// </exception>
     public static ModelConfig Load(string path)
     {
         string file = Directory.Exists(path) ? Path.Combine(path, "config.json") : path;
@@ -104,8 +106,8 @@ public sealed partial record ModelConfig
     }
 
     /// <summary>
-    /// The text of a <c>config.json</c>: of a loaded config the file it came from, with the changed keys alone replaced;
-    /// of a config made in code every key.
+    /// The text of a <c>config.json</c>: of a loaded config the file it came from, with the changed keys alone
+    /// replaced; of a config made in code every key.
     /// </summary>
     public string ToJson() => ModelConfigJson.Write(this);
 

@@ -79,7 +79,9 @@ public sealed partial record ModelConfig
     /// <summary><c>sigmoid</c> (V3) or <c>softmax</c> (V2).</summary>
     public string ScoringFunc { get; init; } = "sigmoid";
 
-    /// <summary><c>noaux_tc</c> (V3, with the routing bias), <c>greedy</c> or <c>group_limited_greedy</c> (V2).</summary>
+    /// <summary>
+    /// <c>noaux_tc</c> (V3, with the routing bias), <c>greedy</c> or <c>group_limited_greedy</c> (V2).
+    /// </summary>
     public string TopkMethod { get; init; } = "noaux_tc";
 
     /// <summary>Activation of the MLPs; only <c>silu</c> is supported.</summary>
@@ -112,7 +114,9 @@ public sealed partial record ModelConfig
     /// <summary>Biases in the attention projections; not supported.</summary>
     public bool AttentionBias { get; init; }
 
-    /// <summary>Type of the stored weights: <c>bfloat16</c>, <c>float32</c>... Files may call it <c>dtype</c>.</summary>
+    /// <summary>
+    /// Type of the stored weights: <c>bfloat16</c>, <c>float32</c>... Files may call it <c>dtype</c>.
+    /// </summary>
     public string TorchDtype { get; init; } = "bfloat16";
 
     /// <summary><c>deepseek_v3</c> or <c>deepseek_v2</c>.</summary>
@@ -130,7 +134,9 @@ public sealed partial record ModelConfig
     [JsonIgnore(Condition = JsonIgnoreCondition.WhenWritingNull)]
     public string? MtpPrevHidden { get; init; }
 
-    /// <summary>Coefficient of the balance loss. Released V3 configs lack it; see <see cref="SequenceBalanceAlpha"/>.</summary>
+    /// <summary>
+    /// Coefficient of the balance loss. Released V3 configs lack it; see <see cref="SequenceBalanceAlpha"/>.
+    /// </summary>
     [JsonIgnore(Condition = JsonIgnoreCondition.WhenWritingNull)]
     public double? AuxLossAlpha { get; init; }
 
@@ -144,7 +150,9 @@ public sealed partial record ModelConfig
     /// <summary>Kept for transformers; Krewe always caches.</summary>
     public bool UseCache { get; init; } = true;
 
-    /// <summary>The file as it was read, for the keys that Krewe does not know; null for a config made in code.</summary>
+    /// <summary>
+    /// The file as it was read, for the keys that Krewe does not know; null for a config made in code.
+    /// </summary>
     [JsonIgnore]
     internal JsonObject? SourceJson { get; init; }
 

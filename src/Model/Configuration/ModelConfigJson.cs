@@ -9,7 +9,7 @@ namespace Krewe.Model.Configuration;
 /// </summary>
 internal static class ModelConfigJson
 {
-    private static readonly JsonSerializerOptions Options = new()
+    private static readonly JsonSerializerOptions _options = new()
     {
         PropertyNamingPolicy = JsonNamingPolicy.SnakeCaseLower,
         IgnoreReadOnlyProperties = true,
@@ -23,7 +23,7 @@ internal static class ModelConfigJson
         JsonObject uniform = Uniform(source, modelType);
         try
         {
-            return uniform.Deserialize<ModelConfig>(Options)! with { SourceJson = source };
+            return uniform.Deserialize<ModelConfig>(_options)! with { SourceJson = source };
         }
         catch (JsonException exception)
         {
@@ -31,14 +31,15 @@ internal static class ModelConfigJson
         }
     }
 
-    internal static JsonObject KnownKeys(ModelConfig config) => JsonSerializer.SerializeToNode(config, Options)!.AsObject();
+    internal static JsonObject KnownKeys(ModelConfig config) =>
+        JsonSerializer.SerializeToNode(config, _options)!.AsObject();
 
     internal static string Write(ModelConfig config)
     {
         JsonObject now = KnownKeys(config);
         if (config.SourceJson is null)
         {
-            return now.ToJsonString(Options);
+            return now.ToJsonString(_options);
         }
 
         JsonObject result = config.SourceJson.DeepClone().AsObject();
@@ -51,7 +52,7 @@ internal static class ModelConfigJson
             }
         }
 
-        return result.ToJsonString(Options);
+        return result.ToJsonString(_options);
     }
 
     private static void WriteKey(JsonObject target, string key, JsonNode? value, bool present, ModelConfig config)
@@ -117,7 +118,8 @@ internal static class ModelConfigJson
 
     private static string ModelTypeOf(JsonObject source, string where)
     {
-        string? modelType = source["model_type"] is JsonValue value && value.TryGetValue(out string? text) ? text : null;
+        string? modelType =
+            source["model_type"] is JsonValue value && value.TryGetValue(out string? text) ? text : null;
         return modelType switch
         {
             "deepseek_v3" or "deepseek_v2" => modelType,
@@ -127,7 +129,9 @@ internal static class ModelConfigJson
         };
     }
 
-    /// <summary>A copy with one spelling per key, without nulls, and with what the model family implies filled in.</summary>
+    /// <summary>
+    /// A copy with one spelling per key, without nulls, and with what the model family implies filled in.
+    /// </summary>
     private static JsonObject Uniform(JsonObject source, string modelType)
     {
         JsonObject copy = source.DeepClone().AsObject();

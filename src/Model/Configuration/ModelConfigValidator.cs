@@ -1,6 +1,8 @@
 namespace Krewe.Model.Configuration;
 
-/// <summary>The rules that a <see cref="ModelConfig"/> keeps. Every broken one is reported, not just the first.</summary>
+/// <summary>
+/// The rules that a <see cref="ModelConfig"/> keeps. Every broken one is reported, not just the first.
+/// </summary>
 internal sealed class ModelConfigValidator
 {
     private readonly List<string> _faults = [];
@@ -54,11 +56,11 @@ internal sealed class ModelConfigValidator
             config.NumKeyValueHeads == config.NumAttentionHeads,
             $"num_key_value_heads is {config.NumKeyValueHeads}, num_attention_heads {config.NumAttentionHeads}; " +
             "latent attention needs them equal");
-        long widest = Math.Max((long)config.QkNopeHeadDim + config.QkRopeHeadDim, (long)config.QkNopeHeadDim + config.VHeadDim);
+        long widest = (long)config.QkNopeHeadDim + Math.Max(config.QkRopeHeadDim, config.VHeadDim);
         Require(
             config.NumAttentionHeads * widest <= int.MaxValue && 2L * config.HiddenSize <= int.MaxValue,
-            $"num_attention_heads {config.NumAttentionHeads}, head width {widest} and hidden_size {config.HiddenSize} " +
-            "make a matrix of more than 2^31 rows or columns");
+            $"num_attention_heads {config.NumAttentionHeads}, head width {widest} and hidden_size " +
+            $"{config.HiddenSize} make a matrix of more than 2^31 rows or columns");
     }
 
     private void CheckRope(ModelConfig config)
@@ -75,7 +77,9 @@ internal sealed class ModelConfigValidator
             return;
         }
 
-        Require(yarn.Factor >= 1 && double.IsFinite(yarn.Factor), $"rope_scaling.factor is {yarn.Factor}, must be 1 or more");
+        Require(
+            yarn.Factor >= 1 && double.IsFinite(yarn.Factor),
+            $"rope_scaling.factor is {yarn.Factor}, must be 1 or more");
         Positive("rope_scaling.original_max_position_embeddings", yarn.OriginalMaxPositionEmbeddings);
         Require(
             yarn.BetaFast > yarn.BetaSlow && yarn.BetaSlow > 0,
@@ -104,7 +108,8 @@ internal sealed class ModelConfigValidator
             $"num_experts_per_tok is {config.NumExpertsPerTok}, n_routed_experts only {experts}");
         Require(
             (long)config.NSharedExperts * config.MoeIntermediateSize <= int.MaxValue,
-            $"n_shared_experts {config.NSharedExperts} times moe_intermediate_size {config.MoeIntermediateSize} is too wide");
+            $"n_shared_experts {config.NSharedExperts} times moe_intermediate_size {config.MoeIntermediateSize} " +
+            "is too wide");
         PositiveNumber("routed_scaling_factor", config.RoutedScalingFactor);
         if (config.TopkMethod != "greedy")
         {
@@ -117,13 +122,13 @@ internal sealed class ModelConfigValidator
         int experts = config.NRoutedExperts;
         Positive("n_group", config.NGroup);
         Positive("topk_group", config.TopkGroup);
-        Require(
-            config.TopkGroup <= config.NGroup, $"topk_group is {config.TopkGroup}, n_group only {config.NGroup}");
-        if (config.NGroup <= 0)
+        if (config.NGroup <= 0 || config.TopkGroup <= 0)
         {
             return;
         }
 
+        Require(
+            config.TopkGroup <= config.NGroup, $"topk_group is {config.TopkGroup}, n_group only {config.NGroup}");
         if (experts % config.NGroup != 0)
         {
             _faults.Add($"n_group {config.NGroup} does not divide n_routed_experts {experts}");
@@ -131,9 +136,9 @@ internal sealed class ModelConfigValidator
         }
 
         int perGroup = experts / config.NGroup;
-        long available = (long)perGroup * Math.Clamp(config.TopkGroup, 0, config.NGroup);
+        long available = (long)perGroup * Math.Min(config.TopkGroup, config.NGroup);
         Require(
-            config.NumExpertsPerTok <= available,
+            config.NumExpertsPerTok <= available || config.NumExpertsPerTok > experts,
             $"num_experts_per_tok is {config.NumExpertsPerTok}, the {config.TopkGroup} kept groups (topk_group) of " +
             $"{perGroup} experts hold only {available}");
         Require(
@@ -191,7 +196,8 @@ internal sealed class ModelConfigValidator
     private void Natural(string key, int value) => Require(value >= 0, $"{key} is {value}, must not be negative");
 
     private void Token(string key, int? value, int vocabSize) =>
-        Require(value is null || (value >= 0 && value < vocabSize), $"{key} is {value}, outside vocab_size {vocabSize}");
+        Require(
+            value is null || (value >= 0 && value < vocabSize), $"{key} is {value}, outside vocab_size {vocabSize}");
 
     private void OneOf(string key, string value, params ReadOnlySpan<string> known) =>
         Require(known.Contains(value), $"{key} is '{value}'; supported: {string.Join(", ", known!)}");

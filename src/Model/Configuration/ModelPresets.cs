@@ -3,7 +3,7 @@ namespace Krewe.Model.Configuration;
 /// <summary>Named model configurations, so that <c>krewe train</c> needs no file.</summary>
 public static class ModelPresets
 {
-    private static readonly Dictionary<string, Func<ModelConfig>> Known = new(StringComparer.OrdinalIgnoreCase)
+    private static readonly Dictionary<string, Func<ModelConfig>> _known = new(StringComparer.OrdinalIgnoreCase)
     {
         ["tiny"] = Tiny,
         ["docs-26m"] = Docs26M,
@@ -12,11 +12,11 @@ public static class ModelPresets
     };
 
     /// <summary>The known names, smallest model first.</summary>
-    public static IReadOnlyCollection<string> Names => Known.Keys;
+    public static IReadOnlyCollection<string> Names => _known.Keys;
 
     /// <summary>The configuration called <paramref name="name"/>; upper and lower case are one.</summary>
     /// <exception cref="KreweException">There is none; the message lists the known ones.</exception>
-    public static ModelConfig Get(string name) => Known.TryGetValue(name, out Func<ModelConfig>? preset)
+    public static ModelConfig Get(string name) => _known.TryGetValue(name, out Func<ModelConfig>? preset)
         ? preset()
         : throw new KreweException($"no preset '{name}'; known: {string.Join(", ", Names)}");
 

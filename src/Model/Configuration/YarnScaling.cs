@@ -27,7 +27,9 @@ public sealed record YarnScaling
     /// <summary>Factor whose square goes on the softmax scale; 1.368888 for the 671B model.</summary>
     public double SoftmaxMscale => MscaleAllDim == 0 ? 1 : MscaleOf(MscaleAllDim);
 
-    /// <summary>Factor on the cosines and sines; 1 where both coefficients are equal, as in every released model.</summary>
+    /// <summary>
+    /// Factor on the cosines and sines; 1 where both coefficients are equal, as in every released model.
+    /// </summary>
     public double RotaryMultiplier => MscaleOf(Mscale) / MscaleOf(MscaleAllDim);
 
     private double MscaleOf(double coefficient) => Factor <= 1 ? 1 : (0.1 * coefficient * Math.Log(Factor)) + 1;

@@ -3,7 +3,9 @@ using System.Runtime.InteropServices;
 
 namespace Krewe.Model.Precision;
 
-/// <summary>bfloat16: the upper half of a binary32. Encoding rounds to nearest, ties to even; a NaN becomes 0x7FC0.</summary>
+/// <summary>
+/// bfloat16: the upper half of a binary32. Encoding rounds to nearest, ties to even; a NaN becomes 0x7FC0.
+/// </summary>
 public static class BFloat16Format
 {
     private const ushort QuietNaN = 0x7FC0;
@@ -22,7 +24,9 @@ public static class BFloat16Format
     public static float Round(float value) => Decode(Encode(value));
 
     /// <summary>Encodes every element.</summary>
-    /// <exception cref="ArgumentException"><paramref name="destination"/> is shorter than <paramref name="source"/>.</exception>
+    /// <exception cref="ArgumentException">
+    /// <paramref name="destination"/> is shorter than <paramref name="source"/>.
+    /// </exception>
     public static void Encode(ReadOnlySpan<float> source, Span<ushort> destination)
     {
         RequireRoom(source.Length, destination.Length);
@@ -42,7 +46,9 @@ public static class BFloat16Format
     }
 
     /// <summary>Decodes every element.</summary>
-    /// <exception cref="ArgumentException"><paramref name="destination"/> is shorter than <paramref name="source"/>.</exception>
+    /// <exception cref="ArgumentException">
+    /// <paramref name="destination"/> is shorter than <paramref name="source"/>.
+    /// </exception>
     public static void Decode(ReadOnlySpan<ushort> source, Span<float> destination)
     {
         RequireRoom(source.Length, destination.Length);

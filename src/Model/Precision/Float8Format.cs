@@ -5,8 +5,8 @@ namespace Krewe.Model.Precision;
 /// and E5M2 (largest finite value 57344). Encoding rounds to nearest, ties to even, subnormals included.
 /// </summary>
 /// <remarks>
-/// A value beyond the largest finite one saturates to it, as training needs; PyTorch's cast makes it NaN (E4M3, from 464
-/// on) or infinity (E5M2). Within range both agree bit for bit. NaN stays NaN.
+/// A value beyond the largest finite one saturates to it, as training needs; PyTorch's cast makes it NaN (E4M3, past
+/// 464) or infinity (E5M2). Within range both agree bit for bit. NaN stays NaN.
 /// </remarks>
 public static class Float8Format
 {
@@ -16,20 +16,20 @@ public static class Float8Format
     /// <summary>Largest finite E5M2 value.</summary>
     public const float E5M2Max = 57344;
 
-    private static readonly float[] E4M3Values = Table(mantissaBits: 3, bias: 7, infinities: false);
-    private static readonly float[] E5M2Values = Table(mantissaBits: 2, bias: 15, infinities: true);
+    private static readonly float[] _e4M3Values = Table(mantissaBits: 3, bias: 7, infinities: false);
+    private static readonly float[] _e5M2Values = Table(mantissaBits: 2, bias: 15, infinities: true);
 
     /// <summary>Value of each of the 256 E4M3 codes.</summary>
-    public static ReadOnlySpan<float> E4M3Table => E4M3Values;
+    public static ReadOnlySpan<float> E4M3Table => _e4M3Values;
 
     /// <summary>Value of each of the 256 E5M2 codes.</summary>
-    public static ReadOnlySpan<float> E5M2Table => E5M2Values;
+    public static ReadOnlySpan<float> E5M2Table => _e5M2Values;
 
     /// <summary>The value of an E4M3 code.</summary>
-    public static float DecodeE4M3(byte code) => E4M3Values[code];
+    public static float DecodeE4M3(byte code) => _e4M3Values[code];
 
     /// <summary>The value of an E5M2 code.</summary>
-    public static float DecodeE5M2(byte code) => E5M2Values[code];
+    public static float DecodeE5M2(byte code) => _e5M2Values[code];
 
     /// <summary>The nearest E4M3 code.</summary>
     public static byte EncodeE4M3(float value) => Encode(value, mantissaBits: 3, bias: 7, largest: 0x7E);

@@ -23,7 +23,8 @@ public static class TileQuantization
     /// <param name="scales">[ceil(rows/128), ceil(columns/128)], the dequantisation multipliers.</param>
     /// <param name="powerOfTwo">Scales are rounded up to powers of two.</param>
     public static void QuantizeBlocks(
-        ReadOnlySpan<float> weight, int rows, int columns, Span<byte> codes, Span<float> scales, bool powerOfTwo = false)
+        ReadOnlySpan<float> weight, int rows, int columns, Span<byte> codes, Span<float> scales,
+        bool powerOfTwo = false)
     {
         Quantize(weight, rows, columns, TileSize, codes, scales, powerOfTwo, 0);
     }
@@ -148,7 +149,8 @@ public static class TileQuantization
         if (source < count || destination < count || scales < tiles)
         {
             throw new ArgumentException(
-                $"[{rows}, {columns}] needs {count} values and codes and {tiles} scales; got {source}, {destination} and {scales}");
+                $"[{rows}, {columns}] needs {count} values and codes and {tiles} scales; " +
+                $"got {source}, {destination} and {scales}");
         }
     }
 }
