@@ -1,0 +1,61 @@
+using Krewe.Model.Tensors;
+
+namespace Krewe.Model.Kernels.Reference;
+
+/// <content>Add, copy, fill and the norm.</content>
+public sealed unsafe partial class ReferenceKernels
+{
+    /// <inheritdoc/>
+    public void Add(Tensor source, Tensor destination)
+    {
+        KernelChecks.Add(source, destination);
+        for (int m = 0; m < source.Rows; m++)
+        {
+            Span<float> x = source.Row(m);
+            Span<float> y = destination.Row(m);
+            for (int d = 0; d < x.Length; d++)
+            {
+                y[d] += x[d];
+            }
+        }
+    }
+
+    /// <inheritdoc/>
+    public void Copy(Tensor source, Tensor destination)
+    {
+        KernelChecks.Copy(source, destination);
+        int bytes = source.DType.SizeInBytes();
+        for (int m = 0; m < source.Rows; m++)
+        {
+            byte* from = (byte*)source.Address + ((nint)m * source.RowStride * bytes);
+            byte* to = (byte*)destination.Address + ((nint)m * destination.RowStride * bytes);
+            new Span<byte>(from, source.Columns * bytes).CopyTo(new(to, source.Columns * bytes));
+        }
+    }
+
+    /// <inheritdoc/>
+    public void Fill(Tensor destination, float value)
+    {
+        KernelChecks.Values(destination);
+        for (int m = 0; m < destination.Rows; m++)
+        {
+            destination.Row(m).Fill(value);
+        }
+    }
+
+    /// <inheritdoc/>
+    public double SumOfSquares(Tensor values)
+    {
+        KernelChecks.Values(values);
+        double sum = 0;
+        for (int m = 0; m < values.Rows; m++)
+        {
+            foreach (float value in values.Row(m))
+            {
+                sum += (double)value * value;
+            }
+        }
+
+        return sum;
+    }
+}
