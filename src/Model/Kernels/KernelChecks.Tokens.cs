@@ -14,7 +14,8 @@ internal static unsafe partial class KernelChecks
             || offset + table.Columns > data.Columns / heads)
         {
             throw new ArgumentException(
-                $"data: {data} in {heads} heads has no {table.Columns} paired columns from {offset}", nameof(data));
+                $"data: expected {heads} heads with {table.Columns} paired columns from {offset} on, got {data}",
+                nameof(data));
         }
 
         RowNumbers(positions, data.Rows, table.Rows);
@@ -63,7 +64,7 @@ internal static unsafe partial class KernelChecks
     {
         if (attention.Heads < 1 || attention.NopeDim < 0 || attention.RopeDim < 0 || attention.ValueDim < 1)
         {
-            throw new ArgumentException($"attention: sizes must be positive, got {attention}", nameof(attention));
+            throw new ArgumentException($"attention: expected positive sizes, got {attention}", nameof(attention));
         }
     }
 
@@ -105,7 +106,7 @@ internal static unsafe partial class KernelChecks
         else if (balanceGradient.Rows != 1)
         {
             throw new ArgumentException(
-                $"sequenceOfToken: expected Int32[{tokens}] for the {balanceGradient.Rows} rows of balanceGradient, got nothing",
+                $"sequenceOfToken: expected Int32[{tokens}] beside balanceGradient {balanceGradient}, got nothing",
                 nameof(sequenceOfToken));
         }
     }
@@ -131,7 +132,7 @@ internal static unsafe partial class KernelChecks
                 if ((uint)expert >= (uint)experts)
                 {
                     throw new ArgumentException(
-                        $"indices[{t}, {k}] is {expert}, expected one of {experts} experts", nameof(indices));
+                        $"indices[{t}, {k}]: expected an expert below {experts}, got {expert}", nameof(indices));
                 }
             }
         }

@@ -24,7 +24,7 @@ internal static unsafe partial class KernelChecks
 
         if (tensor.Address == 0 && tensor.Count > 0)
         {
-            throw new ArgumentException($"{name}: {tensor} has no memory", name);
+            throw new ArgumentException($"{name}: expected {tensor} with memory, got address 0", name);
         }
     }
 
@@ -53,7 +53,7 @@ internal static unsafe partial class KernelChecks
             int value = tensor.Ints[i];
             if (value >= limit || (value < 0 && !allowNegative))
             {
-                throw new ArgumentException($"{name}[{i}] is {value}, expected a row of {limit}", name);
+                throw new ArgumentException($"{name}[{i}]: expected a row below {limit}, got {value}", name);
             }
         }
     }
@@ -72,17 +72,8 @@ internal static unsafe partial class KernelChecks
         {
             if (starts[i] < starts[i - 1])
             {
-                throw new ArgumentException($"{name}[{i}] is {starts[i]}, below {starts[i - 1]} before it", name);
+                throw new ArgumentException($"{name}[{i}]: expected at least {starts[i - 1]}, got {starts[i]}", name);
             }
-        }
-    }
-
-    /// <summary>Throws with <paramref name="message"/> unless <paramref name="condition"/> holds.</summary>
-    internal static void Require(bool condition, string name, string message)
-    {
-        if (!condition)
-        {
-            throw new ArgumentException($"{name}: {message}", name);
         }
     }
 

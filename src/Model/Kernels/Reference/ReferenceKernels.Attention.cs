@@ -67,8 +67,8 @@ public sealed unsafe partial class ReferenceKernels
                 for (int j = 0; j < row.Length; j++)
                 {
                     Span<float> cached = cache.Row(j);
-                    float dot = Dot(QueryRope(query, attention, h, r), cached[latent..], Dot(absorbed, cached[..latent]));
-                    row[j] = attention.Scale * dot;
+                    float dot = Dot(absorbed, cached[..latent]);
+                    row[j] = attention.Scale * Dot(QueryRope(query, attention, h, r), cached[latent..], dot);
                 }
 
                 (_, float sum) = ExpAndSum(row);

@@ -37,7 +37,7 @@ public sealed unsafe partial class ReferenceKernels
         }
     }
 
-    /// <summary>maximum + log(sum of exp(x - maximum)); the sum in float64, since a vocabulary has 100,000 terms.</summary>
+    /// <summary>maximum + log(sum of exp(x - maximum)); the sum in float64: a vocabulary has 100,000 terms.</summary>
     private static float LogSumExp(ReadOnlySpan<float> values)
     {
         float maximum = float.NegativeInfinity;

@@ -89,7 +89,7 @@ public sealed unsafe partial class ReferenceKernels
         }
     }
 
-    /// <summary>gradWeight[n, d] += sum over m of gradOutput[m, n] input[row(m), d], from the old gradient on.</summary>
+    /// <summary>gradWeight[n, d] += sum over m of gradOutput[m, n] input[row(m), d], from the old gradient.</summary>
     private static void LinearBackwardWeightRows(in GroupedProduct product)
     {
         for (int m = 0; m < product.Output.Rows; m++)

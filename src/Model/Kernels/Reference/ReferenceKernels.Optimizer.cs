@@ -56,7 +56,7 @@ public sealed unsafe partial class ReferenceKernels
         }
     }
 
-    /// <summary>Round to nearest, ties to even: half a unit of the upper 16 bits less one, plus the last kept bit.</summary>
+    /// <summary>Round to nearest, ties to even: adds half a unit less one, plus the last kept bit.</summary>
     private static ushort ToBFloat16(float value)
     {
         uint bits = BitConverter.SingleToUInt32Bits(value);

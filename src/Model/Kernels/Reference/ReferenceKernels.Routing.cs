@@ -50,7 +50,7 @@ public sealed unsafe partial class ReferenceKernels
         }
     }
 
-    /// <summary>Sets the scores of all experts outside the kept groups to -inf, so that negative scores lose too.</summary>
+    /// <summary>Scores of all experts outside the kept groups become -inf, below any negative score.</summary>
     private static void MaskGroups(Span<float> biased, in RoutingShape routing)
     {
         int size = routing.Experts / routing.Groups;
@@ -85,7 +85,7 @@ public sealed unsafe partial class ReferenceKernels
         }
     }
 
-    /// <summary>Positions of the largest values, in rising order of position; among equals the lowest position.</summary>
+    /// <summary>Positions of the largest values, in rising order; among equals the lowest position.</summary>
     private static void ChooseLargest(ReadOnlySpan<float> values, Span<int> chosen)
     {
         bool[] taken = new bool[values.Length];

@@ -12,7 +12,7 @@ public sealed unsafe partial class ReferenceKernels : IKernels
     /// <inheritdoc/>
     public string Name => "reference";
 
-    /// <summary>Sum of a[i] b[i]: one chain of fused multiply-adds in rising order from <paramref name="sum"/>.</summary>
+    /// <summary>Sum of a[i] b[i], a chain of fused multiply-adds in rising order from <paramref name="sum"/>.</summary>
     private static float Dot(ReadOnlySpan<float> a, ReadOnlySpan<float> b, float sum = 0)
     {
         for (int i = 0; i < a.Length; i++)

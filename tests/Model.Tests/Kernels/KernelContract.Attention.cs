@@ -1,0 +1,147 @@
+using Krewe.Model.Kernels;
+using Krewe.Model.Tensors;
+using Krewe.TestSupport;
+using Xunit;
+
+namespace Krewe.Model.Tests.Kernels;
+
+/// <content>Attention.</content>
+public abstract unsafe partial class KernelContract
+{
+    /// <summary>Heads, nope, rope, value; then where the sequences begin.</summary>
+    public static TheoryData<int[], int[]> AttentionCases => new()
+    {
+        { [1, 16, 8, 16], [0, 1] },
+        { [2, 5, 2, 3], [0, 1, 2, 9] },
+        { [4, 8, 4, 8], [0, 7, 7, 8, 30] },
+        { [2, 48, 32, 16], [0, 1, 65] },
+        { [3, 96, 64, 32], [0, 17, 50] },
+        { [2, 128, 64, 128], [0, 33] },
+        { [3, 32, 16, 32], [0, 64, 65, 128] },
+        { [2, 16, 16, 24], [0, 131] },
+        { [1, 24, 8, 40], [0, 3, 150] },
+    };
+
+    private static AttentionShape Shape(int[] sizes, int[] starts)
+        => new(sizes[0], sizes[1], sizes[2], sizes[3], MathF.Pow(sizes[1] + sizes[2], -0.5f), starts);
+
+    /// <summary>query, keyValue, keyRope, output, logSumExp.</summary>
+    private Tensor[] AttentionTensors(AttentionShape shape, float scale = 1)
+    {
+        int tokens = shape.SequenceStarts[^1];
+        return
+        [
+            Data.Normal(tokens, shape.Heads * (shape.NopeDim + shape.RopeDim), scale, gap: 4),
+            Data.Normal(tokens, shape.Heads * (shape.NopeDim + shape.ValueDim)),
+            Data.Normal(tokens, shape.RopeDim, gap: 9),
+            Data.Garbage(tokens, shape.Heads * shape.ValueDim, gap: 1),
+            Data.Garbage(shape.Heads, tokens),
+        ];
+    }
+
+    [Theory]
+    [MemberData(nameof(AttentionCases))]
+    public void Attention_agrees(int[] sizes, int[] starts)
+    {
+        AttentionShape shape = Shape(sizes, starts);
+        foreach (float scale in (ReadOnlySpan<float>)[1, 40])
+        {
+            Compare(
+                $"scale {scale}", Tolerance * scale, (k, t) => k.Attention(t[0], t[1], t[2], t[3], t[4], shape),
+                AttentionTensors(shape, scale));
+        }
+    }
+
+    [Theory]
+    [MemberData(nameof(AttentionCases))]
+    public void Attention_backward_agrees(int[] sizes, int[] starts)
+    {
+        AttentionShape shape = Shape(sizes, starts);
+        Tensor[] t = AttentionTensors(shape);
+        _reference.Attention(t[0], t[1], t[2], t[3], t[4], shape);
+        Compare(
+            "backward", 2 * Tolerance,
+            (k, x) => k.AttentionBackward(x[5], x[0], x[1], x[2], x[3], x[4], x[6], x[7], x[8], shape),
+            [
+                .. t, Data.Normal(t[3].Rows, t[3].Columns, gap: 2),
+                Data.Garbage(t[0].Rows, t[0].Columns, gap: 3), Data.Garbage(t[1].Rows, t[1].Columns),
+                Data.Garbage(t[2].Rows, t[2].Columns, gap: 6),
+            ]);
+    }
+
+    [Fact]
+    public void Attention_of_a_single_token_is_its_value()
+    {
+        AttentionShape shape = Shape([2, 6, 4, 5], [0, 1]);
+        Tensor[] t = RunOnDevice((k, x) => k.Attention(x[0], x[1], x[2], x[3], x[4], shape), AttentionTensors(shape));
+        for (int h = 0; h < 2; h++)
+        {
+            TensorAssert.Close(
+                t[1].SliceColumns((h * 11) + 6, 5), t[3].SliceColumns(h * 5, 5), Tolerance, $"head {h}");
+        }
+    }
+
+    [Fact]
+    public void A_sequence_does_not_see_its_neighbours()
+    {
+        AttentionShape packed = Shape([2, 6, 4, 5], [0, 3, 10]);
+        AttentionShape alone = Shape([2, 6, 4, 5], [0, 7]);
+        Tensor[] input = AttentionTensors(packed);
+        Tensor together = RunOnDevice((k, x) => k.Attention(x[0], x[1], x[2], x[3], x[4], packed), input)[3];
+        Tensor apart = RunOnDevice(
+            (k, x) => k.Attention(
+                x[0].SliceRows(3, 7), x[1].SliceRows(3, 7), x[2].SliceRows(3, 7), x[3].SliceRows(3, 7),
+                new Tensor(x[4].Address, new TensorShape(2, 7)), alone),
+            input)[3];
+        TensorAssert.Same(together.SliceRows(3, 7), apart.SliceRows(3, 7), "packed against alone");
+    }
+
+    [Theory]
+    [InlineData(0, 1)]
+    [InlineData(0, 9)]
+    [InlineData(37, 1)]
+    [InlineData(130, 2)]
+    [InlineData(5, 17)]
+    public void Absorbed_attention_agrees_and_equals_the_expanded_form(int firstPosition, int rows)
+    {
+        foreach (int[] sizes in (int[][])[[2, 5, 2, 3], [2, 16, 8, 16], [3, 48, 32, 16]])
+        {
+            foreach (int latent in (ReadOnlySpan<int>)[7, 32])
+            {
+                Data.Reset();
+                AbsorbedCase(sizes, latent, firstPosition, rows);
+            }
+        }
+    }
+
+    private void AbsorbedCase(int[] sizes, int latent, int firstPosition, int rows)
+    {
+        int tokens = firstPosition + rows;
+        AttentionShape shape = Shape(sizes, [0, tokens]);
+        int keyValue = shape.Heads * (shape.NopeDim + shape.ValueDim);
+        string context = $"sizes {string.Join('/', sizes)} latent {latent} first {firstPosition} rows {rows}";
+        Tensor query = Data.Normal(tokens, shape.Heads * (shape.NopeDim + shape.RopeDim));
+        Tensor up = Data.Normal(keyValue, latent, MathF.Pow(latent, -0.5f));
+        Tensor cache = Data.Normal(tokens + 2, latent + shape.RopeDim, gap: 3);
+        Tensor output = Data.Garbage(rows, shape.Heads * shape.ValueDim);
+        Compare(
+            context, Tolerance,
+            (k, t) => k.AbsorbedAttention(t[0].SliceRows(firstPosition, rows), t[1], t[2], firstPosition, t[3], shape),
+            query, up, cache, output);
+
+        Tensor[] result = RunOnDevice(
+            (k, t) =>
+            {
+                k.AbsorbedAttention(t[0].SliceRows(firstPosition, rows), t[1], t[2], firstPosition, t[3], shape);
+                Tensor seen = t[2].SliceRows(0, tokens);
+                k.Linear(seen.SliceColumns(0, latent), t[1], t[4]);
+                k.Attention(t[0], t[4], seen.SliceColumns(latent, shape.RopeDim), t[5], t[6], shape);
+            },
+            [
+                query, up, cache, output, Data.Garbage(tokens, keyValue),
+                Data.Garbage(tokens, shape.Heads * shape.ValueDim), Data.Garbage(shape.Heads, tokens),
+            ]);
+        Tensor expanded = result[5].SliceRows(firstPosition, rows);
+        TensorAssert.Close(expanded, result[3], 5 * Tolerance, context + " against the expanded form");
+    }
+}

@@ -1,0 +1,240 @@
+using Krewe.Model.Kernels;
+using Krewe.Model.Tensors;
+using Krewe.TestSupport;
+using Xunit;
+
+namespace Krewe.Model.Tests.Kernels;
+
+/// <content>Kernels that work row by row or value by value: every length from 1 to 256.</content>
+public abstract unsafe partial class KernelContract
+{
+    private void EveryLength(Action<int, int, string> test)
+    {
+        for (int length = 1; length <= 256; length++)
+        {
+            Data.Reset();
+            int gap = length % 4 == 0 ? 3 : 0;
+            test(length, gap, $"length {length} gap {gap}");
+        }
+    }
+
+    [Fact]
+    public void Rms_norm_agrees() => EveryLength((length, gap, context) => Compare(
+        context, Tolerance, (k, t) => k.RmsNorm(t[0], t[1], t[2], t[3], 1e-6f),
+        Data.Normal(3, length, gap: gap), Data.NormalVector(length), Data.Garbage(3, length, gap: gap),
+        Data.GarbageVector(3)));
+
+    [Fact]
+    public void Rms_norm_of_a_zero_row_is_zero()
+    {
+        Tensor[] result = RunOnDevice(
+            (k, t) => k.RmsNorm(t[0], t[1], t[2], t[3], 1e-6f),
+            [Data.Filled(1, 40, 0), Data.NormalVector(40), Data.Garbage(1, 40), Data.GarbageVector(1)]);
+        Assert.All(result[2].AsSpan<float>().ToArray(), value => Assert.Equal(0, value));
+        Assert.Equal(1000, result[3].Floats[0], 0.1f);
+    }
+
+    [Fact]
+    public void Rms_norm_backward_input_agrees() => EveryLength((length, gap, context) => Compare(
+        context, Tolerance, (k, t) => k.RmsNormBackwardInput(t[0], t[1], t[2], t[3], t[4], length % 2 == 0),
+        Data.Normal(3, length, gap: gap), Data.Normal(3, length, gap: gap), Data.NormalVector(length),
+        Data.NormalVector(3), length % 2 == 0 ? Data.Normal(3, length, gap: gap) : Data.Garbage(3, length)));
+
+    [Fact]
+    public void Rms_norm_backward_weight_agrees() => EveryLength((length, gap, context) => Compare(
+        context, Tolerance, (k, t) => k.RmsNormBackwardWeight(t[0], t[1], t[2], t[3]),
+        Data.Normal(5, length, gap: gap), Data.Normal(5, length, gap: gap), Data.NormalVector(5),
+        Data.NormalVector(length)));
+
+    [Fact]
+    public void Swiglu_agrees() => EveryLength((length, gap, context) => Compare(
+        context, Tolerance, (k, t) => k.SwiGlu(t[0], t[1], t[2]),
+        Data.Normal(2, length, 3, gap), Data.Normal(2, length, 1, gap), Data.Garbage(2, length, gap: gap)));
+
+    [Fact]
+    public void Swiglu_backward_agrees() => EveryLength((length, gap, context) => Compare(
+        context, Tolerance, (k, t) => k.SwiGluBackward(t[0], t[1], t[2], t[3], t[4]),
+        Data.Normal(2, length, 1, gap), Data.Normal(2, length, 3, gap), Data.Normal(2, length, 1, gap),
+        Data.Garbage(2, length, gap: gap), Data.Garbage(2, length, gap: gap)));
+
+    [Fact]
+    public void Swiglu_backward_may_write_over_its_inputs() => EveryLength((length, gap, context) =>
+    {
+        Tensor[] result = RunOnDevice(
+            (k, t) =>
+            {
+                k.SwiGluBackward(t[0], t[1], t[2], t[3], t[4]);
+                k.SwiGluBackward(t[0], t[1], t[2], t[1], t[2]);
+            },
+            [
+                Data.Normal(2, length), Data.Normal(2, length), Data.Normal(2, length),
+                Data.Garbage(2, length), Data.Garbage(2, length),
+            ]);
+        TensorAssert.Same(result[3], result[1], context + " gradGate");
+        TensorAssert.Same(result[4], result[2], context + " gradUp");
+        _results.Reset();
+    });
+
+    [Fact]
+    public void Swiglu_is_finite_far_out()
+    {
+        Tensor gate = Data.Vector(-1e4f, -200, -90, -88, 88, 90, 200, 1e4f);
+        Tensor ones = Data.Vector(1, 1, 1, 1, 1, 1, 1, 1);
+        Tensor[] result = RunOnDevice(
+            (k, t) =>
+            {
+                k.SwiGlu(t[0], t[1], t[2]);
+                k.SwiGluBackward(t[1], t[0], t[1], t[3], t[4]);
+            },
+            [gate, ones, Data.GarbageVector(8), Data.GarbageVector(8), Data.GarbageVector(8)]);
+        float[] expected = [0, 0, 0, 0, 88, 90, 200, 1e4f];
+        for (int i = 0; i < 8; i++)
+        {
+            Assert.Equal(expected[i], result[2].Floats[i], 1e-4f);
+            Assert.Equal(i < 4 ? 0 : 1, result[3].Floats[i], 1e-4f);
+            Assert.Equal(expected[i], result[4].Floats[i], 1e-4f);
+        }
+    }
+
+    [Fact]
+    public void Rotary_embedding_agrees()
+    {
+        foreach (int ropeDim in (int[])[2, 4, 6, 8, 10, 16, 30, 32, 34, 64, 128])
+        {
+            (int, int, int)[] layouts = [(1, 0, 0), (3, 5, 0), (4, 128, 2)];
+            foreach ((int heads, int nope, int behind) in layouts)
+            {
+                Data.Reset();
+                Tensor data = Data.Normal(6, heads * (nope + ropeDim + behind), gap: 7);
+                Tensor table = Angles(20, ropeDim);
+                foreach (bool inverse in (ReadOnlySpan<bool>)[false, true])
+                {
+                    Compare(
+                        $"rope {ropeDim} heads {heads} nope {nope} inverse {inverse}", Tolerance,
+                        (k, t) => k.RotaryEmbedding(t[0], heads, nope, t[1], t[2], inverse),
+                        data, table, Data.RandomInts(6, 0, 20));
+                }
+            }
+        }
+    }
+
+    [Fact]
+    public void Rotary_embedding_turns_pairs_and_back()
+    {
+        Tensor table = Angles(3, 2);
+        (float sin, float cos) = MathF.SinCos(2);
+        Tensor[] result = RunOnDevice(
+            (k, t) =>
+            {
+                k.RotaryEmbedding(t[0], 1, 0, t[2], t[3]);
+                k.RotaryEmbedding(t[1], 1, 0, t[2], t[3]);
+                k.RotaryEmbedding(t[1], 1, 0, t[2], t[3], inverse: true);
+            },
+            [Data.Vector(1, 0).Reshape(new(1, 2)), Data.Vector(3, 4).Reshape(new(1, 2)), table, Data.Ints(2)]);
+        Assert.Equal(cos, result[0].Floats[0], 1e-6f);
+        Assert.Equal(sin, result[0].Floats[1], 1e-6f);
+        Assert.Equal(3, result[1].Floats[0], 1e-5f);
+        Assert.Equal(4, result[1].Floats[1], 1e-5f);
+    }
+
+    private Tensor Angles(int positions, int ropeDim)
+    {
+        Tensor table = Data.Garbage(positions, ropeDim);
+        for (int p = 0; p < positions; p++)
+        {
+            for (int i = 0; i < ropeDim; i += 2)
+            {
+                (table.Row(p)[i + 1], table.Row(p)[i]) = MathF.SinCos(p * MathF.Pow(10_000, -(float)i / ropeDim));
+            }
+        }
+
+        return table;
+    }
+
+    [Fact]
+    public void Add_copy_and_fill_agree() => EveryLength((length, gap, context) =>
+    {
+        Compare(
+            context + " add", 0, (k, t) => k.Add(t[0], t[1]),
+            Data.Normal(3, length, gap: gap), Data.Normal(3, length, gap: 2));
+        Compare(
+            context + " copy", 0, (k, t) => k.Copy(t[0], t[1]),
+            Data.Normal(3, length, gap: gap), Data.Garbage(3, length, gap: 2));
+        Compare(context + " fill", 0, (k, t) => k.Fill(t[0], 1.25f), Data.Garbage(3, length, gap: gap));
+        Compare(
+            context + " copy ints", 0, (k, t) => k.Copy(t[0], t[1]),
+            Data.RandomInts(length, 0, 99), Data.GarbageVector(length, DType.Int32));
+    });
+
+    [Fact]
+    public void Sum_of_squares_agrees_and_repeats() => EveryLength((length, gap, context) =>
+    {
+        Tensor values = Data.Normal(3, length, gap: gap);
+        double expected = _reference.SumOfSquares(values);
+        double actual = 0;
+        double again = 0;
+        RunOnDevice((k, t) => actual = k.SumOfSquares(t[0]), [values]);
+        RunOnDevice((k, t) => again = k.SumOfSquares(t[0]), [values]);
+        Assert.True(Math.Abs(actual - expected) <= 1e-12 * expected, $"{context}: expected {expected}, got {actual}");
+        Assert.Equal(actual, again);
+        _results.Reset();
+    });
+
+    [Theory]
+    [InlineData(DType.Float32)]
+    [InlineData(DType.BFloat16)]
+    public void AdamW_agrees(DType moments) => EveryLength((length, gap, context) =>
+    {
+        var step = new AdamWStep(1e-2f, 0.9f, 0.95f, 1e-8f, 0.1f, 1 + (length % 5), 0.5f);
+        Tensor first = Data.Garbage(2, length, moments, gap);
+        Tensor second = Data.Garbage(2, length, moments, gap);
+        _reference.AdamW(
+            Data.Normal(2, length), Data.Normal(2, length), Zeroed(first), Zeroed(second), step);
+        Compare(
+            context, Tolerance, (k, t) => k.AdamW(t[0], t[1], t[2], t[3], step),
+            Data.Normal(2, length, gap: gap), Data.Normal(2, length, gap: 1), first, second);
+    });
+
+    [Fact]
+    public void AdamW_matches_a_step_in_float64()
+    {
+        var step = new AdamWStep(1e-2f, 0.9f, 0.95f, 1e-8f, 0.1f, 3, 0.5f);
+        Tensor[] result = RunOnDevice(
+            (k, t) => k.AdamW(t[0], t[1], t[2], t[3], step),
+            [Data.Vector(2), Data.Vector(4), Data.Vector(0.5f), Data.Vector(0.25f)]);
+        double g = 4 * 0.5;
+        double m = (0.9 * 0.5) + (0.1 * g);
+        double v = (0.95 * 0.25) + (0.05 * g * g);
+        double w = 2 - (1e-2 * 0.1 * 2);
+        w -= 1e-2 / (1 - Math.Pow(0.9, 3)) * m / (Math.Sqrt(v / (1 - Math.Pow(0.95, 3))) + 1e-8);
+        Assert.Equal((float)w, result[0].Floats[0], 1e-6f);
+        Assert.Equal((float)m, result[2].Floats[0], 1e-6f);
+        Assert.Equal((float)v, result[3].Floats[0], 1e-6f);
+    }
+
+    [Fact]
+    public void AdamW_rounds_moments_to_the_nearest_even_bfloat16()
+    {
+        // Betas of 0 store the gradient and its square: 1 + 2^-8 lies midway and goes down to the even 1, 1 + 3 * 2^-8
+        // midway goes up to the even 1 + 2^-6.
+        var step = new AdamWStep(0, 0, 0, 1e-8f, 0, 1, 1);
+        Tensor first = Zeroed(Data.GarbageVector(2, DType.BFloat16));
+        Tensor second = Zeroed(Data.GarbageVector(2, DType.BFloat16));
+        Tensor[] result = RunOnDevice(
+            (k, t) => k.AdamW(t[0], t[1], t[2], t[3], step),
+            [Data.Vector(1, 1), Data.Vector(1 + (1 / 256f), 1 + (3 / 256f)), first, second]);
+        Assert.Equal(1, TensorAssert.Read(result[2], 0, 0));
+        Assert.Equal(1 + (1 / 64.0), TensorAssert.Read(result[2], 0, 1));
+    }
+
+    private static Tensor Zeroed(Tensor tensor)
+    {
+        int bytes = tensor.DType.SizeInBytes();
+        for (int row = 0; row < tensor.Rows; row++)
+        {
+            new Span<byte>((byte*)tensor.Address + (row * tensor.RowStride * bytes), tensor.Columns * bytes).Clear();
+        }
+
+        return tensor;
+    }
+}

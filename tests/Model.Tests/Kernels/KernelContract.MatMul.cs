@@ -1,0 +1,212 @@
+using Krewe.Model.Kernels;
+using Krewe.Model.Tensors;
+using Krewe.TestSupport;
+using Xunit;
+
+namespace Krewe.Model.Tests.Kernels;
+
+/// <content>Matrix products.</content>
+public abstract unsafe partial class KernelContract
+{
+    private static readonly int[] _sizes = [1, 2, 3, 7, 8, 15, 16, 17, 31, 33, 64, 65, 100];
+
+    /// <summary>Every pair of sizes with a third that walks along, decode shapes, and a few large ones.</summary>
+    private static IEnumerable<(int M, int N, int D)> ProductShapes()
+    {
+        for (int a = 0; a < _sizes.Length; a++)
+        {
+            for (int b = 0; b < _sizes.Length; b++)
+            {
+                int third = _sizes[(a + (5 * b) + 3) % _sizes.Length];
+                yield return (_sizes[a], _sizes[b], third);
+                yield return (1, _sizes[a], _sizes[b]);
+                yield return (third, _sizes[a], _sizes[b]);
+            }
+        }
+
+        yield return (1, 520, 300);
+        yield return (4, 300, 520);
+        yield return (70, 129, 257);
+        yield return (200, 40, 64);
+        yield return (0, 5, 7);
+        yield return (5, 7, 0);
+    }
+
+    [Fact]
+    public void Linear_agrees_over_all_shapes()
+    {
+        int turn = 0;
+        foreach ((int m, int n, int d) in ProductShapes())
+        {
+            Data.Reset();
+            int gap = turn % 3 == 0 ? 5 : 0;
+            bool accumulate = turn++ % 2 == 1;
+            Compare(
+                $"M={m} N={n} D={d} gap={gap} accumulate={accumulate}", ProductTolerance,
+                (k, t) => k.Linear(t[0], t[1], t[2], accumulate),
+                Data.Normal(m, d, gap: gap), Data.Normal(n, d, gap: gap),
+                accumulate ? Data.Normal(m, n, gap: gap) : Data.Garbage(m, n, gap: gap));
+        }
+    }
+
+    [Fact]
+    public void Linear_backward_input_agrees_over_all_shapes()
+    {
+        int turn = 0;
+        foreach ((int m, int n, int d) in ProductShapes())
+        {
+            Data.Reset();
+            int gap = turn % 3 == 0 ? 5 : 0;
+            bool accumulate = turn++ % 2 == 1;
+            Compare(
+                $"M={m} N={n} D={d} gap={gap} accumulate={accumulate}", ProductTolerance,
+                (k, t) => k.LinearBackwardInput(t[0], t[1], t[2], accumulate),
+                Data.Normal(m, n, gap: gap), Data.Normal(n, d, gap: gap),
+                accumulate ? Data.Normal(m, d, gap: gap) : Data.Garbage(m, d, gap: gap));
+        }
+    }
+
+    [Fact]
+    public void Linear_backward_weight_agrees_over_all_shapes()
+    {
+        int turn = 0;
+        foreach ((int m, int n, int d) in ProductShapes())
+        {
+            Data.Reset();
+            int gap = turn++ % 3 == 0 ? 5 : 0;
+            Compare(
+                $"M={m} N={n} D={d} gap={gap}", ProductTolerance,
+                (k, t) => k.LinearBackwardWeight(t[0], t[1], t[2]),
+                Data.Normal(m, n, gap: gap), Data.Normal(m, d, gap: gap), Data.Normal(n, d, gap: gap));
+        }
+    }
+
+    [Fact]
+    public void A_hand_made_product()
+    {
+        Tensor input = Data.Vector(1, 2, 3, 4, 5, 6).Reshape(new(2, 3));
+        Tensor weight = Data.Vector(1, 0, -1, 2, 1, 0).Reshape(new(2, 3));
+        Tensor[] result = RunOnDevice((k, t) => k.Linear(t[0], t[1], t[2]), [input, weight, Data.Garbage(2, 2)]);
+        Assert.Equal([-2f, 4, -2, 13], result[2].AsSpan<float>().ToArray());
+    }
+
+    [Fact]
+    public void A_row_does_not_depend_on_the_rows_beside_it()
+    {
+        const int M = 37, N = 53, D = 100;
+        Tensor input = Data.Normal(M, D);
+        Tensor gradOutput = Data.Normal(M, N);
+        Tensor weight = Data.Normal(N, D);
+        Tensor[] all = [input, weight, Data.Garbage(M, N), gradOutput, Data.Garbage(M, D)];
+        void Whole(IKernels k, Tensor[] t)
+        {
+            k.Linear(t[0], t[1], t[2]);
+            k.LinearBackwardInput(t[3], t[1], t[4]);
+        }
+
+        Tensor[] whole = RunOnDevice(Whole, all);
+        foreach (int rows in (int[])[1, 2, 5, 8, 16, 36])
+        {
+            Tensor[] parts = RunOnDevice(
+                (k, t) =>
+                {
+                    for (int start = 0; start < M; start += rows)
+                    {
+                        int count = Math.Min(rows, M - start);
+                        k.Linear(t[0].SliceRows(start, count), t[1], t[2].SliceRows(start, count));
+                        k.LinearBackwardInput(t[3].SliceRows(start, count), t[1], t[4].SliceRows(start, count));
+                    }
+                },
+                all);
+            TensorAssert.Same(whole[2], parts[2], $"output, {rows} rows at a time");
+            TensorAssert.Same(whole[4], parts[4], $"gradInput, {rows} rows at a time");
+        }
+    }
+
+    [Fact]
+    public void A_weight_gradient_does_not_depend_on_how_its_rows_are_split()
+    {
+        const int M = 41, N = 19, D = 33;
+        Tensor[] all = [Data.Normal(M, N), Data.Normal(M, D), Data.Normal(N, D)];
+        Tensor whole = RunOnDevice((k, t) => k.LinearBackwardWeight(t[0], t[1], t[2]), all)[2];
+        foreach (int split in (int[])[1, 8, 23, 40])
+        {
+            Tensor parts = RunOnDevice(
+                (k, t) =>
+                {
+                    k.LinearBackwardWeight(t[0].SliceRows(0, split), t[1].SliceRows(0, split), t[2]);
+                    k.LinearBackwardWeight(t[0].SliceRows(split, M - split), t[1].SliceRows(split, M - split), t[2]);
+                },
+                all)[2];
+            TensorAssert.Same(whole, parts, $"split at {split}");
+        }
+    }
+
+    /// <summary>Rows per group: empty groups, single rows, and one group much larger than the others.</summary>
+    public static TheoryData<int[]> Groups => new(
+        (int[][])[[4], [0], [1, 0, 3], [0, 0, 65, 1], [7, 16, 0, 33, 2, 1], [1, 1, 1, 1, 1, 1, 1, 1]]);
+
+    [Theory]
+    [MemberData(nameof(Groups))]
+    public void Grouped_products_agree(int[] counts)
+    {
+        foreach ((int n, int d) in (ReadOnlySpan<(int, int)>)[(17, 33), (64, 48), (5, 100)])
+        {
+            foreach (bool gather in (ReadOnlySpan<bool>)[false, true])
+            {
+                Data.Reset();
+                int total = counts.Sum();
+                int source = gather ? 50 : total;
+                Tensor rows = Data.RandomInts(total, 0, source);
+                Tensor weights = Data.Normal(counts.Length * n, d, gap: 3);
+                string context = $"groups {string.Join(',', counts)} N={n} D={d} gather={gather}";
+
+                GroupedProduct[] Items(Tensor input, Tensor weight, Tensor output, Tensor rowNumbers)
+                {
+                    var items = new GroupedProduct[counts.Length];
+                    for (int g = 0, start = 0; g < items.Length; start += counts[g++])
+                    {
+                        Tensor part = gather ? input : input.SliceRows(start, counts[g]);
+                        Tensor numbers = gather
+                            ? new Tensor(rowNumbers.Address + (start * 4), new TensorShape(counts[g]), DType.Int32)
+                            : default;
+                        items[g] = new(
+                            part, weight.SliceRows(g * n, n), output.SliceRows(start, counts[g]), numbers, g % 2 == 1);
+                    }
+
+                    return items;
+                }
+
+                Compare(
+                    context + " forward", ProductTolerance, (k, t) => k.GroupedLinear(Items(t[0], t[1], t[2], t[3])),
+                    Data.Normal(source, d), weights, Data.Normal(total, n), rows);
+                Compare(
+                    context + " backward input", ProductTolerance,
+                    (k, t) => k.GroupedLinearBackwardInput(Items(t[0], t[1], t[2], t[3])),
+                    Data.Normal(source, n), weights, Data.Normal(total, d), rows);
+                Compare(
+                    context + " backward weight", ProductTolerance,
+                    (k, t) => k.GroupedLinearBackwardWeight(Items(t[0], t[1], t[2], t[3])),
+                    Data.Normal(source, d), weights, Data.Normal(total, n, gap: 2), rows);
+            }
+        }
+    }
+
+    [Fact]
+    public void A_grouped_product_equals_the_single_one()
+    {
+        Tensor[] all = [Data.Normal(20, 31), Data.Normal(9, 31), Data.Garbage(20, 9), Data.Garbage(20, 9)];
+        Tensor[] result = RunOnDevice(
+            (k, t) =>
+            {
+                k.Linear(t[0], t[1], t[2]);
+                k.GroupedLinear(
+                [
+                    new(t[0].SliceRows(0, 13), t[1], t[3].SliceRows(0, 13)),
+                    new(t[0].SliceRows(13, 7), t[1], t[3].SliceRows(13, 7)),
+                ]);
+            },
+            all);
+        TensorAssert.Same(result[2], result[3], "grouped against single");
+    }
+}

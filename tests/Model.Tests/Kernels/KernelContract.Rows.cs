@@ -1,0 +1,78 @@
+using Krewe.Model.Tensors;
+using Xunit;
+
+namespace Krewe.Model.Tests.Kernels;
+
+/// <content>Row kernels and the loss.</content>
+public abstract unsafe partial class KernelContract
+{
+    [Fact]
+    public void Sum_rows_agrees() => EveryLength((length, gap, context) =>
+    {
+        foreach (bool scaled in (ReadOnlySpan<bool>)[false, true])
+        {
+            bool accumulate = length % 2 == 0;
+            Compare(
+                $"{context} scaled {scaled} accumulate {accumulate}", 0,
+                (k, t) => k.SumRows(t[0], t[1], t[2], t[3], t[4], accumulate),
+                Data.Normal(7, length, gap: gap), Data.RandomInts(9, 0, 7), scaled ? Data.NormalVector(9) : default,
+                Data.Ints(0, 3, 3, 4, 9),
+                accumulate ? Data.Normal(4, length, gap: gap) : Data.Garbage(4, length, gap: gap));
+        }
+    });
+
+    [Fact]
+    public void Sum_rows_of_an_empty_range_is_zero()
+    {
+        Tensor[] result = RunOnDevice(
+            (k, t) => k.SumRows(t[0], t[1], default, t[2], t[3]),
+            [Data.Normal(2, 19), Data.GarbageVector(0, DType.Int32), Data.Ints(0, 0), Data.Garbage(1, 19)]);
+        Assert.All(result[3].AsSpan<float>().ToArray(), value => Assert.Equal(0, value));
+    }
+
+    [Fact]
+    public void Gather_rows_agrees() => EveryLength((length, gap, context) => Compare(
+        context, 0, (k, t) => k.GatherRows(t[0], t[1], t[2], t[3]),
+        Data.Normal(5, length, gap: gap), Data.RandomInts(8, 0, 5),
+        length % 2 == 0 ? Data.NormalVector(8) : default, Data.Garbage(8, length, gap: gap)));
+
+    [Fact]
+    public void Dot_rows_agrees() => EveryLength((length, gap, context) => Compare(
+        context, Tolerance, (k, t) => k.DotRows(t[0], t[1], t[2], t[3], t[4]),
+        Data.Normal(5, length, gap: gap), Data.RandomInts(8, 0, 5), Data.Normal(4, length), Data.RandomInts(8, 0, 4),
+        Data.GarbageVector(8)));
+
+    [Fact]
+    public void Embedding_backward_agrees() => EveryLength((length, gap, context) => Compare(
+        context, 0, (k, t) => k.EmbeddingBackward(t[0], t[1], t[2]),
+        Data.Normal(9, length, gap: gap), Data.RandomInts(9, -1, 4), Data.Normal(4, length, gap: gap)));
+
+    [Fact]
+    public void Cross_entropy_agrees() => EveryLength((length, gap, context) =>
+    {
+        foreach (float gradScale in (ReadOnlySpan<float>)[0, 0.125f])
+        {
+            Compare(
+                $"{context} gradScale {gradScale}", Tolerance, (k, t) => k.CrossEntropy(t[0], t[1], t[2], gradScale),
+                Data.Normal(4, length, 4, gap), Data.RandomInts(4, -1, length), Data.GarbageVector(4));
+        }
+    });
+
+    [Fact]
+    public void Cross_entropy_of_a_vocabulary_agrees() => Compare(
+        "V=50001", Tolerance, (k, t) => k.CrossEntropy(t[0], t[1], t[2], 1),
+        Data.Normal(2, 50_001, 3), Data.Ints(17, 50_000), Data.GarbageVector(2));
+
+    [Fact]
+    public void Cross_entropy_of_even_logits_is_the_log_of_the_vocabulary()
+    {
+        Tensor[] result = RunOnDevice(
+            (k, t) => k.CrossEntropy(t[0], t[1], t[2], 2),
+            [Data.Filled(2, 10, 300), Data.Ints(3, -1), Data.GarbageVector(2)]);
+        Assert.Equal(Math.Log(10), result[2].Floats[0], 1e-4);
+        Assert.Equal(0, result[2].Floats[1]);
+        Assert.Equal(0.2, result[0].Row(0)[0], 1e-4);
+        Assert.Equal(-1.8, result[0].Row(0)[3], 1e-4);
+        Assert.All(result[0].Row(1).ToArray(), value => Assert.Equal(0, value));
+    }
+}
