@@ -144,13 +144,13 @@ internal static unsafe class VectorMath
 
     /// <summary>
     /// values[i] = exp(scale * values[i] - shift) for i below <paramref name="count"/>, where <paramref name="store"/>;
-    /// gives the sum.
+    /// gives the sum. The product is rounded on its own, so that the largest value gives exactly 1.
     /// </summary>
     [MethodImpl(MethodImplOptions.AggressiveOptimization)]
     public static float ExpSum(float* values, int count, float scale, float shift, bool store = true)
     {
         Vector512<float> factor = Vector512.Create(scale);
-        Vector512<float> minus = Vector512.Create(-shift);
+        Vector512<float> maximum = Vector512.Create(shift);
         double sum = 0;
         for (int i = 0; i < count;)
         {
@@ -159,7 +159,7 @@ internal static unsafe class VectorMath
             Vector512<float> s = default;
             for (; i + Width <= end; i += Width)
             {
-                Vector512<float> e = Exp(Vector512.FusedMultiplyAdd(Vector512.Load(values + i), factor, minus));
+                Vector512<float> e = Exp((Vector512.Load(values + i) * factor) - maximum);
                 if (store)
                 {
                     e.Store(values + i);
@@ -171,7 +171,7 @@ internal static unsafe class VectorMath
             if (i < end)
             {
                 int left = end - i;
-                Vector512<float> e = Exp(Vector512.FusedMultiplyAdd(LoadPart(values + i, left), factor, minus));
+                Vector512<float> e = Exp((LoadPart(values + i, left) * factor) - maximum);
                 if (store)
                 {
                     StorePart(e, values + i, left);
