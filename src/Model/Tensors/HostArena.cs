@@ -5,7 +5,9 @@ namespace Krewe.Model.Tensors;
 /// <summary>An arena in host memory: aligned blocks outside the garbage-collected heap, kept across resets.</summary>
 /// <param name="name">What lives here, for messages.</param>
 /// <param name="blockBytes">Smallest block to ask the system for; a larger tensor gets a block of its own size.</param>
-public sealed unsafe class HostArena(string name, long blockBytes = HostArena.DefaultBlockBytes) : Arena
+/// <param name="reservedChanged">Told every change of <see cref="ReservedBytes"/>, from any thread: a device's sum.</param>
+public sealed unsafe class HostArena(
+    string name, long blockBytes = HostArena.DefaultBlockBytes, Action<long>? reservedChanged = null) : Arena
 {
     /// <summary>Default block size: 4 MiB.</summary>
     public const long DefaultBlockBytes = 4L << 20;
@@ -60,6 +62,7 @@ public sealed unsafe class HostArena(string name, long blockBytes = HostArena.De
         foreach (Block block in _blocks)
         {
             NativeMemory.AlignedFree((void*)block.Address);
+            reservedChanged?.Invoke(-block.Bytes);
         }
 
         _blocks.Clear();
@@ -74,6 +77,7 @@ public sealed unsafe class HostArena(string name, long blockBytes = HostArena.De
         try
         {
             _blocks.Add(new((nint)NativeMemory.AlignedAlloc((nuint)bytes, Alignment), bytes));
+            reservedChanged?.Invoke(bytes);
         }
         catch (OutOfMemoryException exception)
         {

@@ -1,0 +1,58 @@
+using System.Runtime.CompilerServices;
+using System.Runtime.Intrinsics;
+
+namespace Krewe.Model.Kernels.Cpu;
+
+/// <summary>Conversion between float32 vectors and stored bfloat16.</summary>
+internal static unsafe class BFloat16
+{
+    /// <summary>Widens 16 stored values, or <paramref name="left"/> where fewer are left; the other lanes are 0.</summary>
+    [MethodImpl(MethodImplOptions.AggressiveInlining)]
+    public static Vector512<float> Load(ushort* from, int left)
+    {
+        Vector256<ushort> stored = left >= VectorMath.Width ? Vector256.Load(from) : LoadPart(from, left);
+        (Vector256<uint> low, Vector256<uint> high) = Vector256.Widen(stored);
+        return (Vector512.Create(low, high) << 16).AsSingle();
+    }
+
+    /// <summary>Rounds to nearest, ties to even (a NaN stays one), and stores.</summary>
+    [MethodImpl(MethodImplOptions.AggressiveInlining)]
+    public static void Store(Vector512<float> value, ushort* to, int left)
+    {
+        Vector512<uint> bits = value.AsUInt32();
+        Vector512<uint> upper = bits >> 16;
+        Vector512<uint> rounded = (bits + Vector512.Create(0x7FFFu) + (upper & Vector512<uint>.One)) >> 16;
+        Vector512<uint> ordered = Vector512.Equals(value, value).AsUInt32();
+        Vector512<uint> result = Vector512.ConditionalSelect(ordered, rounded, upper | Vector512.Create(0x40u));
+        Vector256<ushort> stored = Vector256.Narrow(result.GetLower(), result.GetUpper());
+        if (left >= VectorMath.Width)
+        {
+            stored.Store(to);
+        }
+        else
+        {
+            StorePart(stored, to, left);
+        }
+    }
+
+    [MethodImpl(MethodImplOptions.NoInlining)]
+    private static Vector256<ushort> LoadPart(ushort* from, int left)
+    {
+        Vector256<ushort> value = default;
+        for (int i = 0; i < left; i++)
+        {
+            ((ushort*)&value)[i] = from[i];
+        }
+
+        return value;
+    }
+
+    [MethodImpl(MethodImplOptions.NoInlining)]
+    private static void StorePart(Vector256<ushort> value, ushort* to, int left)
+    {
+        for (int i = 0; i < left; i++)
+        {
+            to[i] = ((ushort*)&value)[i];
+        }
+    }
+}

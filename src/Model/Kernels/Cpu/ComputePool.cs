@@ -1,0 +1,329 @@
+using System.Diagnostics;
+using System.Runtime.CompilerServices;
+
+namespace Krewe.Model.Kernels.Cpu;
+
+/// <summary>
+/// The computing threads of a process, shared by all its CPU devices. A <em>job</em> runs on one thread, its master;
+/// the loops that the job forks are helped by threads which have no job of their own.
+/// </summary>
+/// <remarks>
+/// <para>Work-conserving: two jobs run on two threads at once; when one ends, its thread helps the other's loops, and it
+/// leaves them between two parts as soon as a job waits. The master always takes part in its own loop, so a loop ends
+/// even if nobody helps.</para>
+/// <para>An idle thread spins for <see cref="SpinMicroseconds"/> and then parks. Two spinning threads may share a core while
+/// another core idles, and the scheduler corrects that only when a thread blocks: hence the short spin.</para>
+/// <para>These are not thread-pool threads: a long kernel cannot starve Orleans' turns.</para>
+/// </remarks>
+public sealed unsafe class ComputePool : IDisposable
+{
+    /// <summary>How long an idle thread looks for work before it parks, in microseconds.</summary>
+    public const int SpinMicroseconds = 30;
+
+    private const int ExternalSlots = 16;
+
+    [ThreadStatic]
+    private static ComputePool? t_pool;
+
+    [ThreadStatic]
+    private static int t_index;
+
+    [ThreadStatic]
+    private static int t_loopDepth;
+
+    private readonly object _gate = new();
+    private readonly Lock _queueLock = new();
+    private readonly Queue<IComputeJob> _jobs = new();
+    private readonly LoopSlot[] _slots;
+    private readonly Thread[] _threads;
+    private readonly bool _pin;
+    private int _jobCount;
+    private int _signal;
+    private int _sleepers;
+    private bool _disposed;
+
+    /// <summary>Starts the threads.</summary>
+    /// <param name="threads">Number of computing threads, at least 1.</param>
+    /// <param name="pin">Binds thread i to the i-th core that the process may use (Linux; elsewhere ignored).</param>
+    public ComputePool(int threads, bool pin = false)
+    {
+        ArgumentOutOfRangeException.ThrowIfLessThan(threads, 1);
+        _pin = pin;
+        _slots = new LoopSlot[threads + ExternalSlots];
+        for (int i = 0; i < _slots.Length; i++)
+        {
+            _slots[i] = new(external: i >= threads);
+        }
+
+        _threads = new Thread[threads];
+        for (int i = 0; i < threads; i++)
+        {
+            int index = i;
+            _threads[i] = new Thread(() => Work(index)) { IsBackground = true, Name = $"krewe compute {i}" };
+        }
+
+        foreach (Thread thread in _threads)
+        {
+            thread.Start();
+        }
+    }
+
+    /// <summary>Number of computing threads.</summary>
+    public int Threads => _threads.Length;
+
+    /// <summary>Jobs that wait for a thread.</summary>
+    public int WaitingJobs => Volatile.Read(ref _jobCount);
+
+    /// <summary>Queues a job; jobs start in this order.</summary>
+    /// <exception cref="ObjectDisposedException">The pool was disposed.</exception>
+    public void Submit(IComputeJob job)
+    {
+        ArgumentNullException.ThrowIfNull(job);
+        lock (_queueLock)
+        {
+            ObjectDisposedException.ThrowIf(_disposed, this);
+            _jobs.Enqueue(job);
+            Volatile.Write(ref _jobCount, _jobs.Count);
+        }
+
+        Signal(1);
+    }
+
+    /// <summary>Queues a job that already ran and has more to do, even while the pool is being disposed.</summary>
+    internal void Resubmit(IComputeJob job)
+    {
+        lock (_queueLock)
+        {
+            _jobs.Enqueue(job);
+            Volatile.Write(ref _jobCount, _jobs.Count);
+        }
+
+        Signal(1);
+    }
+
+    /// <summary>Runs <paramref name="work"/> as a job; an exception becomes the task's.</summary>
+    public Task RunAsync(Action work)
+    {
+        ArgumentNullException.ThrowIfNull(work);
+        ActionJob job = new(work);
+        Submit(job);
+        return job.Task;
+    }
+
+    /// <summary>
+    /// Runs <paramref name="body"/> for 0 to <paramref name="count"/> - 1 and returns when all are done. May be called from
+    /// any thread; inside a loop's body it runs in place. Allocates nothing.
+    /// </summary>
+    /// <exception cref="Exception">The first exception of a part, after all parts ended.</exception>
+    public void For<TLoop>(int count, TLoop body) where TLoop : struct, ILoop
+    {
+        LoopSlot? slot = count > 1 && t_loopDepth == 0 ? TakeSlot() : null;
+        if (slot is null)
+        {
+            for (int i = 0; i < count; i++)
+            {
+                body.Run(i);
+            }
+
+            return;
+        }
+
+        slot.Open(count, &Invoke<TLoop>, Unsafe.AsPointer(ref body));
+        Signal(count - 1, slot.External);
+        t_loopDepth++;
+        slot.Help(ref _jobCount, master: true);
+        t_loopDepth--;
+        try
+        {
+            slot.Close();
+        }
+        finally
+        {
+            if (slot.External)
+            {
+                slot.Return();
+            }
+        }
+    }
+
+    /// <summary>Runs the jobs that were submitted, then ends the threads.</summary>
+    public void Dispose()
+    {
+        lock (_queueLock)
+        {
+            if (_disposed)
+            {
+                return;
+            }
+
+            _disposed = true;
+        }
+
+        Signal(int.MaxValue);
+        foreach (Thread thread in _threads)
+        {
+            if (thread != Thread.CurrentThread)
+            {
+                thread.Join();
+            }
+        }
+    }
+
+    private static void Invoke<TLoop>(void* body, int index) where TLoop : struct, ILoop =>
+        Unsafe.AsRef<TLoop>(body).Run(index);
+
+    private LoopSlot? TakeSlot()
+    {
+        if (t_pool == this)
+        {
+            return _threads.Length > 1 ? _slots[t_index] : null;
+        }
+
+        for (int i = _threads.Length; _threads.Length > 1 && i < _slots.Length; i++)
+        {
+            if (_slots[i].TryRent())
+            {
+                return _slots[i];
+            }
+        }
+
+        return null;
+    }
+
+    private void Signal(int wanted, bool all = false)
+    {
+        // The full fence of the increment stands between publishing the work and reading the sleepers; a sleeper counts
+        // itself, with a fence, before it looks at the signal. One of the two sees the other.
+        Interlocked.Increment(ref _signal);
+        int sleepers = Volatile.Read(ref _sleepers);
+        if (sleepers == 0)
+        {
+            return;
+        }
+
+        lock (_gate)
+        {
+            if (all || wanted >= sleepers)
+            {
+                Monitor.PulseAll(_gate);
+                return;
+            }
+
+            for (int i = 0; i < wanted; i++)
+            {
+                Monitor.Pulse(_gate);
+            }
+        }
+    }
+
+    private void Work(int index)
+    {
+        t_pool = this;
+        t_index = index;
+        if (_pin)
+        {
+            ThreadAffinity.Pin(index);
+        }
+
+        while (true)
+        {
+            int seen = Volatile.Read(ref _signal);
+            if (TryTakeJob(out IComputeJob? job))
+            {
+                job.Run();
+            }
+            else if (!HelpAny(index))
+            {
+                if (Volatile.Read(ref _disposed))
+                {
+                    return;
+                }
+
+                SpinThenPark(seen);
+            }
+        }
+    }
+
+    private bool TryTakeJob([System.Diagnostics.CodeAnalysis.NotNullWhen(true)] out IComputeJob? job)
+    {
+        job = null;
+        if (Volatile.Read(ref _jobCount) == 0)
+        {
+            return false;
+        }
+
+        lock (_queueLock)
+        {
+            bool taken = _jobs.TryDequeue(out job);
+            Volatile.Write(ref _jobCount, _jobs.Count);
+            return taken;
+        }
+    }
+
+    private bool HelpAny(int index)
+    {
+        // The thread outside the pool that masters a loop takes the place of the last pool thread.
+        int end = index == _threads.Length - 1 ? _threads.Length : _slots.Length;
+        bool helped = false;
+        t_loopDepth++;
+        for (int i = 0; i < end; i++)
+        {
+            LoopSlot slot = _slots[i];
+            if (i != index && slot.HasParts)
+            {
+                helped |= slot.Help(ref _jobCount, master: false);
+            }
+        }
+
+        t_loopDepth--;
+        return helped;
+    }
+
+    private void SpinThenPark(int seen)
+    {
+        long end = Stopwatch.GetTimestamp() + (Stopwatch.Frequency * SpinMicroseconds / 1_000_000);
+        do
+        {
+            for (int i = 0; i < 16; i++)
+            {
+                if (Volatile.Read(ref _signal) != seen)
+                {
+                    return;
+                }
+
+                Thread.SpinWait(2);
+            }
+        }
+        while (Stopwatch.GetTimestamp() < end);
+
+        lock (_gate)
+        {
+            Interlocked.Increment(ref _sleepers);
+            if (Volatile.Read(ref _signal) == seen)
+            {
+                Monitor.Wait(_gate);
+            }
+
+            Interlocked.Decrement(ref _sleepers);
+        }
+    }
+
+    private sealed class ActionJob(Action work)
+        : TaskCompletionSource(TaskCreationOptions.RunContinuationsAsynchronously), IComputeJob
+    {
+        public void Run()
+        {
+#pragma warning disable CA1031 // The exception is the task's: it reaches whoever awaits the job.
+            try
+            {
+                work();
+                SetResult();
+            }
+            catch (Exception exception)
+            {
+                SetException(exception);
+            }
+#pragma warning restore CA1031
+        }
+    }
+}

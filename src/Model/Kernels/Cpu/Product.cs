@@ -1,0 +1,56 @@
+namespace Krewe.Model.Kernels.Cpu;
+
+/// <summary>One matrix product C[M, N] (+)= A[M, K] B[K, N] with the storage of its operands.</summary>
+internal unsafe struct Product
+{
+    /// <summary>A: row m at m * <see cref="AStride"/>, or column k at k * stride where <see cref="AByColumn"/>.</summary>
+    public float* A;
+
+    /// <summary>Floats between stored rows of A.</summary>
+    public int AStride;
+
+    /// <summary>True where A is stored as [K, M].</summary>
+    public bool AByColumn;
+
+    /// <summary>Stored row of A for each m, or null. Only where A is stored by row.</summary>
+    public int* ARows;
+
+    /// <summary>B: row k at k * <see cref="BStride"/>, or column n at n * stride where <see cref="BByColumn"/>.</summary>
+    public float* B;
+
+    /// <summary>Floats between stored rows of B.</summary>
+    public int BStride;
+
+    /// <summary>True where B is stored as [N, K].</summary>
+    public bool BByColumn;
+
+    /// <summary>Stored row of B for each k, or null. Only where B is stored by row.</summary>
+    public int* BRows;
+
+    /// <summary>C, by row.</summary>
+    public float* C;
+
+    /// <summary>Floats between rows of C.</summary>
+    public int CStride;
+
+    /// <summary>Rows of C.</summary>
+    public int M;
+
+    /// <summary>Columns of C.</summary>
+    public int N;
+
+    /// <summary>Length of the chains.</summary>
+    public int K;
+
+    /// <summary>The chains begin at the old C.</summary>
+    public bool Accumulate;
+
+    /// <summary>Rows of a task's tile; set by the planner.</summary>
+    public int TileRows;
+
+    /// <summary>Columns of a task's tile; set by the planner.</summary>
+    public int TileColumns;
+
+    /// <summary>First task of this product in its launch; set by the planner.</summary>
+    public int FirstTask;
+}
