@@ -3,6 +3,7 @@ using Krewe.Grains.Placement;
 using Krewe.Model.Configuration;
 using Krewe.Model.Layers;
 using Orleans.Concurrency;
+using Orleans.Placement;
 
 namespace Krewe.Grains.Experts;
 

@@ -5,6 +5,7 @@ using Krewe.Model.Layers;
 using Krewe.Model.Tensors;
 using Krewe.Model.Training;
 using Orleans.Concurrency;
+using Orleans.Placement;
 
 namespace Krewe.Grains.Experts;
 

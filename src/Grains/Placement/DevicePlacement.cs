@@ -11,4 +11,4 @@ public sealed class DevicePlacement : PlacementStrategy
 
 /// <summary>Marks a grain as pinned (see <see cref="DevicePlacement"/>).</summary>
 [AttributeUsage(AttributeTargets.Class)]
-public sealed class DevicePlacementAttribute() : PlacementAttribute(DevicePlacement.Singleton);
+public sealed class DevicePlacementAttribute() : Orleans.Placement.PlacementAttribute(DevicePlacement.Singleton);
