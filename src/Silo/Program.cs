@@ -1,1 +1,4 @@
-return 0;
+using Krewe.Silo.Commands;
+
+using var interruption = new Interruption();
+return await KreweCommand.RunAsync(args, Terminal.OfProcess(), interruption.Token);

@@ -71,7 +71,7 @@ public static class ReferenceCheck
     public static async Task<CheckReport> RunAsync(
         IInspectable model, ModelConfig config, SafetensorsFile reference, bool gradients, CheckTolerances limits)
     {
-        MicroBatch batch = ReadBatch(reference);
+        MicroBatch batch = ReadBatch(reference, config);
         var recipe = new TrainingConfig { BalanceLossAlpha = 0, MtpLossWeight = 0.3 };
         ForwardOptions options = new Trainer(model, config, recipe).Options([batch], ForwardMode.Check);
         MicroBatchReport report = await model.RunAsync(0, 0, batch, options);
@@ -103,12 +103,26 @@ public static class ReferenceCheck
     }
 
     /// <summary>The inputs of a reference file: labels are the inputs shifted by one.</summary>
-    public static MicroBatch ReadBatch(SafetensorsFile reference)
+    /// <param name="reference">The reference file.</param>
+    /// <param name="config">The model whose vocabulary the ids must fit; null for no such check.</param>
+    /// <exception cref="KreweException">An id is outside the model's vocabulary, or there are no sequences.</exception>
+    public static MicroBatch ReadBatch(SafetensorsFile reference, ModelConfig? config = null)
     {
         SafetensorsTensor ids = reference["input_ids"];
         long[] values = reference.ReadArray<long>("input_ids");
-        int length = ids.Shape.Columns;
-        return MicroBatch.OfTexts([.. values.Select(id => checked((int)id)).Chunk(length)]);
+        if (values.Length == 0 || ids.Dimensions.Count != 2)
+        {
+            throw new KreweException(
+                $"{reference.Path}: 'input_ids' is {ids.ShapeText}, some sequences of some tokens are wanted");
+        }
+
+        int vocabulary = config?.VocabSize ?? int.MaxValue;
+        int wrong = Array.FindIndex(values, id => id < 0 || id >= vocabulary);
+        return wrong >= 0
+            ? throw new KreweException(
+                $"{reference.Path}: 'input_ids' holds {values[wrong]}, the model's vocab_size is {vocabulary}: " +
+                "the reference is of another model")
+            : MicroBatch.OfTexts([.. values.Select(id => (int)id).Chunk(ids.Shape.Columns)]);
     }
 
     private static Dictionary<string, double> Losses(MicroBatchReport report, ModelConfig config, TrainingConfig recipe)
@@ -183,7 +197,16 @@ public static class ReferenceCheck
         IInspectable model, SafetensorsFile reference, string name, double limit)
     {
         string parameter = name[(name.IndexOf('.', StringComparison.Ordinal) + 1)..];
-        float[] actual = await model.ReadGradientAsync(parameter);
+        float[] actual;
+        try
+        {
+            actual = await model.ReadGradientAsync(parameter);
+        }
+        catch (KeyNotFoundException)
+        {
+            throw new KreweException($"{reference.Path}: holds '{name}', the model has no such parameter");
+        }
+
         float[] expected = reference.ReadFloat32(name);
         if (name.StartsWith("gradnorm.", StringComparison.Ordinal))
         {
