@@ -42,6 +42,16 @@ internal sealed class ListExpression(List<Expression> items, int position) : Exp
     protected override object? Compute(TemplateScope scope) => items.Select(item => item.Evaluate(scope)).ToList();
 }
 
+internal sealed class TupleExpression(List<Expression> items, int position) : Expression(position)
+{
+    protected override object? Compute(TemplateScope scope)
+    {
+        var tuple = new TemplateTuple();
+        tuple.AddRange(items.Select(item => item.Evaluate(scope)));
+        return tuple;
+    }
+}
+
 internal sealed class MappingExpression(List<(Expression Key, Expression Value)> entries, int position) : Expression(position)
 {
     protected override object? Compute(TemplateScope scope)

@@ -45,12 +45,12 @@ internal class ExpressionParser(List<TemplateToken> tokens)
         }
 
         List<Expression> items = [first];
-        while (Accept(",") && Current.Kind is not (StatementClose or PrintClose))
+        while (Accept(",") && Current.Kind is not (StatementClose or PrintClose) && !Is(")"))
         {
             items.Add(ParseExpression());
         }
 
-        return new ListExpression(items, first.Position);
+        return new TupleExpression(items, first.Position);
     }
 
     protected Expression ParseExpression()
@@ -221,7 +221,7 @@ internal class ExpressionParser(List<TemplateToken> tokens)
                     _ => new NameExpression(token.Value, token.Position),
                 };
             case Operator when token.Value == "(":
-                Expression inner = Is(")") ? new ListExpression([], token.Position) : ParseTuple();
+                Expression inner = Is(")") ? new TupleExpression([], token.Position) : ParseTuple();
                 Expect(")");
                 return inner;
             case Operator when token.Value == "[":

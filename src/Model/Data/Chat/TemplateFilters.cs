@@ -18,7 +18,7 @@ internal static class TemplateFilters
             .OrderBy(entry => entry.Key, StringComparer.OrdinalIgnoreCase).Select(Pair).ToList(),
         ["first"] = a => TemplateValue.Iterate(a.Positional[0]).FirstOrDefault(new TemplateUndefined("first")),
         ["float"] = a => double.TryParse(TemplateValue.ToText(a.Positional[0]), CultureInfo.InvariantCulture, out double n) ? n : 0d,
-        ["int"] = a => TemplateValue.TryGetNumber(a.Positional[0], out double n) ? (long)n
+        ["int"] = a => TemplateValue.TryGetNumber(a.Positional[0], out double n) ? (object)(long)n
             : long.TryParse(a.Positional[0] as string, out long i) ? i : a.Get(1, "default", 0L),
         ["items"] = a => Items(a.Positional[0], "items").Select(Pair).ToList(),
         ["join"] = a => string.Join(TemplateValue.ToText(a.Get(1, "d", "")), Attribute(a, 2).Select(TemplateValue.ToText)),
@@ -59,7 +59,7 @@ internal static class TemplateFilters
     private static OrderedDictionary<string, object?> Items(object? value, string filter) =>
         value as OrderedDictionary<string, object?> ?? throw new TemplateFault($"{filter} needs a mapping, not {TemplateValue.Describe(value)}");
 
-    private static object? Pair(KeyValuePair<string, object?> entry) => new List<object?> { entry.Key, entry.Value };
+    private static object? Pair(KeyValuePair<string, object?> entry) => new TemplateTuple { entry.Key, entry.Value };
 
     private static IEnumerable<object?> Attribute(TemplateArguments a, int index) =>
         a.Get(index, "attribute") is { } attribute

@@ -12,7 +12,7 @@ internal static class TemplateJson
         JsonValueKind.String => element.GetString(),
         JsonValueKind.True => true,
         JsonValueKind.False => false,
-        JsonValueKind.Number => element.TryGetInt64(out long integer) ? integer : element.GetDouble(),
+        JsonValueKind.Number => element.TryGetInt64(out long integer) ? (object)integer : element.GetDouble(),
         JsonValueKind.Array => element.EnumerateArray().Select(ToValue).ToList(),
         JsonValueKind.Object => new OrderedDictionary<string, object?>(
             element.EnumerateObject().Select(p => KeyValuePair.Create(p.Name, ToValue(p.Value)))),

@@ -35,7 +35,7 @@ internal static class TemplateMethods
     private static TemplateFunction? OfMapping(OrderedDictionary<string, object?> map, string name) => name switch
     {
         "get" => a => map.TryGetValue(TemplateValue.ToText(a.Get(0, "key")), out object? value) ? value : a.Get(1, "default"),
-        "items" => _ => map.Select(object? (entry) => new List<object?> { entry.Key, entry.Value }).ToList(),
+        "items" => _ => map.Select(object? (entry) => new TemplateTuple { entry.Key, entry.Value }).ToList(),
         "keys" => _ => map.Keys.Cast<object?>().ToList(),
         "values" => _ => map.Values.ToList(),
         _ => null,

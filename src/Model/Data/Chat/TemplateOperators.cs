@@ -40,7 +40,12 @@ internal static class TemplateOperators
             "%" => x - (y * Math.Floor(x / y)),
             _ => Math.Pow(x, y),
         };
-        return integers && sign != "/" && Math.Abs(result) < 1L << 53 ? (long)result : result;
+        if (integers && sign != "/" && Math.Abs(result) < 1L << 53)
+        {
+            return (long)result;
+        }
+
+        return result;
     }
 
     public static bool Compare(string sign, object? left, object? right) => sign switch

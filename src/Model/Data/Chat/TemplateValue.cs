@@ -10,6 +10,9 @@ internal sealed record TemplateUndefined(string Name);
 /// <summary>Jinja's <c>namespace()</c>: the one value that inner scopes may change.</summary>
 internal sealed class TemplateNamespace : OrderedDictionary<string, object?>;
 
+/// <summary>A tuple, which differs from a list only in how it prints.</summary>
+internal sealed class TemplateTuple : List<object?>;
+
 /// <summary>Positional and named arguments of a call.</summary>
 internal sealed record TemplateArguments(List<object?> Positional, Dictionary<string, object?> Named)
 {
@@ -140,6 +143,8 @@ internal static class TemplateValue
                 return s.Contains('\'', StringComparison.Ordinal) && !s.Contains('"', StringComparison.Ordinal)
                     ? $"\"{quoted}\""
                     : $"'{quoted.Replace("'", "\\'", StringComparison.Ordinal)}'";
+            case TemplateTuple tuple:
+                return $"({string.Join(", ", tuple.Select(ToRepresentation))}{(tuple.Count == 1 ? "," : "")})";
             case List<object?> list:
                 return $"[{string.Join(", ", list.Select(ToRepresentation))}]";
             case OrderedDictionary<string, object?> map:
