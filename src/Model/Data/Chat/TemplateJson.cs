@@ -4,7 +4,9 @@ using System.Text.Json;
 
 namespace Krewe.Model.Data.Chat;
 
-/// <summary>JSON in and out of template values; written as Python's json.dumps does, without escaping beyond ASCII.</summary>
+/// <summary>
+/// JSON in and out of template values; written as Python's json.dumps does, without escaping beyond ASCII.
+/// </summary>
 internal static class TemplateJson
 {
     public static object? ToValue(JsonElement element) => element.ValueKind switch

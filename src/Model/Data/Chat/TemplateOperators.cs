@@ -21,7 +21,8 @@ internal static class TemplateOperators
 
         if (!TemplateValue.TryGetNumber(left, out double x) || !TemplateValue.TryGetNumber(right, out double y))
         {
-            throw new TemplateFault($"'{sign}' does not take {TemplateValue.Describe(left)} and {TemplateValue.Describe(right)}");
+            throw new TemplateFault(
+                $"'{sign}' does not take {TemplateValue.Describe(left)} and {TemplateValue.Describe(right)}");
         }
 
         bool integers = left is long or bool && right is long or bool;

@@ -8,23 +8,23 @@ namespace Krewe.Model.Tests.Data.Chat;
 
 public sealed class ChatTemplateTests
 {
-    private static readonly JsonDocument s_golden =
+    private static readonly JsonDocument _golden =
         JsonDocument.Parse(File.ReadAllText(Path.Combine(TestData.GoldenFolder, "chat_templates.json")));
 
     private static ChatMessage[] Messages() =>
-        [.. s_golden.RootElement.GetProperty("messages").EnumerateArray()
+        [.. _golden.RootElement.GetProperty("messages").EnumerateArray()
             .Select(m => new ChatMessage(m.GetProperty("role").GetString()!, m.GetProperty("content").GetString()))];
 
-    public static TheoryData<int> Cases() => [.. Enumerable.Range(0, s_golden.RootElement.GetProperty("cases").GetArrayLength())];
+    public static TheoryData<int> Cases() => [.. Enumerable.Range(0, _golden.RootElement.GetProperty("cases").GetArrayLength())];
 
     public static TheoryData<string> Errors() =>
-        [.. s_golden.RootElement.GetProperty("errors").EnumerateArray().Select(error => error.GetString()!)];
+        [.. _golden.RootElement.GetProperty("errors").EnumerateArray().Select(error => error.GetString()!)];
 
     [Theory]
     [MemberData(nameof(Cases))]
     public void Rendering_equals_jinja(int index)
     {
-        JsonElement golden = s_golden.RootElement.GetProperty("cases")[index];
+        JsonElement golden = _golden.RootElement.GetProperty("cases")[index];
         ChatTemplate template = ChatTemplate.Parse(golden.GetProperty("template").GetString()!, "<s>", "</s>");
         Assert.Equal(golden.GetProperty("expected").GetString(), template.Apply(Messages(), addGenerationPrompt: true));
     }
