@@ -14,6 +14,7 @@ public sealed class ExpertGrain(DeviceHost host, ParameterSources sources) : Gra
     private HostedModel _model = null!;
     private int _layer;
     private int _index;
+    private Task? _loading;
     private long _batches;
     private long _tokens;
 
@@ -26,26 +27,15 @@ public sealed class ExpertGrain(DeviceHost host, ParameterSources sources) : Gra
     }
 
     /// <inheritdoc/>
-    public async Task LoadAsync(ModelSource source)
+    public Task LoadAsync(ModelSource source)
     {
         if (_model.FindExpert(_layer, _index) is not null)
         {
-            return;
+            return Task.CompletedTask;
         }
 
-        ModelConfig config = ModelConfig.Parse(source.ConfigJson, "the load request");
-        var expert = new Expert(config, host.Device, _layer, _index);
-        try
-        {
-            await sources.FillAsync(source, expert.Parameters, host.Device);
-        }
-        catch
-        {
-            expert.Dispose();
-            throw;
-        }
-
-        _model.Add(expert);
+        // Every stage asks for its experts; whoever comes while they are being read waits for the same reading.
+        return _loading is { IsCompleted: false } ? _loading : _loading = ReadAsync(source);
     }
 
     /// <inheritdoc/>
@@ -66,4 +56,21 @@ public sealed class ExpertGrain(DeviceHost host, ParameterSources sources) : Gra
         Batches = _batches,
         Tokens = _tokens,
     });
+
+    private async Task ReadAsync(ModelSource source)
+    {
+        ModelConfig config = ModelConfig.Parse(source.ConfigJson, "the load request");
+        var expert = new Expert(config, host.Device, _layer, _index);
+        try
+        {
+            await sources.FillAsync(source, expert.Parameters, host.Device);
+        }
+        catch
+        {
+            expert.Dispose();
+            throw;
+        }
+
+        _model.Add(expert);
+    }
 }

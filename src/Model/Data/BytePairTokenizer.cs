@@ -6,11 +6,11 @@ using Microsoft.ML.Tokenizers;
 namespace Krewe.Model.Data;
 
 /// <summary>
-/// Byte-level BPE as in DeepSeek-V3's tokenizer.json, id for id what Hugging Face's tokenizers gives. The merges of a word
-/// are Microsoft.ML.Tokenizers' work; cutting a text into words is Krewe's own, because that library matches expressions
-/// against UTF-16 units where Hugging Face matches code points (see <see cref="PlaneFolding"/>) and knows one pass of
-/// special tokens where a tokenizer.json has two. Known limit: a character that Unicode added lately may be a letter to
-/// .NET and unassigned to the library that trained the vocabulary.
+/// Byte-level BPE as in DeepSeek-V3's tokenizer.json, id for id what Hugging Face's tokenizers gives. The merges of a
+/// word are Microsoft.ML.Tokenizers' work; cutting a text into words is Krewe's own, because that library matches
+/// expressions against UTF-16 units where Hugging Face matches code points (see <see cref="PlaneFolding"/>) and knows
+/// one pass of special tokens where a tokenizer.json has two. Known limit: a character that Unicode added lately may be
+/// a letter to .NET and unassigned to the library that trained the vocabulary.
 /// </summary>
 public sealed class BytePairTokenizer : Tokenizer
 {
@@ -135,7 +135,7 @@ public sealed class BytePairTokenizer : Tokenizer
         }
         else if (word.Length > CachedWordLength)
         {
-            ids.AddRange(_merges.EncodeToIds(word, considerPreTokenization: false, considerNormalization: false));
+            ids.AddRange(Merge(word));
         }
         else if (_cacheBySpan.TryGetValue(word, out int[]? known))
         {
@@ -143,7 +143,7 @@ public sealed class BytePairTokenizer : Tokenizer
         }
         else
         {
-            int[] wordIds = [.. _merges.EncodeToIds(word, considerPreTokenization: false, considerNormalization: false)];
+            int[] wordIds = [.. Merge(word)];
             ids.AddRange(wordIds);
             if (_cached < CacheEntries && _cacheBySpan.TryAdd(word, wordIds))
             {
@@ -151,6 +151,9 @@ public sealed class BytePairTokenizer : Tokenizer
             }
         }
     }
+
+    private IReadOnlyList<int> Merge(ReadOnlySpan<char> word) =>
+        _merges.EncodeToIds(word, considerPreTokenization: false, considerNormalization: false);
 
     private static string ToWellFormed(string text)
     {
@@ -170,7 +173,7 @@ public sealed class BytePairTokenizer : Tokenizer
 
     private static byte[]?[] CreateBytes(TokenizerFile file)
     {
-        int largest = file.Vocabulary.Values.Concat(file.AddedTokens.Select(token => token.Id)).DefaultIfEmpty(-1).Max();
+        int largest = file.Vocabulary.Values.Concat(file.AddedTokens.Select(token => token.Id)).Append(-1).Max();
         var bytes = new byte[]?[largest + 1];
         foreach ((string token, int id) in file.Vocabulary)
         {

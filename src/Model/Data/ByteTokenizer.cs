@@ -1,3 +1,4 @@
+using System.Buffers;
 using System.Text;
 using System.Text.Json;
 using System.Text.Json.Nodes;
@@ -21,15 +22,15 @@ public sealed class ByteTokenizer : Tokenizer
         "{% elif m['role']=='assistant' %}<｜Assistant｜>{{ m['content'] }}{{ eos_token }}" +
         "{% else %}{{ m['content'] }}{% endif %}{% endfor %}{% if add_generation_prompt %}<｜Assistant｜>{% endif %}";
 
-    private static readonly AddedToken[] s_special = [new(Bos, BosText, true, false), new(Eos, EosText, true, false)];
-    private static readonly AddedTokenFinder s_finder = new(s_special);
-    private static readonly byte[][] s_bytes = CreateBytes();
+    private static readonly AddedToken[] _special = [new(Bos, BosText, true, false), new(Eos, EosText, true, false)];
+    private static readonly AddedTokenFinder _finder = new(_special);
+    private static readonly byte[][] _bytes = CreateBytes();
 
     /// <inheritdoc/>
     public override string Name => "bytes";
 
     /// <inheritdoc/>
-    public override int VocabularySize => s_bytes.Length;
+    public override int VocabularySize => _bytes.Length;
 
     /// <inheritdoc/>
     public override int? BosId => Bos;
@@ -43,7 +44,7 @@ public sealed class ByteTokenizer : Tokenizer
         ArgumentNullException.ThrowIfNull(text);
         var ids = new List<int>(text.Length + 8);
         ReadOnlySpan<char> rest = text;
-        while (s_finder.TryFind(rest, out int start, out AddedToken? token))
+        while (_finder.TryFind(rest, out int start, out AddedToken? token))
         {
             EncodeText(rest[..start], ids);
             ids.Add(token!.Id);
@@ -55,7 +56,7 @@ public sealed class ByteTokenizer : Tokenizer
     }
 
     /// <inheritdoc/>
-    public override ReadOnlySpan<byte> GetBytes(int id) => (uint)id < (uint)s_bytes.Length ? s_bytes[id] : [];
+    public override ReadOnlySpan<byte> GetBytes(int id) => (uint)id < (uint)_bytes.Length ? _bytes[id] : [];
 
     /// <inheritdoc/>
     public override bool IsSpecial(int id) => id is Bos or Eos;
@@ -102,7 +103,7 @@ public sealed class ByteTokenizer : Tokenizer
             ["version"] = "1.0",
             ["truncation"] = null,
             ["padding"] = null,
-            ["added_tokens"] = new JsonArray([.. s_special.Select(token => new JsonObject
+            ["added_tokens"] = new JsonArray([.. _special.Select(token => new JsonObject
             {
                 ["id"] = token.Id,
                 ["content"] = token.Content,
@@ -138,17 +139,17 @@ public sealed class ByteTokenizer : Tokenizer
             ["add_bos_token"] = true,
             ["chat_template"] = ChatTemplateText,
         };
-        File.WriteAllText(Path.Combine(folder, "tokenizer.json"), tokenizer.ToJsonString(s_indented));
-        File.WriteAllText(Path.Combine(folder, TokenizerConfig.FileName), config.ToJsonString(s_indented));
+        File.WriteAllText(Path.Combine(folder, "tokenizer.json"), tokenizer.ToJsonString(_indented));
+        File.WriteAllText(Path.Combine(folder, TokenizerConfig.FileName), config.ToJsonString(_indented));
     }
 
     /// <summary>Whether a file holds exactly this tokenizer, as <see cref="Save"/> writes it.</summary>
     internal static bool Matches(TokenizerFile file) =>
-        file.Merges.Count == 0 && file.AddedTokens.SequenceEqual(s_special) &&
-        file.Vocabulary.Count == s_bytes.Length &&
+        file.Merges.Count == 0 && file.AddedTokens.SequenceEqual(_special) &&
+        file.Vocabulary.Count == _bytes.Length &&
         Vocabulary().All(entry => file.Vocabulary.TryGetValue(entry.Key, out int id) && id == entry.Value);
 
-    private static readonly JsonSerializerOptions s_indented = new() { WriteIndented = true };
+    private static readonly JsonSerializerOptions _indented = new() { WriteIndented = true };
 
     private static void EncodeText(ReadOnlySpan<char> text, List<int> ids)
     {
@@ -160,7 +161,7 @@ public sealed class ByteTokenizer : Tokenizer
             {
                 ids.Add(c);
             }
-            else if (Rune.DecodeFromUtf16(text[i..], out Rune rune, out int used) == System.Buffers.OperationStatus.Done)
+            else if (Rune.DecodeFromUtf16(text[i..], out Rune rune, out int used) == OperationStatus.Done)
             {
                 foreach (byte b in utf8[..rune.EncodeToUtf8(utf8)])
                 {
@@ -181,8 +182,9 @@ public sealed class ByteTokenizer : Tokenizer
     private static IEnumerable<KeyValuePair<string, int>> Vocabulary() =>
         Enumerable.Range(0, 256)
             .Select(b => KeyValuePair.Create(ByteAlphabet.CharacterOf((byte)b).ToString(), b))
-            .Concat(s_special.Select(token => KeyValuePair.Create(token.Content, token.Id)));
+            .Concat(_special.Select(token => KeyValuePair.Create(token.Content, token.Id)));
 
     private static byte[][] CreateBytes() =>
-        [.. Enumerable.Range(0, 256).Select(b => new[] { (byte)b }), .. s_special.Select(t => Encoding.UTF8.GetBytes(t.Content))];
+        [.. Enumerable.Range(0, 256).Select(b => new[] { (byte)b }),
+         .. _special.Select(t => Encoding.UTF8.GetBytes(t.Content))];
 }

@@ -1,8 +1,8 @@
 namespace Krewe.Model.Data;
 
 /// <summary>
-/// How far a <see cref="TokenBatchReader"/> has come; part of a checkpoint. It counts windows, not batches, so a run may
-/// resume with another batch size and still sees every window once an epoch.
+/// How far a <see cref="TokenBatchReader"/> has come; part of a checkpoint. It counts windows, not batches, so a run
+/// may resume with another batch size and still sees every window once an epoch.
 /// </summary>
 /// <param name="Epoch">Times that the whole data has been read.</param>
 /// <param name="Window">Windows read of this epoch.</param>

@@ -13,11 +13,15 @@ public sealed class StreamingDecoder(Tokenizer tokenizer, bool skipSpecialTokens
 {
     private readonly Decoder _decoder = Encoding.UTF8.GetDecoder();
 
-    /// <summary>The text that became complete with <paramref name="id"/>; empty while a character is still open.</summary>
+    /// <summary>
+    /// The text that became complete with <paramref name="id"/>; empty while a character is still open.
+    /// </summary>
     public string Append(int id) =>
         skipSpecialTokens && tokenizer.IsSpecial(id) ? string.Empty : Decode(tokenizer.GetBytes(id), flush: false);
 
-    /// <summary>Ends the sequence: U+FFFD if a character was left open, else nothing. The decoder may then be used anew.</summary>
+    /// <summary>
+    /// Ends the sequence: U+FFFD if a character was left open, else nothing. The decoder may then be used anew.
+    /// </summary>
     public string Flush() => Decode([], flush: true);
 
     private string Decode(ReadOnlySpan<byte> bytes, bool flush)

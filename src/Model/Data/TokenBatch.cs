@@ -1,6 +1,8 @@
 namespace Krewe.Model.Data;
 
-/// <summary>Windows of tokens and what follows each: the input and the answer of a training or evaluation step.</summary>
+/// <summary>
+/// Windows of tokens and what follows each: the input and the answer of a training or evaluation step.
+/// </summary>
 /// <param name="sequences">B, the number of windows.</param>
 /// <param name="length">T, the tokens of a window.</param>
 public sealed class TokenBatch(int sequences, int length)

@@ -1,9 +1,9 @@
 namespace Krewe.Model.Data;
 
 /// <summary>
-/// Reads the training part of a <see cref="TokenDataset"/> without end, in batches of B windows of T tokens. Every epoch
-/// visits each window once, in an order made from the seed and the epoch's number; a batch may span two epochs. From a
-/// <see cref="Position"/> the same batches follow as did the first time, on any machine. Not thread-safe.
+/// Reads the training part of a <see cref="TokenDataset"/> without end, in batches of B windows of T tokens. Every
+/// epoch visits each window once, in an order made from the seed and the epoch's number; a batch may span two epochs.
+/// From a <see cref="Position"/> the same batches follow as did the first time, on any machine. Not thread-safe.
 /// </summary>
 public sealed class TokenBatchReader
 {
@@ -62,7 +62,8 @@ public sealed class TokenBatchReader
         var batch = new TokenBatch(Sequences, Length);
         for (int s = 0; s < Sequences; s++)
         {
-            Dataset.CopyWindow(_order[_window], batch.Tokens.AsSpan(s * Length, Length), batch.Targets.AsSpan(s * Length, Length));
+            Span<int> tokens = batch.Tokens.AsSpan(s * Length, Length);
+            Dataset.CopyWindow(_order[_window], tokens, batch.Targets.AsSpan(s * Length, Length));
             if (++_window == WindowsPerEpoch)
             {
                 _window = 0;
@@ -75,7 +76,9 @@ public sealed class TokenBatchReader
     }
 
     /// <summary>Goes to a saved position.</summary>
-    /// <exception cref="KreweException">The position is of other data, another seed or another window length.</exception>
+    /// <exception cref="KreweException">
+    /// The position is of other data, another seed or another window length.
+    /// </exception>
     public void Seek(ReaderPosition position)
     {
         ArgumentNullException.ThrowIfNull(position);
@@ -83,14 +86,15 @@ public sealed class TokenBatchReader
         {
             throw new KreweException(
                 $"the saved data position is of other data than '{Dataset.Corpus.Name}' as it is read now (saved " +
-                $"{position.Fingerprint}, now {_fingerprint}): resume with the same text, tokenizer, sequence length and seed");
+                $"{position.Fingerprint}, now {_fingerprint}): resume with the same text, tokenizer, " +
+                "sequence length and seed");
         }
 
         if (position.Epoch < 0 || position.Window < 0 || position.Window >= WindowsPerEpoch)
         {
             throw new KreweException(
-                $"the saved data position (epoch {position.Epoch}, window {position.Window}) is outside the {WindowsPerEpoch} " +
-                "windows of an epoch");
+                $"the saved data position (epoch {position.Epoch}, window {position.Window}) is outside the " +
+                $"{WindowsPerEpoch} windows of an epoch");
         }
 
         bool reorder = position.Epoch != _epoch;

@@ -3,10 +3,10 @@ using System.Text;
 namespace Krewe.Model.Data;
 
 /// <summary>
-/// A corpus as tokens: every document ends with the end-of-text token, documents are shuffled once and packed end to end,
-/// without a mask between them (DeepSeek-V3 report, 4.1). The held-out part shares no document with the training part; of
-/// a corpus with fewer than <see cref="FewDocuments"/> documents the end of each is held out instead, since a book is one
-/// document. The same corpus, tokenizer and options give the same tokens on every machine.
+/// A corpus as tokens: every document ends with the end-of-text token, documents are shuffled once and packed end to
+/// end, without a mask between them (DeepSeek-V3 report, 4.1). The held-out part shares no document with the training
+/// part; of a corpus with fewer than <see cref="FewDocuments"/> documents the end of each is held out instead, since a
+/// book is one document. The same corpus, tokenizer and options give the same tokens on every machine.
 /// </summary>
 public sealed class TokenDataset
 {
@@ -17,7 +17,9 @@ public sealed class TokenDataset
     private readonly TokenStream _heldOut;
 
     /// <summary>Tokenizes the corpus; seconds for some ten megabytes.</summary>
-    /// <exception cref="KreweException">The tokenizer has no end-of-text token, or an option is out of range.</exception>
+    /// <exception cref="KreweException">
+    /// The tokenizer has no end-of-text token, or an option is out of range.
+    /// </exception>
     public TokenDataset(TextCorpus corpus, Tokenizer tokenizer, TokenDatasetOptions? options = null)
     {
         ArgumentNullException.ThrowIfNull(corpus);
@@ -25,7 +27,8 @@ public sealed class TokenDataset
         Options = options ?? new();
         Options.Validate();
         int eos = tokenizer.EosId ?? throw new KreweException(
-            $"tokenizer '{tokenizer.Name}' has no end-of-text token; name one as eos_token in its tokenizer_config.json");
+            $"tokenizer '{tokenizer.Name}' has no end-of-text token; name one as eos_token in its " +
+            "tokenizer_config.json");
         int? bos = Options.AddBos
             ? tokenizer.BosId ?? throw new KreweException($"tokenizer '{tokenizer.Name}' has no first token to add")
             : null;
@@ -42,7 +45,8 @@ public sealed class TokenDataset
         for (int i = 0; i < order.Length; i++)
         {
             string document = corpus.Documents[order[i]];
-            int cut = cutEach ? CutPoint(document, Options.HeldOutFraction) : i < HeldOutDocuments ? 0 : document.Length;
+            int wholeCut = i < HeldOutDocuments ? 0 : document.Length;
+            int cut = cutEach ? CutPoint(document, Options.HeldOutFraction) : wholeCut;
             string trained = document[..cut];
             string kept = document[cut..];
             if (trained.Length > 0)
@@ -98,20 +102,24 @@ public sealed class TokenDataset
     public long HeldOutBytes { get; }
 
     /// <summary>
-    /// Held-out bytes for each held-out token, NaN without a held-out part. A loss in nats per token divided by it is in
-    /// nats per byte, which compares models of different tokenizers.
+    /// Held-out bytes for each held-out token, NaN without a held-out part. A loss in nats per token divided by it is
+    /// in nats per byte, which compares models of different tokenizers.
     /// </summary>
     public double BytesPerToken => HeldOutTokens == 0 ? double.NaN : (double)HeldOutBytes / HeldOutTokens;
 
-    /// <summary>Hash of the training tokens in their order; a <see cref="ReaderPosition"/> is valid for one of them.</summary>
+    /// <summary>
+    /// Hash of the training tokens in their order; a <see cref="ReaderPosition"/> is valid for one of them.
+    /// </summary>
     public string Fingerprint { get; }
 
-    /// <summary>Number of training windows of <paramref name="length"/> tokens, each with a target for its last token.</summary>
+    /// <summary>
+    /// Number of training windows of <paramref name="length"/> tokens, each with a target for its last token.
+    /// </summary>
     public int CountWindows(int length) => Math.Max(0, (TrainingTokens - 1) / length);
 
     /// <summary>
-    /// The held-out part in order, every token but the first predicted once. The last window and batch are filled up with
-    /// end-of-text tokens whose targets are <see cref="TokenBatch.NoTarget"/>.
+    /// The held-out part in order, every token but the first predicted once. The last window and batch are filled up
+    /// with end-of-text tokens whose targets are <see cref="TokenBatch.NoTarget"/>.
     /// </summary>
     /// <param name="sequences">Windows in a batch.</param>
     /// <param name="length">Tokens in a window.</param>
@@ -141,7 +149,9 @@ public sealed class TokenDataset
         }
     }
 
-    /// <summary>Copies training window <paramref name="window"/>: tokens, and the tokens one further on as targets.</summary>
+    /// <summary>
+    /// Copies training window <paramref name="window"/>: tokens, and the tokens one further on as targets.
+    /// </summary>
     internal void CopyWindow(int window, Span<int> tokens, Span<int> targets)
     {
         _training.CopyTo(window * tokens.Length, tokens);

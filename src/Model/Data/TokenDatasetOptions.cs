@@ -3,7 +3,9 @@ namespace Krewe.Model.Data;
 /// <summary>How a corpus becomes training and held-out tokens.</summary>
 public sealed record TokenDatasetOptions
 {
-    /// <summary>Share of the documents that is never trained on, in [0, 0.5]. Default 0.02; 0 for no held-out part.</summary>
+    /// <summary>
+    /// Share of the documents that is never trained on, in [0, 0.5]. Default 0.02; 0 for no held-out part.
+    /// </summary>
     public double HeldOutFraction { get; init; } = 0.02;
 
     /// <summary>Seed of the documents' order and of the choice of held-out ones. Default 1.</summary>

@@ -35,7 +35,9 @@ internal sealed class TokenStream
     /// <summary>SHA-256 of the ids, first 16 bytes in hexadecimal.</summary>
     public string Fingerprint()
     {
-        ReadOnlySpan<byte> bytes = _narrow is null ? MemoryMarshal.AsBytes<int>(_wide) : MemoryMarshal.AsBytes<ushort>(_narrow);
+        ReadOnlySpan<byte> bytes = _narrow is null
+            ? MemoryMarshal.AsBytes<int>(_wide)
+            : MemoryMarshal.AsBytes<ushort>(_narrow);
         return Convert.ToHexStringLower(SHA256.HashData(bytes).AsSpan(0, 16));
     }
 

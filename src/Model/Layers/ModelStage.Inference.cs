@@ -18,11 +18,12 @@ public sealed partial class ModelStage
     /// Runs the next tokens of a session: the first stage takes <paramref name="tokens"/>, later ones
     /// <paramref name="hidden"/>.
     /// </summary>
-    /// <returns>The residual stream [R, D]; on the last stage the logits of the last row [1, V].</returns>
+    /// <returns>The residual stream [R, D], on the last stage the logits of the last row [1, V]; and the position of the
+    /// next token.</returns>
     /// <param name="session">An open session.</param>
     /// <param name="tokens">R token ids.</param>
     /// <param name="hidden">[R, D] from the previous stage.</param>
-    public async Task<Tensor> DecodeAsync(long session, int[] tokens, Tensor hidden)
+    public async Task<(Tensor Output, long Position)> DecodeAsync(long session, int[] tokens, Tensor hidden)
     {
         Slot held = SlotOf(session);
         LatentKvCache cache = held.Cache
@@ -45,7 +46,7 @@ public sealed partial class ModelStage
         cache.Advance(tokens.Length);
         if (!Range.IsLast)
         {
-            return stream;
+            return (stream, cache.Length);
         }
 
         Tensor logits = default;
@@ -54,7 +55,7 @@ public sealed partial class ModelStage
             RmsNorm.Saved normed = _norm!.Forward(kernels, held.Arena, stream.SliceRows(stream.Rows - 1, 1));
             logits = _head!.Logits(kernels, held.Arena, normed.Output);
         });
-        return logits;
+        return (logits, cache.Length);
     }
 
     /// <summary>

@@ -7,12 +7,12 @@ namespace Krewe.Model.Tests.Data;
 /// <summary>The real tokenizers, loaded once; tests that need them are skipped where they are not there.</summary>
 internal static class SharedTokenizers
 {
-    private static readonly Lazy<Tokenizer?> s_deepSeekV3 = new(() => Load("tokenizers/deepseek-v3"));
-    private static readonly Lazy<Tokenizer?> s_docs26M = new(() => Load("checkpoints/docs-26m"));
+    private static readonly Lazy<Tokenizer?> _deepSeekV3 = new(() => Load("tokenizers/deepseek-v3"));
+    private static readonly Lazy<Tokenizer?> _docs26M = new(() => Load("checkpoints/docs-26m"));
 
-    public static Tokenizer DeepSeekV3 => OrSkip(s_deepSeekV3);
+    public static Tokenizer DeepSeekV3 => OrSkip(_deepSeekV3);
 
-    public static Tokenizer Docs26M => OrSkip(s_docs26M);
+    public static Tokenizer Docs26M => OrSkip(_docs26M);
 
     public static string Folder(string name)
     {

@@ -8,13 +8,13 @@ namespace Krewe.Model.Tests.Data;
 public sealed class TokenBatchReaderTests
 {
     private const int Length = 32;
-    private static readonly TokenDataset s_dataset = new(GeneratedCorpus.Create(documents: 40), new ByteTokenizer());
+    private static readonly TokenDataset _dataset = new(GeneratedCorpus.Create(documents: 40), new ByteTokenizer());
 
     [Fact]
     public void Targets_are_the_tokens_that_follow()
     {
-        var reader = new TokenBatchReader(s_dataset, 3, Length);
-        int[] ids = TokenDatasetTests.TrainingIds(s_dataset);
+        var reader = new TokenBatchReader(_dataset, 3, Length);
+        int[] ids = TokenDatasetTests.TrainingIds(_dataset);
         TokenBatch batch = reader.Next();
         Assert.Equal((3, Length, 3 * Length), (batch.Sequences, batch.Length, batch.TargetCount));
         for (int s = 0; s < 3; s++)
@@ -29,7 +29,7 @@ public sealed class TokenBatchReaderTests
     [Fact]
     public void An_epoch_visits_every_window_once_in_a_new_order()
     {
-        var reader = new TokenBatchReader(s_dataset, 1, Length);
+        var reader = new TokenBatchReader(_dataset, 1, Length);
         string[] Epoch() => [.. Enumerable.Range(0, reader.WindowsPerEpoch).Select(_ => string.Join(' ', reader.Next().Tokens))];
         string[] first = Epoch();
         Assert.Equal(new ReaderPosition(1, 0, reader.Position.Fingerprint), reader.Position);
@@ -43,7 +43,7 @@ public sealed class TokenBatchReaderTests
     public void A_saved_position_resumes_exactly()
     {
         const int Batch = 5;
-        var reader = new TokenBatchReader(s_dataset, Batch, Length, seed: 9);
+        var reader = new TokenBatchReader(_dataset, Batch, Length, seed: 9);
         int steps = reader.WindowsPerEpoch / Batch * 3;
         var positions = new List<string>();
         var batches = new List<TokenBatch>();
@@ -54,7 +54,7 @@ public sealed class TokenBatchReaderTests
         }
 
         // Forwards and backwards, in one reader and in fresh ones, over the borders of epochs.
-        var seeking = new TokenBatchReader(s_dataset, Batch, Length, seed: 9);
+        var seeking = new TokenBatchReader(_dataset, Batch, Length, seed: 9);
         for (int i = steps - 1; i >= 0; i -= 7)
         {
             seeking.Seek(JsonSerializer.Deserialize<ReaderPosition>(positions[i])!);
@@ -73,8 +73,8 @@ public sealed class TokenBatchReaderTests
     [Fact]
     public void Other_batch_sizes_read_the_same_windows()
     {
-        var ones = new TokenBatchReader(s_dataset, 1, Length);
-        var fours = new TokenBatchReader(s_dataset, 4, Length);
+        var ones = new TokenBatchReader(_dataset, 1, Length);
+        var fours = new TokenBatchReader(_dataset, 4, Length);
         int[] expected = fours.Next().Tokens;
         Assert.Equal(expected, Enumerable.Range(0, 4).SelectMany(_ => ones.Next().Tokens));
         Assert.Equal(fours.Position, ones.Position);
@@ -83,12 +83,12 @@ public sealed class TokenBatchReaderTests
     [Fact]
     public void A_position_of_other_data_is_refused()
     {
-        var reader = new TokenBatchReader(s_dataset, 1, Length);
+        var reader = new TokenBatchReader(_dataset, 1, Length);
         ReaderPosition position = reader.Position;
         var other = new TokenDataset(GeneratedCorpus.Create(documents: 41), new ByteTokenizer());
         Assert.Throws<KreweException>(() => new TokenBatchReader(other, 1, Length).Seek(position));
-        Assert.Throws<KreweException>(() => new TokenBatchReader(s_dataset, 1, Length + 1).Seek(position));
-        Assert.Throws<KreweException>(() => new TokenBatchReader(s_dataset, 1, Length, seed: 2).Seek(position));
+        Assert.Throws<KreweException>(() => new TokenBatchReader(_dataset, 1, Length + 1).Seek(position));
+        Assert.Throws<KreweException>(() => new TokenBatchReader(_dataset, 1, Length, seed: 2).Seek(position));
         Assert.Throws<KreweException>(() => reader.Seek(position with { Window = reader.WindowsPerEpoch }));
         reader.Seek(position with { Epoch = 3 });
     }

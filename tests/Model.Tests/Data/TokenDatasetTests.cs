@@ -6,7 +6,7 @@ namespace Krewe.Model.Tests.Data;
 
 public sealed class TokenDatasetTests
 {
-    private static readonly ByteTokenizer s_bytes = new();
+    private static readonly ByteTokenizer _bytes = new();
 
     private static TextCorpus Numbered(int documents) =>
         new("numbered", Enumerable.Range(0, documents).Select(i => $"document {i:D4}"));
@@ -15,7 +15,7 @@ public sealed class TokenDatasetTests
     public void Parts_share_no_document_and_lose_none()
     {
         TextCorpus corpus = Numbered(500);
-        var dataset = new TokenDataset(corpus, s_bytes, new() { HeldOutFraction = 0.1 });
+        var dataset = new TokenDataset(corpus, _bytes, new() { HeldOutFraction = 0.1 });
         string[] training = Documents(TrainingIds(dataset));
         string[] heldOut = Documents(HeldOutIds(dataset));
         Assert.Equal(50, dataset.HeldOutDocuments);
@@ -29,9 +29,9 @@ public sealed class TokenDatasetTests
     public void The_same_seed_gives_the_same_tokens()
     {
         TextCorpus corpus = Numbered(100);
-        var first = new TokenDataset(corpus, s_bytes, new() { Seed = 5 });
-        var second = new TokenDataset(corpus, s_bytes, new() { Seed = 5 });
-        var other = new TokenDataset(corpus, s_bytes, new() { Seed = 6 });
+        var first = new TokenDataset(corpus, _bytes, new() { Seed = 5 });
+        var second = new TokenDataset(corpus, _bytes, new() { Seed = 5 });
+        var other = new TokenDataset(corpus, _bytes, new() { Seed = 6 });
         Assert.Equal(first.Fingerprint, second.Fingerprint);
         Assert.NotEqual(first.Fingerprint, other.Fingerprint);
         Assert.Equal(HeldOutIds(first), HeldOutIds(second));
@@ -41,9 +41,9 @@ public sealed class TokenDatasetTests
     public void A_book_is_held_out_at_its_end()
     {
         string book = string.Concat(Enumerable.Range(0, 1000).Select(i => $"line {i}\n"));
-        var dataset = new TokenDataset(new("book", [book]), s_bytes, new() { HeldOutFraction = 0.1 });
-        string training = s_bytes.Decode(TrainingIds(dataset));
-        string heldOut = s_bytes.Decode(HeldOutIds(dataset), skipSpecialTokens: true);
+        var dataset = new TokenDataset(new("book", [book]), _bytes, new() { HeldOutFraction = 0.1 });
+        string training = _bytes.Decode(TrainingIds(dataset));
+        string heldOut = _bytes.Decode(HeldOutIds(dataset), skipSpecialTokens: true);
         Assert.Equal(book, training + heldOut);
         Assert.EndsWith("\n", training);
         Assert.InRange(heldOut.Length, book.Length / 10, book.Length / 10 + 10);
@@ -55,7 +55,7 @@ public sealed class TokenDatasetTests
     [Fact]
     public void Held_out_batches_predict_every_token_but_the_first_once()
     {
-        var dataset = new TokenDataset(Numbered(100), s_bytes, new() { HeldOutFraction = 0.03 });
+        var dataset = new TokenDataset(Numbered(100), _bytes, new() { HeldOutFraction = 0.03 });
         Assert.Equal(3 * 14, dataset.HeldOutTokens);
         TokenBatch[] batches = [.. dataset.HeldOutBatches(sequences: 2, length: 16)];
         Assert.Equal(2, batches.Length);
@@ -67,21 +67,21 @@ public sealed class TokenDatasetTests
     [Fact]
     public void Without_a_held_out_part_all_is_trained_on()
     {
-        var dataset = new TokenDataset(Numbered(100), s_bytes, new() { HeldOutFraction = 0 });
+        var dataset = new TokenDataset(Numbered(100), _bytes, new() { HeldOutFraction = 0 });
         Assert.Equal(1400, dataset.TrainingTokens);
         Assert.Empty(dataset.HeldOutBatches(1, 8));
         Assert.True(double.IsNaN(dataset.BytesPerToken));
-        Assert.Equal(100 * 15, new TokenDataset(Numbered(100), s_bytes, new() { HeldOutFraction = 0, AddBos = true }).TrainingTokens);
+        Assert.Equal(100 * 15, new TokenDataset(Numbered(100), _bytes, new() { HeldOutFraction = 0, AddBos = true }).TrainingTokens);
     }
 
     [Fact]
     public void Faults_say_what_to_do()
     {
-        var dataset = new TokenDataset(new("small", ["abc"]), s_bytes);
+        var dataset = new TokenDataset(new("small", ["abc"]), _bytes);
         string message = Assert.Throws<KreweException>(() => new TokenBatchReader(dataset, 1, 64)).Message;
         Assert.Contains("4 training tokens", message);
         Assert.Contains("at most 3", message);
-        Assert.Throws<KreweException>(() => new TokenDataset(new("small", ["abc"]), s_bytes, new() { HeldOutFraction = 0.9 }));
+        Assert.Throws<KreweException>(() => new TokenDataset(new("small", ["abc"]), _bytes, new() { HeldOutFraction = 0.9 }));
         Assert.Equal(1, new TokenBatchReader(dataset, 1, 3).WindowsPerEpoch);
     }
 
@@ -113,5 +113,5 @@ public sealed class TokenDatasetTests
     }
 
     private static string[] Documents(int[] ids) =>
-        s_bytes.Decode(ids).Split("<｜end▁of▁sentence｜>", StringSplitOptions.RemoveEmptyEntries);
+        _bytes.Decode(ids).Split("<｜end▁of▁sentence｜>", StringSplitOptions.RemoveEmptyEntries);
 }

@@ -50,13 +50,15 @@ public sealed class ChatTemplate
             return new(file, File.ReadAllText(file), tokens);
         }
 
-        string? template = config is not null && config.RootElement.TryGetProperty("chat_template", out JsonElement value)
+        string? template = config is not null
+            && config.RootElement.TryGetProperty("chat_template", out JsonElement value)
             ? FindTemplate(value)
             : null;
         return template is not null
             ? new(Path.Combine(folder, TokenizerConfig.FileName), template, tokens)
             : throw new KreweException(
-                $"'{folder}' has no chat template: neither chat_template.jinja nor chat_template in {TokenizerConfig.FileName}");
+                $"'{folder}' has no chat template: neither chat_template.jinja nor chat_template in " +
+                TokenizerConfig.FileName);
     }
 
     /// <summary>A template given as text.</summary>
@@ -71,8 +73,11 @@ public sealed class ChatTemplate
     /// <param name="messages">The turns.</param>
     /// <param name="addGenerationPrompt">End where the assistant's answer begins.</param>
     /// <param name="tools">JSON schemas of the functions that the model may call, for templates that show them.</param>
-    /// <exception cref="KreweException">The template refuses the conversation, or fails; the place in it is named.</exception>
-    public string Apply(IReadOnlyList<ChatMessage> messages, bool addGenerationPrompt, IReadOnlyList<JsonElement>? tools = null)
+    /// <exception cref="KreweException">
+    /// The template refuses the conversation, or fails; the place in it is named.
+    /// </exception>
+    public string Apply(
+        IReadOnlyList<ChatMessage> messages, bool addGenerationPrompt, IReadOnlyList<JsonElement>? tools = null)
     {
         ArgumentNullException.ThrowIfNull(messages);
         var scope = new TemplateScope(TemplateFunctions.Globals);
@@ -129,7 +134,11 @@ public sealed class ChatTemplate
             {
                 ["id"] = call.Id,
                 ["type"] = "function",
-                ["function"] = new OrderedDictionary<string, object?> { ["name"] = call.Name, ["arguments"] = call.Arguments },
+                ["function"] = new OrderedDictionary<string, object?>
+                {
+                    ["name"] = call.Name,
+                    ["arguments"] = call.Arguments,
+                },
             }).ToList();
         }
 

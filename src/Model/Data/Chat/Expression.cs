@@ -42,7 +42,18 @@ internal sealed class ListExpression(List<Expression> items, int position) : Exp
     protected override object? Compute(TemplateScope scope) => items.Select(item => item.Evaluate(scope)).ToList();
 }
 
-internal sealed class MappingExpression(List<(Expression Key, Expression Value)> entries, int position) : Expression(position)
+internal sealed class TupleExpression(List<Expression> items, int position) : Expression(position)
+{
+    protected override object? Compute(TemplateScope scope)
+    {
+        var tuple = new TemplateTuple();
+        tuple.AddRange(items.Select(item => item.Evaluate(scope)));
+        return tuple;
+    }
+}
+
+internal sealed class MappingExpression(List<(Expression Key, Expression Value)> entries, int position)
+    : Expression(position)
 {
     protected override object? Compute(TemplateScope scope)
     {
@@ -66,7 +77,8 @@ internal sealed class OperatorExpression(Func<TemplateScope, object?> compute, i
 /// <c>target.name</c> and <c>target[index]</c>; what is not there is undefined. After a dot a mapping's methods come
 /// before its keys, in brackets only keys count, as in Jinja.
 /// </summary>
-internal sealed class MemberExpression(Expression target, Expression index, bool isDotted, int position) : Expression(position)
+internal sealed class MemberExpression(Expression target, Expression index, bool isDotted, int position)
+    : Expression(position)
 {
     protected override object? Compute(TemplateScope scope) => Get(target.Evaluate(scope), index.Evaluate(scope));
 
@@ -80,8 +92,10 @@ internal sealed class MemberExpression(Expression target, Expression index, bool
         switch (target)
         {
             case TemplateUndefined:
-                throw new TemplateFault($"{TemplateValue.Describe(target)}, has no member {TemplateValue.ToText(index)}");
-            case OrderedDictionary<string, object?> map when index is string key && map.TryGetValue(key, out object? value):
+                throw new TemplateFault(
+                    $"{TemplateValue.Describe(target)}, has no member {TemplateValue.ToText(index)}");
+            case OrderedDictionary<string, object?> map when index is string key
+                && map.TryGetValue(key, out object? value):
                 return value;
             case List<object?> list when index is long at:
                 at = at < 0 ? at + list.Count : at;
@@ -122,7 +136,8 @@ internal sealed class SliceExpression(Expression target, Expression?[] bounds, i
         {
             null => null,
             long number => number,
-            object other => throw new TemplateFault($"slice bound must be an integer, not {TemplateValue.Describe(other)}"),
+            object other => throw new TemplateFault(
+                $"slice bound must be an integer, not {TemplateValue.Describe(other)}"),
         };
 
         long Clamp(long? bound, long missing)
@@ -135,7 +150,10 @@ internal sealed class SliceExpression(Expression target, Expression?[] bounds, i
 
 /// <summary>A call of a function, method or macro; with a filter's input as first argument.</summary>
 internal sealed class CallExpression(
-    Func<TemplateScope, TemplateFunction> function, List<Expression> positional, List<(string, Expression)> named, int position)
+    Func<TemplateScope, TemplateFunction> function,
+    List<Expression> positional,
+    List<(string Name, Expression Value)> named,
+    int position)
     : Expression(position)
 {
     protected override object? Compute(TemplateScope scope)
@@ -143,6 +161,6 @@ internal sealed class CallExpression(
         TemplateFunction callee = function(scope);
         return callee(new(
             [.. positional.Select(argument => argument.Evaluate(scope))],
-            named.ToDictionary(argument => argument.Item1, argument => argument.Item2.Evaluate(scope), StringComparer.Ordinal)));
+            named.ToDictionary(argument => argument.Name, argument => argument.Value.Evaluate(scope))));
     }
 }

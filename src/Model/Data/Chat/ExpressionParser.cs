@@ -4,7 +4,9 @@ using static Krewe.Model.Data.Chat.TemplateTokenKind;
 
 namespace Krewe.Model.Data.Chat;
 
-/// <summary>Parses Jinja expressions by recursive descent, one method for each level of precedence, loosest first.</summary>
+/// <summary>
+/// Parses Jinja expressions by recursive descent, one method for each level of precedence, loosest first.
+/// </summary>
 internal class ExpressionParser(List<TemplateToken> tokens)
 {
     private int _at;
@@ -30,10 +32,13 @@ internal class ExpressionParser(List<TemplateToken> tokens)
         }
     }
 
-    protected TemplateToken Expect(TemplateTokenKind kind, string what) => Current.Kind == kind ? Advance() : throw Unexpected(what);
+    protected TemplateToken Expect(TemplateTokenKind kind, string what) =>
+        Current.Kind == kind ? Advance() : throw Unexpected(what);
 
-    protected TemplateFault Unexpected(string wanted) =>
-        new($"expected {wanted}, found {(Current.Value.Length > 0 ? $"'{Current.Value}'" : Current.Kind.ToString())}", Current.Position);
+    protected TemplateFault Unexpected(string wanted) => Unexpected(wanted, Current);
+
+    private static TemplateFault Unexpected(string wanted, TemplateToken found) =>
+        new($"expected {wanted}, found {(found.Value.Length > 0 ? $"'{found.Value}'" : found.Kind)}", found.Position);
 
     /// <summary>An expression, or several with commas between, which make a tuple.</summary>
     protected Expression ParseTuple()
@@ -45,12 +50,12 @@ internal class ExpressionParser(List<TemplateToken> tokens)
         }
 
         List<Expression> items = [first];
-        while (Accept(",") && Current.Kind is not (StatementClose or PrintClose))
+        while (Accept(",") && Current.Kind is not (StatementClose or PrintClose) && !Is(")"))
         {
             items.Add(ParseExpression());
         }
 
-        return new ListExpression(items, first.Position);
+        return new TupleExpression(items, first.Position);
     }
 
     protected Expression ParseExpression()
@@ -83,7 +88,10 @@ internal class ExpressionParser(List<TemplateToken> tokens)
             Expression first = left;
             Expression second = ParseAnd();
             left = new OperatorExpression(
-                scope => first.Evaluate(scope) is var value && TemplateValue.IsTrue(value) ? value : second.Evaluate(scope), position);
+                scope => first.Evaluate(scope) is var value && TemplateValue.IsTrue(value)
+                    ? value
+                    : second.Evaluate(scope),
+                position);
         }
 
         return left;
@@ -98,7 +106,10 @@ internal class ExpressionParser(List<TemplateToken> tokens)
             Expression first = left;
             Expression second = ParseNot();
             left = new OperatorExpression(
-                scope => first.Evaluate(scope) is var value && TemplateValue.IsTrue(value) ? second.Evaluate(scope) : value, position);
+                scope => first.Evaluate(scope) is var value && TemplateValue.IsTrue(value)
+                    ? second.Evaluate(scope)
+                    : value,
+                position);
         }
 
         return left;
@@ -125,7 +136,8 @@ internal class ExpressionParser(List<TemplateToken> tokens)
         while (true)
         {
             bool negated = Is("not") && tokens[_at + 1].Value == "in" && Accept("not");
-            if (!negated && !(Current.Kind == Operator && Current.Value is "==" or "!=" or "<" or ">" or "<=" or ">=") && !Is("in"))
+            if (!negated && !(Current.Kind == Operator && Current.Value is "==" or "!=" or "<" or ">" or "<=" or ">=")
+                && !Is("in"))
             {
                 break;
             }
@@ -138,7 +150,8 @@ internal class ExpressionParser(List<TemplateToken> tokens)
     }
 
     // a < b < c holds when each neighbouring pair does, as in Python.
-    private static bool CompareChain(TemplateScope scope, Expression first, List<(string Sign, Expression Operand)> steps)
+    private static bool CompareChain(
+        TemplateScope scope, Expression first, List<(string Sign, Expression Operand)> steps)
     {
         object? left = first.Evaluate(scope);
         foreach ((string sign, Expression operand) in steps)
@@ -172,7 +185,8 @@ internal class ExpressionParser(List<TemplateToken> tokens)
             Expression first = left;
             Expression second = parseOperand();
             left = new OperatorExpression(
-                scope => TemplateOperators.Apply(sign.Value, first.Evaluate(scope), second.Evaluate(scope)), sign.Position);
+                scope => TemplateOperators.Apply(sign.Value, first.Evaluate(scope), second.Evaluate(scope)),
+                sign.Position);
         }
 
         return left;
@@ -190,7 +204,8 @@ internal class ExpressionParser(List<TemplateToken> tokens)
         RuntimeHelpers.EnsureSufficientExecutionStack();
         TemplateToken sign = Advance();
         Expression operand = ParseSigned();
-        return new OperatorExpression(scope => TemplateOperators.Apply(sign.Value, 0L, operand.Evaluate(scope)), sign.Position);
+        return new OperatorExpression(
+            scope => TemplateOperators.Apply(sign.Value, 0L, operand.Evaluate(scope)), sign.Position);
     }
 
     private Expression ParsePrimary()
@@ -208,7 +223,9 @@ internal class ExpressionParser(List<TemplateToken> tokens)
                 return new LiteralExpression(text, token.Position);
             case Integer:
                 return new LiteralExpression(
-                    long.TryParse(token.Value, out long integer) ? integer : throw new TemplateFault("number too large", token.Position),
+                    long.TryParse(token.Value, out long integer)
+                        ? integer
+                        : throw new TemplateFault("number too large", token.Position),
                     token.Position);
             case Float:
                 return new LiteralExpression(double.Parse(token.Value, CultureInfo.InvariantCulture), token.Position);
@@ -221,7 +238,7 @@ internal class ExpressionParser(List<TemplateToken> tokens)
                     _ => new NameExpression(token.Value, token.Position),
                 };
             case Operator when token.Value == "(":
-                Expression inner = Is(")") ? new ListExpression([], token.Position) : ParseTuple();
+                Expression inner = Is(")") ? new TupleExpression([], token.Position) : ParseTuple();
                 Expect(")");
                 return inner;
             case Operator when token.Value == "[":
@@ -229,8 +246,7 @@ internal class ExpressionParser(List<TemplateToken> tokens)
             case Operator when token.Value == "{":
                 return new MappingExpression(ParseItems("}", ParseEntry), token.Position);
             default:
-                throw new TemplateFault(
-                    $"expected an expression, found {(token.Value.Length > 0 ? $"'{token.Value}'" : token.Kind.ToString())}", token.Position);
+                throw Unexpected("an expression", token);
         }
     }
 
@@ -264,7 +280,9 @@ internal class ExpressionParser(List<TemplateToken> tokens)
             int position = Current.Position;
             if (Accept("."))
             {
-                TemplateToken member = Current.Kind is Name or Integer ? Advance() : throw Unexpected("a member's name");
+                TemplateToken member = Current.Kind is Name or Integer
+                    ? Advance()
+                    : throw Unexpected("a member's name");
                 object key = member.Kind == Integer ? long.Parse(member.Value) : member.Value;
                 target = new MemberExpression(target, new LiteralExpression(key, position), isDotted: true, position);
             }
@@ -315,7 +333,8 @@ internal class ExpressionParser(List<TemplateToken> tokens)
     }
 
     /// <summary>The arguments after an opening parenthesis that has been read.</summary>
-    private CallExpression ParseCall(Func<TemplateScope, TemplateFunction> function, List<Expression> positional, int position)
+    private CallExpression ParseCall(
+        Func<TemplateScope, TemplateFunction> function, List<Expression> positional, int position)
     {
         var named = new List<(string, Expression)>();
         foreach ((string? name, Expression value) in ParseItems(")", ParseArgument))
@@ -356,13 +375,17 @@ internal class ExpressionParser(List<TemplateToken> tokens)
                 string name = Expect(Name, "a filter's name").Value;
                 TemplateFunction filter = TemplateFilters.TryGet(name)
                     ?? throw new TemplateFault($"no filter '{name}'", position);
-                value = Accept("(") ? ParseCall(_ => filter, [value], position) : new CallExpression(_ => filter, [value], [], position);
+                value = Accept("(")
+                    ? ParseCall(_ => filter, [value], position)
+                    : new CallExpression(_ => filter, [value], [], position);
             }
             else if (Accept("is"))
             {
                 bool negated = Accept("not");
                 Expression test = ParseTest(value, position);
-                value = negated ? new OperatorExpression(scope => !TemplateValue.IsTrue(test.Evaluate(scope)), position) : test;
+                value = negated
+                    ? new OperatorExpression(scope => !TemplateValue.IsTrue(test.Evaluate(scope)), position)
+                    : test;
             }
             else if (Is("("))
             {

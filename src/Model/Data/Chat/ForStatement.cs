@@ -1,6 +1,8 @@
 namespace Krewe.Model.Data.Chat;
 
-/// <summary><c>for target in items if condition</c> ... <c>else</c> ... <c>endfor</c>; what a pass sets ends with it.</summary>
+/// <summary>
+/// <c>for target in items if condition</c> ... <c>else</c> ... <c>endfor</c>; what a pass sets ends with it.
+/// </summary>
 internal sealed class ForStatement(
     Assignment target, Expression items, Expression? condition, Statement body, Statement? otherwise) : Statement
 {

@@ -3,7 +3,8 @@ using System.Text;
 namespace Krewe.Model.Data.Chat;
 
 /// <summary><c>macro name(parameters)</c> ... <c>endmacro</c>: a function that returns the text of its body.</summary>
-internal sealed class MacroStatement(string name, List<(string Name, Expression? Default)> parameters, Statement body) : Statement
+internal sealed class MacroStatement(string name, List<(string Name, Expression? Default)> parameters, Statement body)
+    : Statement
 {
     public override void Render(TemplateScope scope) => scope.Set(name, (TemplateFunction)(arguments =>
     {

@@ -34,13 +34,15 @@ internal sealed class TextStatement(string text) : Statement
 
 internal sealed class PrintStatement(Expression value) : Statement
 {
-    public override void Render(TemplateScope scope) => scope.Output.Append(TemplateValue.ToText(value.Evaluate(scope)));
+    public override void Render(TemplateScope scope) =>
+        scope.Output.Append(TemplateValue.ToText(value.Evaluate(scope)));
 }
 
 internal sealed class IfStatement(List<(Expression? Condition, Statement Body)> branches) : Statement
 {
     public override void Render(TemplateScope scope) =>
-        branches.Find(branch => branch.Condition is null || TemplateValue.IsTrue(branch.Condition.Evaluate(scope))).Body?.Render(scope);
+        branches.Find(branch =>
+            branch.Condition is null || TemplateValue.IsTrue(branch.Condition.Evaluate(scope))).Body?.Render(scope);
 }
 
 internal sealed class LoopControlStatement(bool isBreak) : Statement

@@ -5,7 +5,7 @@ namespace Krewe.Model.Data.Chat;
 /// <summary>The filters (<c>value | name(arguments)</c>); the value is the first argument.</summary>
 internal static class TemplateFilters
 {
-    private static readonly Dictionary<string, TemplateFunction> s_filters = new(StringComparer.Ordinal)
+    private static readonly Dictionary<string, TemplateFunction> _filters = new(StringComparer.Ordinal)
     {
         ["abs"] = a => TemplateValue.TryGetNumber(a.Positional[0], out double n)
             ? a.Positional[0] is long ? (object)(long)Math.Abs(n) : Math.Abs(n)
@@ -17,11 +17,13 @@ internal static class TemplateFilters
         ["dictsort"] = a => Items(a.Positional[0], "dictsort")
             .OrderBy(entry => entry.Key, StringComparer.OrdinalIgnoreCase).Select(Pair).ToList(),
         ["first"] = a => TemplateValue.Iterate(a.Positional[0]).FirstOrDefault(new TemplateUndefined("first")),
-        ["float"] = a => double.TryParse(TemplateValue.ToText(a.Positional[0]), CultureInfo.InvariantCulture, out double n) ? n : 0d,
-        ["int"] = a => TemplateValue.TryGetNumber(a.Positional[0], out double n) ? (long)n
+        ["float"] = a => double.TryParse(
+            TemplateValue.ToText(a.Positional[0]), CultureInfo.InvariantCulture, out double n) ? n : 0d,
+        ["int"] = a => TemplateValue.TryGetNumber(a.Positional[0], out double n) ? (object)(long)n
             : long.TryParse(a.Positional[0] as string, out long i) ? i : a.Get(1, "default", 0L),
         ["items"] = a => Items(a.Positional[0], "items").Select(Pair).ToList(),
-        ["join"] = a => string.Join(TemplateValue.ToText(a.Get(1, "d", "")), Attribute(a, 2).Select(TemplateValue.ToText)),
+        ["join"] = a => string.Join(
+            TemplateValue.ToText(a.Get(1, "d", "")), Attribute(a, 2).Select(TemplateValue.ToText)),
         ["last"] = a => TemplateValue.Iterate(a.Positional[0]).LastOrDefault(new TemplateUndefined("last")),
         ["length"] = a => TemplateValue.Length(a.Positional[0]),
         ["list"] = a => TemplateValue.Iterate(a.Positional[0]).ToList(),
@@ -36,7 +38,8 @@ internal static class TemplateFilters
         ["safe"] = a => a.Positional[0],
         ["select"] = a => Select(a, attribute: false, keep: true),
         ["selectattr"] = a => Select(a, attribute: true, keep: true),
-        ["sort"] = a => TemplateValue.Iterate(a.Positional[0]).Order(Comparer<object?>.Create(TemplateValue.Compare)).ToList(),
+        ["sort"] = a => TemplateValue.Iterate(a.Positional[0]).Order(
+            Comparer<object?>.Create(TemplateValue.Compare)).ToList(),
         ["string"] = a => TemplateValue.ToText(a.Positional[0]),
         ["title"] = TextMethod("title"),
         ["tojson"] = a => TemplateJson.ToJson(a.Positional[0], (int?)(a.Get(1, "indent") as long?)),
@@ -45,10 +48,11 @@ internal static class TemplateFilters
         ["upper"] = TextMethod("upper"),
     };
 
-    public static TemplateFunction? TryGet(string name) => s_filters.GetValueOrDefault(name);
+    public static TemplateFunction? TryGet(string name) => _filters.GetValueOrDefault(name);
 
     private static object? Default(TemplateArguments a) =>
-        a.Positional[0] is TemplateUndefined || (TemplateValue.IsTrue(a.Get(2, "boolean")) && !TemplateValue.IsTrue(a.Positional[0]))
+        a.Positional[0] is TemplateUndefined
+            || (TemplateValue.IsTrue(a.Get(2, "boolean")) && !TemplateValue.IsTrue(a.Positional[0]))
             ? a.Get(1, "default_value", "")
             : a.Positional[0];
 
@@ -57,9 +61,10 @@ internal static class TemplateFilters
         TemplateMethods.TryGet(TemplateValue.ToText(a.Positional[0]), method)!(new(a.Positional[1..], a.Named));
 
     private static OrderedDictionary<string, object?> Items(object? value, string filter) =>
-        value as OrderedDictionary<string, object?> ?? throw new TemplateFault($"{filter} needs a mapping, not {TemplateValue.Describe(value)}");
+        value as OrderedDictionary<string, object?>
+            ?? throw new TemplateFault($"{filter} needs a mapping, not {TemplateValue.Describe(value)}");
 
-    private static object? Pair(KeyValuePair<string, object?> entry) => new List<object?> { entry.Key, entry.Value };
+    private static object? Pair(KeyValuePair<string, object?> entry) => new TemplateTuple { entry.Key, entry.Value };
 
     private static IEnumerable<object?> Attribute(TemplateArguments a, int index) =>
         a.Get(index, "attribute") is { } attribute
@@ -67,7 +72,8 @@ internal static class TemplateFilters
             : TemplateValue.Iterate(a.Positional[0]);
 
     private static object? AttributeOf(object? item, object attribute) =>
-        item is OrderedDictionary<string, object?> map && map.TryGetValue(TemplateValue.ToText(attribute), out object? value)
+        item is OrderedDictionary<string, object?> map
+            && map.TryGetValue(TemplateValue.ToText(attribute), out object? value)
             ? value
             : new TemplateUndefined(TemplateValue.ToText(attribute));
 
@@ -80,7 +86,8 @@ internal static class TemplateFilters
 
         string name = a.Text(1, "filter");
         TemplateFunction filter = TryGet(name) ?? throw new TemplateFault($"no filter '{name}'");
-        return TemplateValue.Iterate(a.Positional[0]).Select(item => filter(new([item, .. a.Positional[2..]], a.Named))).ToList();
+        return TemplateValue.Iterate(a.Positional[0]).Select(
+            item => filter(new([item, .. a.Positional[2..]], a.Named))).ToList();
     }
 
     private static List<object?> Select(TemplateArguments a, bool attribute, bool keep)

@@ -7,12 +7,13 @@ internal static class TemplateFunctions
 {
     private const int LongestRange = 100_000;
 
-    public static IReadOnlyDictionary<string, object?> Globals { get; } = new Dictionary<string, object?>(StringComparer.Ordinal)
+    public static IReadOnlyDictionary<string, object?> Globals { get; } = new Dictionary<string, object?>
     {
         ["namespace"] = (TemplateFunction)(a => Fill(new TemplateNamespace(), a)),
         ["dict"] = (TemplateFunction)(a => Fill([], a)),
         ["range"] = (TemplateFunction)Range,
-        ["raise_exception"] = (TemplateFunction)(a => throw new TemplateFault(TemplateValue.ToText(a.Get(0, "message")))),
+        ["raise_exception"] = (TemplateFunction)(
+            a => throw new TemplateFault(TemplateValue.ToText(a.Get(0, "message")))),
         ["strftime_now"] = (TemplateFunction)(a => FormatTime(DateTime.Now, a.Text(0, "format"))),
     };
 
@@ -36,7 +37,8 @@ internal static class TemplateFunctions
 
     private static List<object?> Range(TemplateArguments a)
     {
-        long[] bounds = [.. a.Positional.Select(bound => bound is long n ? n : throw new TemplateFault("range needs integers"))];
+        long[] bounds = [.. a.Positional.Select(
+            bound => bound is long n ? n : throw new TemplateFault("range needs integers"))];
         (long start, long stop, long step) = bounds switch
         {
             [var only] => (0, only, 1),

@@ -4,7 +4,9 @@ using System.Text.Json;
 
 namespace Krewe.Model.Data.Chat;
 
-/// <summary>JSON in and out of template values; written as Python's json.dumps does, without escaping beyond ASCII.</summary>
+/// <summary>
+/// JSON in and out of template values; written as Python's json.dumps does, without escaping beyond ASCII.
+/// </summary>
 internal static class TemplateJson
 {
     public static object? ToValue(JsonElement element) => element.ValueKind switch
@@ -12,7 +14,7 @@ internal static class TemplateJson
         JsonValueKind.String => element.GetString(),
         JsonValueKind.True => true,
         JsonValueKind.False => false,
-        JsonValueKind.Number => element.TryGetInt64(out long integer) ? integer : element.GetDouble(),
+        JsonValueKind.Number => element.TryGetInt64(out long integer) ? (object)integer : element.GetDouble(),
         JsonValueKind.Array => element.EnumerateArray().Select(ToValue).ToList(),
         JsonValueKind.Object => new OrderedDictionary<string, object?>(
             element.EnumerateObject().Select(p => KeyValuePair.Create(p.Name, ToValue(p.Value)))),

@@ -9,8 +9,9 @@ namespace Krewe.Model.Data.Chat;
 /// </summary>
 internal sealed class TemplateLexer
 {
-    private static readonly string[] s_operators =
-        ["==", "!=", "<=", ">=", "//", "**", "+", "-", "*", "/", "%", "~", "|", ".", ",", ":", "(", ")", "[", "]", "{", "}", "=", "<", ">"];
+    private static readonly string[] _operators =
+        ["==", "!=", "<=", ">=", "//", "**", "+", "-", "*", "/", "%", "~", "|", ".", ",", ":", "(", ")", "[", "]",
+         "{", "}", "=", "<", ">"];
 
     private readonly string _source;
     private readonly List<TemplateToken> _tokens = [];
@@ -132,7 +133,8 @@ internal sealed class TemplateLexer
             int closeAt = mark == '\0' ? _at : _at + 1;
             if (braces == 0 && string.CompareOrdinal(_source, closeAt, close, 0, 2) == 0)
             {
-                _tokens.Add(new(isStatement ? TemplateTokenKind.StatementClose : TemplateTokenKind.PrintClose, "", _at));
+                TemplateTokenKind kind = isStatement ? TemplateTokenKind.StatementClose : TemplateTokenKind.PrintClose;
+                _tokens.Add(new(kind, "", _at));
                 _at = closeAt + 2;
                 AfterTag(mark, trimLineEnd: isStatement);
                 return;
@@ -173,7 +175,7 @@ internal sealed class TemplateLexer
             return new(TemplateTokenKind.Name, _source[start.._at], start);
         }
 
-        foreach (string sign in s_operators)
+        foreach (string sign in _operators)
         {
             if (string.CompareOrdinal(_source, start, sign, 0, sign.Length) == 0)
             {

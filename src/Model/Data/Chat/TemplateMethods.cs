@@ -34,8 +34,10 @@ internal static class TemplateMethods
 
     private static TemplateFunction? OfMapping(OrderedDictionary<string, object?> map, string name) => name switch
     {
-        "get" => a => map.TryGetValue(TemplateValue.ToText(a.Get(0, "key")), out object? value) ? value : a.Get(1, "default"),
-        "items" => _ => map.Select(object? (entry) => new List<object?> { entry.Key, entry.Value }).ToList(),
+        "get" => a => map.TryGetValue(TemplateValue.ToText(a.Get(0, "key")), out object? value)
+            ? value
+            : a.Get(1, "default"),
+        "items" => _ => map.Select(object? (entry) => new TemplateTuple { entry.Key, entry.Value }).ToList(),
         "keys" => _ => map.Keys.Cast<object?>().ToList(),
         "values" => _ => map.Values.ToList(),
         _ => null,
@@ -50,14 +52,19 @@ internal static class TemplateMethods
 
     // Python takes one string or a tuple of them.
     private static bool Any(TemplateArguments a, Func<string, bool> matches) =>
-        a.Get(0, "prefix") is List<object?> several ? several.OfType<string>().Any(matches) : matches(a.Text(0, "prefix"));
+        a.Get(0, "prefix") is List<object?> several
+            ? several.OfType<string>().Any(matches)
+            : matches(a.Text(0, "prefix"));
 
     private static List<object?> Split(string text, TemplateArguments a)
     {
-        int limit = a.Get(1, "maxsplit") is long and >= 0 and var given ? (int)Math.Min(given, int.MaxValue - 1) + 1 : int.MaxValue;
+        int limit = a.Get(1, "maxsplit") is long and >= 0 and var given
+            ? (int)Math.Min(given, int.MaxValue - 1) + 1
+            : int.MaxValue;
         return a.Get(0, "sep") switch
         {
-            null => [.. text.Split((char[]?)null, limit, StringSplitOptions.RemoveEmptyEntries).Select(part => part.TrimStart())],
+            null => [.. text.Split((char[]?)null, limit, StringSplitOptions.RemoveEmptyEntries).Select(
+                part => part.TrimStart())],
             string { Length: > 0 } separator => [.. text.Split(separator, limit)],
             _ => throw new TemplateFault("the separator of split must be a string that is not empty"),
         };

@@ -21,7 +21,8 @@ internal static class TemplateOperators
 
         if (!TemplateValue.TryGetNumber(left, out double x) || !TemplateValue.TryGetNumber(right, out double y))
         {
-            throw new TemplateFault($"'{sign}' does not take {TemplateValue.Describe(left)} and {TemplateValue.Describe(right)}");
+            throw new TemplateFault(
+                $"'{sign}' does not take {TemplateValue.Describe(left)} and {TemplateValue.Describe(right)}");
         }
 
         bool integers = left is long or bool && right is long or bool;
@@ -40,7 +41,12 @@ internal static class TemplateOperators
             "%" => x - (y * Math.Floor(x / y)),
             _ => Math.Pow(x, y),
         };
-        return integers && sign != "/" && Math.Abs(result) < 1L << 53 ? (long)result : result;
+        if (integers && sign != "/" && Math.Abs(result) < 1L << 53)
+        {
+            return (long)result;
+        }
+
+        return result;
     }
 
     public static bool Compare(string sign, object? left, object? right) => sign switch

@@ -3,7 +3,7 @@ namespace Krewe.Model.Data.Chat;
 /// <summary>The tests (<c>value is name</c>); the value is the first argument.</summary>
 internal static class TemplateTests
 {
-    private static readonly Dictionary<string, TemplateFunction> s_tests = new(StringComparer.Ordinal)
+    private static readonly Dictionary<string, TemplateFunction> _tests = new(StringComparer.Ordinal)
     {
         ["boolean"] = a => a.Positional[0] is bool,
         ["callable"] = a => a.Positional[0] is TemplateFunction,
@@ -29,5 +29,5 @@ internal static class TemplateTests
         ["undefined"] = a => a.Positional[0] is TemplateUndefined,
     };
 
-    public static TemplateFunction? TryGet(string name) => s_tests.GetValueOrDefault(name);
+    public static TemplateFunction? TryGet(string name) => _tests.GetValueOrDefault(name);
 }

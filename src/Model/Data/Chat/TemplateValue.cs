@@ -3,12 +3,17 @@ using System.Globalization;
 
 namespace Krewe.Model.Data.Chat;
 
-/// <summary>What a name without a value evaluates to: prints as nothing, is false, and cannot be computed with.</summary>
+/// <summary>
+/// What a name without a value evaluates to: prints as nothing, is false, and cannot be computed with.
+/// </summary>
 /// <param name="Name">The name, for messages.</param>
 internal sealed record TemplateUndefined(string Name);
 
 /// <summary>Jinja's <c>namespace()</c>: the one value that inner scopes may change.</summary>
 internal sealed class TemplateNamespace : OrderedDictionary<string, object?>;
+
+/// <summary>A tuple, which differs from a list only in how it prints.</summary>
+internal sealed class TemplateTuple : List<object?>;
 
 /// <summary>Positional and named arguments of a call.</summary>
 internal sealed record TemplateArguments(List<object?> Positional, Dictionary<string, object?> Named)
@@ -70,9 +75,11 @@ internal static class TemplateValue
     public static new bool Equals(object? left, object? right) => (left, right) switch
     {
         (TemplateUndefined, TemplateUndefined) => true,
-        (List<object?> a, List<object?> b) => a.Count == b.Count && a.Zip(b).All(pair => Equals(pair.First, pair.Second)),
+        (List<object?> a, List<object?> b) =>
+            a.Count == b.Count && a.Zip(b).All(pair => Equals(pair.First, pair.Second)),
         (OrderedDictionary<string, object?> a, OrderedDictionary<string, object?> b) =>
-            a.Count == b.Count && a.All(entry => b.TryGetValue(entry.Key, out object? other) && Equals(entry.Value, other)),
+            a.Count == b.Count && a.All(
+                entry => b.TryGetValue(entry.Key, out object? other) && Equals(entry.Value, other)),
         _ when TryGetNumber(left, out double a) && TryGetNumber(right, out double b) => a == b,
         _ => object.Equals(left, right),
     };
@@ -135,15 +142,20 @@ internal static class TemplateValue
                 string number = d.ToString("R", CultureInfo.InvariantCulture);
                 return number.All(c => char.IsAsciiDigit(c) || c == '-') ? number + ".0" : number;
             case string s:
-                string quoted = s.Replace("\\", "\\\\", StringComparison.Ordinal).Replace("\n", "\\n", StringComparison.Ordinal)
-                    .Replace("\r", "\\r", StringComparison.Ordinal).Replace("\t", "\\t", StringComparison.Ordinal);
+                string quoted = s.Replace("\\", "\\\\", StringComparison.Ordinal)
+                    .Replace("\n", "\\n", StringComparison.Ordinal)
+                    .Replace("\r", "\\r", StringComparison.Ordinal)
+                    .Replace("\t", "\\t", StringComparison.Ordinal);
                 return s.Contains('\'', StringComparison.Ordinal) && !s.Contains('"', StringComparison.Ordinal)
                     ? $"\"{quoted}\""
                     : $"'{quoted.Replace("'", "\\'", StringComparison.Ordinal)}'";
+            case TemplateTuple tuple:
+                return $"({string.Join(", ", tuple.Select(ToRepresentation))}{(tuple.Count == 1 ? "," : "")})";
             case List<object?> list:
                 return $"[{string.Join(", ", list.Select(ToRepresentation))}]";
             case OrderedDictionary<string, object?> map:
-                return $"{{{string.Join(", ", map.Select(e => $"{ToRepresentation(e.Key)}: {ToRepresentation(e.Value)}"))}}}";
+                IEnumerable<string> entries = map.Select(e => $"{ToRepresentation(e.Key)}: {ToRepresentation(e.Value)}");
+                return $"{{{string.Join(", ", entries)}}}";
             default:
                 return Convert.ToString(value, CultureInfo.InvariantCulture) ?? "";
         }

@@ -3,12 +3,14 @@ using System.Text.Json;
 
 namespace Krewe.Model.Data.Corpora;
 
-/// <summary>Reads the files and folders that <c>--data</c> may name; <see cref="TextCorpus.Open"/> says which.</summary>
+/// <summary>
+/// Reads the files and folders that <c>--data</c> may name; <see cref="TextCorpus.Open"/> says which.
+/// </summary>
 internal static class CorpusReader
 {
-    private static readonly string[] s_endOfTextMarkers = ["<|endoftext|>", "<｜end▁of▁sentence｜>"];
-    private static readonly string[] s_folderExtensions = [".txt", ".md", ".jsonl"];
-    private static readonly UTF8Encoding s_strictUtf8 = new(false, throwOnInvalidBytes: true);
+    private static readonly string[] _endOfTextMarkers = ["<|endoftext|>", "<｜end▁of▁sentence｜>"];
+    private static readonly string[] _folderExtensions = [".txt", ".md", ".jsonl"];
+    private static readonly UTF8Encoding _strictUtf8 = new(false, throwOnInvalidBytes: true);
 
     public static TextCorpus Open(string path)
     {
@@ -34,7 +36,7 @@ internal static class CorpusReader
     {
         var options = new EnumerationOptions { RecurseSubdirectories = true };
         string[] files = [.. Directory.EnumerateFiles(folder, "*", options)
-            .Where(file => s_folderExtensions.Contains(Path.GetExtension(file), StringComparer.OrdinalIgnoreCase))
+            .Where(file => _folderExtensions.Contains(Path.GetExtension(file), StringComparer.OrdinalIgnoreCase))
             .OrderBy(file => Path.GetRelativePath(folder, file).Replace('\\', '/'), StringComparer.Ordinal)];
         return files.Length > 0
             ? new(Path.GetFileName(folder), files.SelectMany(ReadFile))
@@ -45,7 +47,7 @@ internal static class CorpusReader
     {
         ".JSONL" or ".NDJSON" => ReadJsonLines(file),
         ".JSON" => ReadJsonArray(file),
-        _ => ReadText(file).Split(s_endOfTextMarkers, StringSplitOptions.None),
+        _ => ReadText(file).Split(_endOfTextMarkers, StringSplitOptions.None),
     };
 
     private static IEnumerable<string> ReadJsonLines(string file)
@@ -114,7 +116,7 @@ internal static class CorpusReader
         try
         {
             // The reader takes UTF-16 and UTF-32 with a byte order mark as well.
-            using var reader = new StreamReader(file, s_strictUtf8);
+            using var reader = new StreamReader(file, _strictUtf8);
             return reader.ReadToEnd();
         }
         catch (DecoderFallbackException fault)

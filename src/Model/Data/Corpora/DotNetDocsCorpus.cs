@@ -3,13 +3,13 @@ using System.Text;
 namespace Krewe.Model.Data.Corpora;
 
 /// <summary>
-/// The English text of the XML documentation that every .NET SDK carries: about 13 MB in 62,000 entries, one document for
-/// each documented member. Always there where Krewe is built, so a first run needs no download; and dull enough in style
-/// that a small model learns it well.
+/// The English text of the XML documentation that every .NET SDK carries: about 13 MB in 66,000 entries, one document
+/// for each documented member. Always there where Krewe is built, so a first run needs no download; and dull enough in
+/// style that a small model learns it well.
 /// </summary>
 public static class DotNetDocsCorpus
 {
-    // Shorter entries are bare type names and words; they teach nothing and would be a third of the documents.
+    // Shorter entries are bare names and single words, which teach nothing.
     private const int MinimumCharacters = 20;
 
     /// <summary>The documentation of the SDK found on this machine; null where there is none.</summary>
@@ -58,7 +58,9 @@ public static class DotNetDocsCorpus
 
     // Previews ("10.0.0-rc.1") sort below their release.
     private static (Version Number, bool IsRelease, string Text) ParseVersion(string text) =>
-        (Version.TryParse(text.Split('-')[0], out Version? version) ? version : new(0, 0), !text.Contains('-', StringComparison.Ordinal), text);
+        (Version.TryParse(text.Split('-')[0], out Version? version) ? version : new(0, 0),
+         !text.Contains('-', StringComparison.Ordinal),
+         text);
 
     private static IEnumerable<string> CandidateRoots()
     {
@@ -71,7 +73,8 @@ public static class DotNetDocsCorpus
         string runtime = System.Runtime.InteropServices.RuntimeEnvironment.GetRuntimeDirectory();
         yield return Path.GetFullPath(Path.Combine(runtime, "..", "..", ".."));
 
-        string[] usual = ["/usr/share/dotnet", "/usr/lib/dotnet", "/usr/lib64/dotnet", "/usr/local/share/dotnet", "/opt/dotnet"];
+        string[] usual =
+            ["/usr/share/dotnet", "/usr/lib/dotnet", "/usr/lib64/dotnet", "/usr/local/share/dotnet", "/opt/dotnet"];
         foreach (string root in usual)
         {
             yield return root;

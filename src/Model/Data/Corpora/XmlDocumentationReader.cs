@@ -6,14 +6,15 @@ namespace Krewe.Model.Data.Corpora;
 /// <summary>Reads a compiler's XML documentation file as plain text, one text for each member.</summary>
 internal sealed class XmlDocumentationReader
 {
-    private readonly StringBuilder _text = new();
+    private char[] _text = new char[1 << 12];
+    private int _length;
     private readonly Dictionary<string, string> _references = new(StringComparer.Ordinal);
 
     private XmlDocumentationReader() { }
 
     /// <summary>
-    /// The members' texts in the order of the file: the sections joined by blanks, white space collapsed. A file that is
-    /// no XML documentation, of which reference packs hold a few, gives what came before the fault.
+    /// The members' texts in the order of the file: the sections joined by blanks, white space collapsed. A file that
+    /// is no XML documentation, of which reference packs hold a few, gives what came before the fault.
     /// </summary>
     public static IEnumerable<string> Read(string file) => new XmlDocumentationReader().ReadMembers(file);
 
@@ -32,13 +33,14 @@ internal sealed class XmlDocumentationReader
 
     private string ReadMember(XmlReader reader)
     {
-        _text.Clear();
+        _length = 0;
         int depth = reader.Depth;
         while (TryRead(reader) && reader.Depth > depth)
         {
             switch (reader.NodeType)
             {
-                case XmlNodeType.Text or XmlNodeType.CDATA or XmlNodeType.Whitespace or XmlNodeType.SignificantWhitespace:
+                case XmlNodeType.Text or XmlNodeType.CDATA:
+                case XmlNodeType.Whitespace or XmlNodeType.SignificantWhitespace:
                     Append(reader.Value);
                     break;
                 case XmlNodeType.Element:
@@ -52,7 +54,7 @@ internal sealed class XmlDocumentationReader
             }
         }
 
-        return _text.ToString(0, _text is [.., ' '] ? _text.Length - 1 : _text.Length);
+        return new(_text, 0, _length > 0 && _text[_length - 1] == ' ' ? _length - 1 : _length);
     }
 
     private void AppendElement(XmlReader reader, bool isSection)
@@ -68,39 +70,46 @@ internal sealed class XmlDocumentationReader
             return;
         }
 
-        if (reader.GetAttribute("cref") is { } reference)
+        if (reader["cref"] is { } reference)
         {
             Append(Shorten(reference));
         }
-        else if ((reader.GetAttribute("langword") ?? reader.GetAttribute("name") ?? reader.GetAttribute("href")) is { } word)
+        else if ((reader["langword"] ?? reader["name"] ?? reader["href"]) is { } word)
         {
             Append(word);
         }
     }
 
     private static bool IsBlock(string element) => element is
-        "summary" or "param" or "typeparam" or "returns" or "remarks" or "value" or "exception" or "example" or "para" or
+        "summary" or "param" or "typeparam" or "returns" or "remarks" or "value" or "exception" or
+        "example" or "para" or
         "p" or "br" or "list" or "item" or "listheader" or "term" or "description" or "code" or "li" or "ul" or "div";
 
     /// <summary>Appends with every run of white space as one blank, none at the start.</summary>
     private void Append(string text)
     {
+        if (_text.Length < _length + text.Length)
+        {
+            Array.Resize(ref _text, 2 * (_length + text.Length));
+        }
+
         foreach (char c in text)
         {
             if (!char.IsWhiteSpace(c))
             {
-                _text.Append(c);
+                _text[_length++] = c;
             }
-            else if (_text.Length > 0 && _text[^1] != ' ')
+            else if (_length > 0 && _text[_length - 1] != ' ')
             {
-                _text.Append(' ');
+                _text[_length++] = ' ';
             }
         }
     }
 
     /// <summary>
-    /// The name that a reader knows: <c>T:System.String</c> is String, <c>M:System.IO.Path.Join(System.String,System.Int32@)</c>
-    /// is Join(String, Int32), a constructor has its type's name. The arity of generics (List`1) stays.
+    /// The name that a reader knows: <c>T:System.String</c> is String,
+    /// <c>M:System.IO.Path.Join(System.String,System.Int32@)</c> is Join(String, Int32), a constructor has its type's
+    /// name. The arity of generics (List`1) stays.
     /// </summary>
     private string Shorten(string reference)
     {

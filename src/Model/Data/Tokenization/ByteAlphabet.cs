@@ -3,32 +3,32 @@ using System.Text;
 namespace Krewe.Model.Data.Tokenization;
 
 /// <summary>
-/// GPT-2's alphabet: one printable character for each byte, so that a vocabulary of byte strings can be written as text.
-/// Printable Latin-1 stands for itself, the other 68 bytes for U+0100 upwards in byte order.
+/// GPT-2's alphabet: one printable character for each byte, so that a vocabulary of byte strings can be written as
+/// text. Printable Latin-1 stands for itself, the other 68 bytes for U+0100 upwards in byte order.
 /// </summary>
 internal static class ByteAlphabet
 {
-    private static readonly char[] s_characters = CreateCharacters();
-    private static readonly short[] s_bytes = CreateBytes();
+    private static readonly char[] _characters = CreateCharacters();
+    private static readonly short[] _bytes = CreateBytes();
 
     /// <summary>The character of a byte.</summary>
-    public static char CharacterOf(byte value) => s_characters[value];
+    public static char CharacterOf(byte value) => _characters[value];
 
     /// <summary>
-    /// The bytes of a token's written form. One character outside the alphabet makes the whole token literal text, as in
-    /// Hugging Face's ByteLevel decoder; added tokens are of that kind.
+    /// The bytes of a token's written form. One character outside the alphabet makes the whole token literal text, as
+    /// in Hugging Face's ByteLevel decoder; added tokens are of that kind.
     /// </summary>
     public static byte[] GetBytes(string token)
     {
         var bytes = new byte[token.Length];
         for (int i = 0; i < token.Length; i++)
         {
-            if (token[i] >= s_bytes.Length || s_bytes[token[i]] < 0)
+            if (token[i] >= _bytes.Length || _bytes[token[i]] < 0)
             {
                 return Encoding.UTF8.GetBytes(token);
             }
 
-            bytes[i] = (byte)s_bytes[token[i]];
+            bytes[i] = (byte)_bytes[token[i]];
         }
 
         return bytes;
@@ -49,11 +49,11 @@ internal static class ByteAlphabet
 
     private static short[] CreateBytes()
     {
-        var bytes = new short[s_characters.Max() + 1];
+        var bytes = new short[_characters.Max() + 1];
         Array.Fill(bytes, (short)-1);
         for (int b = 0; b < 256; b++)
         {
-            bytes[s_characters[b]] = (short)b;
+            bytes[_characters[b]] = (short)b;
         }
 
         return bytes;

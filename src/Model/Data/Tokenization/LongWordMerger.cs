@@ -30,7 +30,9 @@ internal sealed class LongWordMerger
         }
     }
 
-    /// <summary>The ids of one word. A byte that the vocabulary lacks is dropped, as by Hugging Face without an unk token.</summary>
+    /// <summary>
+    /// The ids of one word. A byte that the vocabulary lacks is dropped, as by Hugging Face without an unk token.
+    /// </summary>
     public List<int> Encode(ReadOnlySpan<char> word)
     {
         var ids = new List<int>(word.Length);

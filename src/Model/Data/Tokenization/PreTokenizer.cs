@@ -11,9 +11,12 @@ namespace Krewe.Model.Data.Tokenization;
 internal sealed class PreTokenizer(IReadOnlyList<Regex> expressions)
 {
     /// <summary>GPT-2's expression, which a ByteLevel pre-tokenizer with <c>use_regex</c> applies.</summary>
-    public const string ByteLevelPattern = @"'s|'t|'re|'ve|'m|'ll|'d| ?\p{L}+| ?\p{N}+| ?[^\s\p{L}\p{N}]+|\s+(?!\S)|\s+";
+    public const string ByteLevelPattern =
+        @"'s|'t|'re|'ve|'m|'ll|'d| ?\p{L}+| ?\p{N}+| ?[^\s\p{L}\p{N}]+|\s+(?!\S)|\s+";
 
-    /// <summary>The end of every word, in order; the words cover <paramref name="text"/>, which must be well-formed.</summary>
+    /// <summary>
+    /// The end of every word, in order; the words cover <paramref name="text"/>, which must be well-formed.
+    /// </summary>
     public List<int> GetWordEnds(ReadOnlySpan<char> text)
     {
         if (!text.ContainsAnyInRange('\uD800', '\uDFFF'))

@@ -17,7 +17,8 @@ internal static class PreTokenizerReader
 
         return byteLevel
             ? new(expressions)
-            : throw TokenizerFile.Unsupported(file, "a pre-tokenizer without ByteLevel", "Split, Digits, then ByteLevel");
+            : throw TokenizerFile.Unsupported(
+                file, "a pre-tokenizer without ByteLevel", "Split, Digits, then ByteLevel");
     }
 
     private static void Add(string file, JsonElement part, List<Regex> expressions, ref bool byteLevel)
@@ -52,7 +53,8 @@ internal static class PreTokenizerReader
                     : Regex.Escape(pattern.GetProperty("String").GetString()!)));
                 break;
             case "Digits":
-                expressions.Add(Compile(file, part.GetProperty("individual_digits").GetBoolean() ? @"\p{N}" : @"\p{N}+"));
+                expressions.Add(Compile(
+                    file, part.GetProperty("individual_digits").GetBoolean() ? @"\p{N}" : @"\p{N}+"));
                 break;
             case "ByteLevel":
                 if (part.GetProperty("add_prefix_space").GetBoolean())

@@ -2,7 +2,9 @@ using System.Text.Json;
 
 namespace Krewe.Model.Data.Tokenization;
 
-/// <summary>Reads a Hugging Face <c>tokenizer_config.json</c>, which names the first and last token of a text.</summary>
+/// <summary>
+/// Reads a Hugging Face <c>tokenizer_config.json</c>, which names the first and last token of a text.
+/// </summary>
 internal static class TokenizerConfig
 {
     public const string FileName = "tokenizer_config.json";

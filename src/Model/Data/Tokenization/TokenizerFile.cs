@@ -3,8 +3,8 @@ using System.Text.Json;
 namespace Krewe.Model.Data.Tokenization;
 
 /// <summary>
-/// The parts of a Hugging Face <c>tokenizer.json</c> that Krewe needs. Whatever would change the ids and is not supported
-/// is an error here: a tokenizer that is nearly right trains a model that nobody else can use.
+/// The parts of a Hugging Face <c>tokenizer.json</c> that Krewe needs. Whatever would change the ids and is not
+/// supported is an error here: a tokenizer that is nearly right trains a model that nobody else can use.
 /// </summary>
 internal sealed class TokenizerFile
 {
@@ -47,7 +47,8 @@ internal sealed class TokenizerFile
         catch (Exception fault) when (fault is JsonException or InvalidOperationException or KeyNotFoundException
             or FormatException or IOException or UnauthorizedAccessException)
         {
-            throw new KreweException($"tokenizer '{file}' cannot be read: {fault.Message.ReplaceLineEndings(" ")}", fault);
+            throw new KreweException(
+                $"tokenizer '{file}' cannot be read: {fault.Message.ReplaceLineEndings(" ")}", fault);
         }
     }
 
@@ -131,7 +132,8 @@ internal sealed class TokenizerFile
                 }
             }
 
-            tokens.Add(new(entry.GetProperty("id").GetInt32(), content, IsSet(entry, "special"), IsSet(entry, "normalized")));
+            tokens.Add(new(entry.GetProperty("id").GetInt32(), content, IsSet(entry, "special"),
+                IsSet(entry, "normalized")));
         }
 
         return tokens;

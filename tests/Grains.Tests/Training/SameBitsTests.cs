@@ -1,0 +1,104 @@
+using Krewe.Grains.Interfaces;
+using Krewe.Grains.Training;
+using Krewe.Model.Configuration;
+using Krewe.Model.Kernels.Cpu;
+using Krewe.Model.Layers;
+using Krewe.Model.Tensors;
+using Krewe.Model.Training;
+using Krewe.Silo.Hosting;
+using Xunit;
+
+namespace Krewe.Grains.Tests.Training;
+
+/// <summary>The same batch with no cluster and with 1, 2 and 3 silos: logits, gradients and parameters to the bit.</summary>
+public class SameBitsTests(ITestOutputHelper output)
+{
+    private const ulong Seed = 5;
+    private const int Steps = 5;
+
+    private static readonly ModelConfig Config = ModelPresets.Get("tiny") with { NumNextnPredictLayers = 2 };
+
+    private static readonly TrainingConfig Recipe = new()
+    {
+        Steps = 100, WarmupSteps = 0, LearningRate = 1e-3, BatchSize = 4, MicroBatches = 2, SequenceLength = 24,
+        BiasUpdateSpeed = 1e-2, BalanceLossAlpha = 1e-3,
+    };
+
+    [Theory]
+    [InlineData(1, 1, false)]
+    [InlineData(2, 2, false)]
+    [InlineData(3, 2, false)]
+    [InlineData(5, 3, false)]
+    [InlineData(2, 2, true)]
+    public async Task A_cluster_computes_the_bits_of_one_process(int silos, int stages, bool inBand)
+    {
+        Outcome expected = await LocalAsync();
+        var options = new EmbeddedClusterOptions { Silos = silos, CpuThreads = 2, InBand = inBand };
+        await using EmbeddedCluster cluster = await EmbeddedCluster.StartAsync(options, TestContext.Current.CancellationToken);
+        var source = new ModelSource { ConfigJson = Config.ToJson(), Seed = Seed, Training = true, MaxPositions = 64 };
+        await using ClusterModel model = await ClusterModel.CreateAsync(
+            cluster.Grains, "bits", source, cluster.SiloNames, stages, inBand ? Guid.NewGuid() : null);
+
+        Outcome actual = await RunAsync(model);
+
+        Assert.Equal(expected.Losses, actual.Losses);
+        foreach ((string name, float[] values) in expected.Tensors)
+        {
+            Assert.True(values.AsSpan().SequenceEqual(actual.Tensors[name]), $"'{name}' differs with {silos} silos");
+        }
+
+        output.WriteLine($"{silos} silos, {stages} stages: {expected.Tensors.Count} tensors equal");
+    }
+
+    private static async Task<Outcome> LocalAsync()
+    {
+        using var pool = new ComputePool(1);
+        using var device = new CpuDevice(pool, "cpu:0");
+        using var model = new LocalModel(Config, device, new SeededParameters(Seed, Config.InitializerRange), 1, 64);
+        await model.PrepareForTrainingAsync(DType.Float32);
+        return await RunAsync(model);
+    }
+
+    private static async Task<Outcome> RunAsync(IInspectable model)
+    {
+        var outcome = new Outcome([], []);
+        MicroBatch[] batch = Batch();
+        var trainer = new Trainer(model, Config, Recipe);
+        await model.RunAsync(0, 0, batch[0], trainer.Options(batch, ForwardMode.Check));
+        outcome.Tensors["logits"] = (await model.ReadActivationAsync(0, "logits"))!;
+        outcome.Tensors["mtp_logits.2"] = (await model.ReadActivationAsync(0, "mtp_logits.2"))!;
+        string[] names = [.. Checkpoints()];
+        foreach (string name in names.Where(name => !name.EndsWith("bias", StringComparison.Ordinal)))
+        {
+            outcome.Tensors[$"gradient of {name}"] = await model.ReadGradientAsync(name);
+        }
+
+        for (int step = 0; step < Steps; step++)
+        {
+            StepReport report = await trainer.StepAsync(step, batch);
+            outcome.Losses.Add(report.TotalLoss);
+            outcome.Losses.Add(report.GradientNorm);
+            outcome.Losses.Add(report.BalanceLoss);
+        }
+
+        foreach (string name in names)
+        {
+            outcome.Tensors[name] = await model.ReadParameterAsync(name);
+        }
+
+        return outcome;
+    }
+
+    private static IEnumerable<string> Checkpoints() => Model.Checkpoints.DeepSeekNames.Enumerate(Config)
+        .Where(spec => spec.Role != Model.Checkpoints.TensorRole.Duplicate).Select(spec => spec.Name);
+
+    private static MicroBatch[] Batch()
+    {
+        var random = new Random(3);
+        return [.. Enumerable.Range(0, Recipe.MicroBatches).Select(_ => MicroBatch.OfTexts(
+            [.. Enumerable.Range(0, 2).Select(_ => Enumerable.Range(0, Recipe.SequenceLength)
+                .Select(_ => random.Next(Config.VocabSize)).ToArray())]))];
+    }
+
+    private sealed record Outcome(List<double> Losses, Dictionary<string, float[]> Tensors);
+}
