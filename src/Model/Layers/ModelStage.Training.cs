@@ -7,6 +7,9 @@ namespace Krewe.Model.Layers;
 /// <content>Forward and backward of a micro-batch.</content>
 public sealed partial class ModelStage
 {
+    /// <summary>Rows of depth 1 below which a sequence is too short to compare the two heads.</summary>
+    private const int AgreementRows = 3;
+
     /// <summary>Runs a micro-batch through this stage; the losses of the last stage come from <see cref="Losses"/>.</summary>
     /// <param name="slot">Where its activations are kept.</param>
     /// <param name="step">Step number.</param>
@@ -59,17 +62,7 @@ public sealed partial class ModelStage
         int compared = 0, same = 0;
         if (evaluated && _mtp.Count > 0)
         {
-            TokenLayout layout = held.Mtp[0].Layout;
-            for (int s = 0; s < layout.Sequences; s++)
-            {
-                // The last row of depth 1 predicts a token that the main model predicts from beyond the sequence's targets.
-                for (int i = 0; i + 1 < layout.SequenceStarts[s + 1] - layout.SequenceStarts[s]; i++)
-                {
-                    compared++;
-                    same += held.Mtp[0].Head.ArgMax.AsSpan<int>()[layout.SequenceStarts[s] + i]
-                        == held.Head.ArgMax.AsSpan<int>()[starts[s] + i + 1] ? 1 : 0;
-                }
-            }
+            (same, compared) = Agreement(held);
         }
 
         return new()
@@ -279,6 +272,32 @@ public sealed partial class ModelStage
         }
 
         return sum;
+    }
+
+    /// <summary>
+    /// Rows where depth 1, which has seen the next token, and the main head one row on name the same token. Sequences of
+    /// at most three ids are left out, and rows without a next token (the filling of a window).
+    /// </summary>
+    private static (int Same, int Compared) Agreement(Slot held)
+    {
+        TokenLayout layout = held.Mtp[0].Layout;
+        int[] starts = held.Layout.SequenceStarts;
+        ReadOnlySpan<int> ahead = held.Mtp[0].Head.ArgMax.AsSpan<int>();
+        ReadOnlySpan<int> main = held.Head.ArgMax.AsSpan<int>();
+        ReadOnlySpan<int> targets = held.MainTargets.AsSpan<int>();
+        int same = 0, compared = 0;
+        for (int s = 0; s < layout.Sequences; s++)
+        {
+            int rows = layout.SequenceStarts[s + 1] - layout.SequenceStarts[s];
+            for (int i = 0; i < rows && rows >= AgreementRows; i++)
+            {
+                bool known = targets[starts[s] + i] >= 0;
+                compared += known ? 1 : 0;
+                same += known && ahead[layout.SequenceStarts[s] + i] == main[starts[s] + i + 1] ? 1 : 0;
+            }
+        }
+
+        return (same, compared);
     }
 
     private static int CountTargets(Tensor targets)

@@ -48,7 +48,16 @@ internal static class GenerateCommand
             var run = new TextRun(terminal, tokenizer, prompt.Length, maxTokens, stop, parsed.GetValue(options.Json));
             await run.ConsumeAsync(
                 loaded.GenerateAsync(
-                    prompt, maxTokens, stop, options.Sampling(parsed), !parsed.GetValue(options.NoCache), cancellation),
+                    new()
+                    {
+                        Prompt = prompt,
+                        MaxTokens = maxTokens,
+                        StopTokens = stop,
+                        Sampling = options.Sampling(parsed),
+                        UseCache = !parsed.GetValue(options.NoCache),
+                        Stages = load.Stages,
+                    },
+                    cancellation),
                 cancellation);
             return ExitCode.Fine;
         });

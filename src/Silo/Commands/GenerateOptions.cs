@@ -87,9 +87,9 @@ internal sealed class GenerateOptions
     {
         TopP.Validators.Add(result =>
         {
-            if (!result.Errors.Any() && result.GetValueOrDefault<float>() is not (> 0 and <= 1))
+            if (SharedOptions.Value<float>(result) is { } value and not (> 0 and <= 1))
             {
-                result.AddError($"--top-p must be above 0 and at most 1, not {result.GetValueOrDefault<float>()}");
+                result.AddError($"--top-p must be above 0 and at most 1, not {value}");
             }
         });
         Option[] all =

@@ -1,4 +1,5 @@
 using System.Runtime.CompilerServices;
+using Krewe.Grains.Interfaces.Serving;
 using Krewe.Model.Generation;
 using Krewe.Model.Layers;
 using Krewe.Model.Tensors;
@@ -13,25 +14,20 @@ internal static class Generation
 
     /// <summary>Generates until a stop token, which is returned, or the most tokens.</summary>
     /// <param name="model">The model.</param>
-    /// <param name="prompt">Ids, at least one.</param>
-    /// <param name="maxTokens">Most tokens.</param>
-    /// <param name="stop">Tokens that end the text.</param>
-    /// <param name="sampling">How tokens are chosen.</param>
-    /// <param name="useCache">False computes the whole sequence anew for each token.</param>
+    /// <param name="request">Prompt and how to go on.</param>
     /// <param name="cancellation">Ends between two tokens.</param>
     public static async IAsyncEnumerable<int> RunAsync(
-        LocalModel model, int[] prompt, int maxTokens, IReadOnlyCollection<int> stop, SamplingOptions sampling,
-        bool useCache, [EnumeratorCancellation] CancellationToken cancellation)
+        LocalModel model, GenerationRequest request, [EnumeratorCancellation] CancellationToken cancellation)
     {
-        int capacity = prompt.Length + maxTokens;
+        int capacity = request.Prompt.Length + request.MaxTokens;
         var sequence = new List<int>(capacity);
-        sequence.AddRange(prompt);
-        int[] pending = prompt;
+        sequence.AddRange(request.Prompt);
+        int[] pending = request.Prompt;
         Open(model, capacity);
-        for (int index = 0; index < maxTokens; index++)
+        for (int index = 0; index < request.MaxTokens; index++)
         {
             cancellation.ThrowIfCancellationRequested();
-            if (!useCache && index > 0)
+            if (!request.UseCache && index > 0)
             {
                 Open(model, capacity);
                 pending = [.. sequence];
@@ -40,14 +36,14 @@ internal static class Generation
             Tensor output = default;
             foreach (ModelStage stage in model.Stages)
             {
-                output = await stage.DecodeAsync(Session, pending, output);
+                (output, _) = await stage.DecodeAsync(Session, pending, output);
             }
 
-            int token = Sampler.Sample(output.Row(0), sampling, index);
+            int token = Sampler.Sample(output.Row(0), request.Sampling, index);
             sequence.Add(token);
             pending = [token];
             yield return token;
-            if (stop.Contains(token))
+            if (request.StopTokens.Contains(token))
             {
                 break;
             }

@@ -1,8 +1,13 @@
+using System.Runtime.CompilerServices;
+using Krewe.Grains.Interfaces;
+using Krewe.Grains.Interfaces.Serving;
+using Krewe.Grains.Training;
 using Krewe.Model.Checkpoints;
 using Krewe.Model.Generation;
 using Krewe.Model.Kernels.Cpu;
 using Krewe.Model.Tensors;
 using Krewe.Model.Training;
+using Krewe.Silo.Hosting;
 
 namespace Krewe.Silo.Commands;
 
@@ -19,7 +24,11 @@ internal sealed record LoadRequest(
 /// <summary>A model in memory: on a device of this process, or as grains of an embedded cluster.</summary>
 internal sealed class LoadedModel : IAsyncDisposable
 {
+    private const string ClusterName = "model";
+
     private readonly Stack<Func<ValueTask>> _owned = new();
+    private LocalModel? _local;
+    private IGenerationGrain? _generation;
 
     private LoadedModel()
     {
@@ -28,9 +37,6 @@ internal sealed class LoadedModel : IAsyncDisposable
     /// <summary>Forward, backward and tensors by name.</summary>
     public IInspectable Model { get; private set; } = null!;
 
-    /// <summary>The model where there is no cluster.</summary>
-    public LocalModel? Local { get; private set; }
-
     /// <summary>Loads a checked folder.</summary>
     public static async Task<LoadedModel> OpenAsync(
         ModelFolder folder, LoadRequest request, CancellationToken cancellation)
@@ -38,7 +44,10 @@ internal sealed class LoadedModel : IAsyncDisposable
         var loaded = new LoadedModel();
         try
         {
-            await loaded.LoadLocalAsync(folder, request, cancellation);
+            cancellation.ThrowIfCancellationRequested();
+            await (request.Silos > 0
+                ? loaded.LoadClusterAsync(folder, request, cancellation)
+                : loaded.LoadLocalAsync(folder, request));
             return loaded;
         }
         catch
@@ -48,10 +57,13 @@ internal sealed class LoadedModel : IAsyncDisposable
         }
     }
 
-    /// <summary>Generates tokens; see <see cref="Generation.RunAsync"/>.</summary>
-    public IAsyncEnumerable<int> GenerateAsync(
-        int[] prompt, int maxTokens, int[] stop, SamplingOptions sampling, bool useCache, CancellationToken cancellation) =>
-        Generation.RunAsync(Local!, prompt, maxTokens, stop, sampling, useCache, cancellation);
+    /// <summary>Generates until a stop token, which is returned, or the most tokens.</summary>
+    /// <param name="request">Prompt and how to go on.</param>
+    /// <param name="cancellation">Ends between two tokens.</param>
+    public IAsyncEnumerable<int> GenerateAsync(GenerationRequest request, CancellationToken cancellation) =>
+        _local is { } model
+            ? Generation.RunAsync(model, request, cancellation)
+            : TokensAsync(_generation!, request, cancellation);
 
     /// <inheritdoc/>
     public async ValueTask DisposeAsync()
@@ -62,19 +74,51 @@ internal sealed class LoadedModel : IAsyncDisposable
         }
     }
 
-    private async Task LoadLocalAsync(ModelFolder folder, LoadRequest request, CancellationToken cancellation)
+    private static async IAsyncEnumerable<int> TokensAsync(
+        IGenerationGrain grain, GenerationRequest request, [EnumeratorCancellation] CancellationToken cancellation)
     {
-        cancellation.ThrowIfCancellationRequested();
+        await foreach (TokenUpdate update in grain.GenerateAsync(request, cancellation).WithCancellation(cancellation))
+        {
+            yield return update.Token;
+        }
+    }
+
+    private async Task LoadLocalAsync(ModelFolder folder, LoadRequest request)
+    {
         ComputePool pool = Own(new ComputePool(request.CpuThreads));
         CpuDevice device = Own(new CpuDevice(pool, "cpu"));
-        Local = Own(new LocalModel(
+        _local = Own(new LocalModel(
             folder.Config, device, new CheckpointParameters(folder.Reader), request.Stages, request.MaxPositions));
         if (request.Training)
         {
-            await Local.PrepareForTrainingAsync(DType.Float32);
+            await _local.PrepareForTrainingAsync(DType.Float32);
         }
 
-        Model = Local;
+        Model = _local;
+    }
+
+    private async Task LoadClusterAsync(ModelFolder folder, LoadRequest request, CancellationToken cancellation)
+    {
+        var options = new EmbeddedClusterOptions
+        {
+            Silos = request.Silos,
+            CpuThreads = request.CpuThreads,
+            Verbose = request.Verbose,
+        };
+        EmbeddedCluster cluster = await EmbeddedCluster.StartAsync(options, cancellation);
+        _owned.Push(cluster.DisposeAsync);
+        var source = new ModelSource
+        {
+            ConfigJson = folder.Config.ToJson(),
+            Checkpoint = Path.GetFullPath(folder.Path),
+            Training = request.Training,
+            MaxPositions = request.MaxPositions,
+        };
+        ClusterModel model = await ClusterModel.CreateAsync(
+            cluster.Grains, ClusterName, source, cluster.SiloNames, request.Stages);
+        _owned.Push(model.DisposeAsync);
+        _generation = cluster.Grains.GetGrain<IGenerationGrain>(ClusterName);
+        Model = model;
     }
 
     private T Own<T>(T resource) where T : IDisposable

@@ -1,4 +1,5 @@
 using System.CommandLine;
+using System.CommandLine.Parsing;
 
 namespace Krewe.Silo.Commands;
 
@@ -43,12 +44,24 @@ internal static class SharedOptions
     {
         option.Validators.Add(result =>
         {
-            // A value that is no number has its own error already.
-            if (!result.Errors.Any() && result.GetValueOrDefault<T>() is var value && value.CompareTo(least) < 0)
+            if (Value<T>(result) is { } value && value.CompareTo(least) < 0)
             {
                 result.AddError($"{option.Name} must be at least {least}, not {value}");
             }
         });
         return option;
+    }
+
+    /// <summary>The value of an option, or null where it is none of its type, which is reported elsewhere.</summary>
+    public static T? Value<T>(OptionResult result) where T : struct
+    {
+        try
+        {
+            return result.GetValueOrDefault<T>();
+        }
+        catch (InvalidOperationException)
+        {
+            return null;
+        }
     }
 }
