@@ -9,25 +9,33 @@ internal sealed class KernelCases : IDisposable
 {
     private readonly HostArena _arena = new("benchmark");
 
-    public void Run(ComputePool one, ComputePool two, double peak, int repetitions)
+    public void Run(ComputePool one, ComputePool two, double peak, int repetitions, string filter)
     {
         foreach (ComputePool pool in (ComputePool[])[one, two])
         {
             CpuKernels kernels = new(pool);
             void Case(string name, double work, string unit, Action action)
             {
+                if (!name.Contains(filter, StringComparison.Ordinal))
+                {
+                    return;
+                }
+
                 Timing timing = Timing.Of(pool, repetitions, action);
                 double rate = work / timing.Median / 1e9;
                 Report.Row(
                     name, pool.Threads, timing, unit == "tok/s" ? rate * 1e9 : rate, unit,
                     unit == "GFLOP/s" ? rate / peak : null);
-                _arena.Reset();
             }
 
             Products(kernels, Case);
+            _arena.Reset();
             Experts(kernels, Case);
+            _arena.Reset();
             Attention(kernels, Case);
+            _arena.Reset();
             Decode(kernels, Case);
+            _arena.Reset();
             Elementwise(kernels, Case);
         }
     }
