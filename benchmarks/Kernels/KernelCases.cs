@@ -24,10 +24,11 @@ internal sealed class KernelCases : IDisposable
                 Timing timing = Timing.Of(pool, repetitions, action);
                 double rate = work / timing.Median / 1e9;
                 Report.Row(
-                    name, pool.Threads, timing, unit == "tok/s" ? rate * 1e9 : rate, unit,
+                    name, pool.Threads, timing, unit switch { "tok/s" => rate * 1e9, "M/s" => rate * 1e12, _ => rate }, unit,
                     unit == "GFLOP/s" ? rate / peak : null);
             }
 
+            Loops(pool, Case);
             Products(kernels, Case);
             _arena.Reset();
             Experts(kernels, Case);
@@ -41,6 +42,19 @@ internal sealed class KernelCases : IDisposable
     }
 
     public void Dispose() => _arena.Dispose();
+
+    private readonly struct NoLoop : ILoop
+    {
+        public void Run(int index)
+        {
+        }
+    }
+
+    private static void Loops(ComputePool pool, Action<string, double, string, Action> add)
+    {
+        add("loop of 2 empty parts", 1e-9, "M/s", () => pool.For(2, default(NoLoop)));
+        add("loop of 16 empty parts", 1e-9, "M/s", () => pool.For(16, default(NoLoop)));
+    }
 
     private void Products(CpuKernels kernels, Action<string, double, string, Action> add)
     {
