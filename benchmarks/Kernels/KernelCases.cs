@@ -9,30 +9,52 @@ internal sealed class KernelCases : IDisposable
 {
     private readonly HostArena _arena = new("benchmark");
 
-    public void Run(ComputePool one, ComputePool two, double peak, int repetitions)
+    public void Run(ComputePool one, ComputePool two, double peak, int repetitions, string filter)
     {
         foreach (ComputePool pool in (ComputePool[])[one, two])
         {
             CpuKernels kernels = new(pool);
             void Case(string name, double work, string unit, Action action)
             {
+                if (!name.Contains(filter, StringComparison.Ordinal))
+                {
+                    return;
+                }
+
                 Timing timing = Timing.Of(pool, repetitions, action);
                 double rate = work / timing.Median / 1e9;
                 Report.Row(
-                    name, pool.Threads, timing, unit == "tok/s" ? rate * 1e9 : rate, unit,
+                    name, pool.Threads, timing, unit switch { "tok/s" => rate * 1e9, "M/s" => rate * 1e12, _ => rate }, unit,
                     unit == "GFLOP/s" ? rate / peak : null);
-                _arena.Reset();
             }
 
+            Loops(pool, Case);
             Products(kernels, Case);
+            _arena.Reset();
             Experts(kernels, Case);
+            _arena.Reset();
             Attention(kernels, Case);
+            _arena.Reset();
             Decode(kernels, Case);
+            _arena.Reset();
             Elementwise(kernels, Case);
         }
     }
 
     public void Dispose() => _arena.Dispose();
+
+    private readonly struct NoLoop : ILoop
+    {
+        public void Run(int index)
+        {
+        }
+    }
+
+    private static void Loops(ComputePool pool, Action<string, double, string, Action> add)
+    {
+        add("loop of 2 empty parts", 1e-9, "M/s", () => pool.For(2, default(NoLoop)));
+        add("loop of 16 empty parts", 1e-9, "M/s", () => pool.For(16, default(NoLoop)));
+    }
 
     private void Products(CpuKernels kernels, Action<string, double, string, Action> add)
     {

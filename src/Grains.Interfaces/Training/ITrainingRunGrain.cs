@@ -17,7 +17,7 @@ public interface ITrainingRunGrain : IGrainWithStringKey
     [Alias("StartAsync")]
     Task<RunStarted> StartAsync(RunRequest request);
 
-    /// <summary>Everything that happens from now on; ends after <see cref="RunFinished"/> or <see cref="RunFailed"/>.</summary>
+    /// <summary>Everything that has happened since the run was started, then what happens; ends after <see cref="RunFinished"/> or <see cref="RunFailed"/>.</summary>
     [Alias("WatchAsync")]
     IAsyncEnumerable<RunEvent> WatchAsync(CancellationToken cancellationToken);
 

@@ -115,6 +115,10 @@ public sealed class ClusterModel : IInspectable, IAsyncDisposable
     public Task ApplyAsync(AdamWStep rates) => Task.WhenAll(
         _stages.Select(stage => stage.ApplyAsync(rates)).Concat(_hosts.Select(host => host.ApplyAsync(rates))));
 
+    /// <summary>Sets every gradient to zero: what was accumulated is given up.</summary>
+    public Task ZeroGradientsAsync() => Task.WhenAll(
+        _stages.Select(stage => stage.ZeroGradientsAsync()).Concat(_hosts.Select(host => host.ZeroGradientsAsync())));
+
     /// <inheritdoc/>
     public Task UpdateBiasesAsync(long step, IReadOnlyDictionary<int, long[]> loads, float speed) =>
         Task.WhenAll(loads.Select(async layer =>

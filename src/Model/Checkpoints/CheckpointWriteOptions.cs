@@ -35,7 +35,7 @@ public sealed record CheckpointWriteOptions
     /// <summary>
     /// Called with the staging folder before the swap, to add files that appear with the weights or not at all.
     /// </summary>
-    public Action<string>? AddFiles { get; init; }
+    public Func<string, CancellationToken, Task>? AddFiles { get; init; }
 
     /// <summary>Called at every step; a test throws <see cref="SimulatedCrashException"/> from it.</summary>
     internal Action<string>? Fault { get; init; }

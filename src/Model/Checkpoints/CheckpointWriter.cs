@@ -84,7 +84,11 @@ public static class CheckpointWriter
             }
 
             WriteSmallFiles(staging, layout, config, options);
-            options.AddFiles?.Invoke(staging);
+            if (options.AddFiles is not null)
+            {
+                await options.AddFiles(staging, cancellation).ConfigureAwait(false);
+            }
+
             cancellation.ThrowIfCancellationRequested();
             target.Commit();
         }

@@ -15,17 +15,14 @@ public sealed record TrainingManifest
     /// <summary>The recipe, as JSON.</summary>
     [Key("training")] public string TrainingJson { get; init; } = "";
 
-    /// <summary>Hash of the corpus, so that a resumed run cannot read another one.</summary>
-    [Key("corpus")] public string CorpusHash { get; init; } = "";
+    /// <summary>Fingerprint of the training tokens, so that a resumed run cannot read others.</summary>
+    [Key("fingerprint")] public string Fingerprint { get; init; } = "";
 
     /// <summary>Epoch of the reader's next window.</summary>
     [Key("epoch")] public long Epoch { get; init; }
 
     /// <summary>The reader's next window within the epoch.</summary>
     [Key("window")] public long Window { get; init; }
-
-    /// <summary>Tokens read.</summary>
-    [Key("tokens")] public long TokensRead { get; init; }
 
     /// <summary>Reads the manifest of a checkpoint folder.</summary>
     /// <exception cref="KreweException">It is missing or damaged.</exception>

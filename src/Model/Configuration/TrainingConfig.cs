@@ -1,3 +1,5 @@
+using System.Text.Json;
+using System.Text.Json.Serialization;
 using Krewe.Model.Tensors;
 using Krewe.Model.Training;
 
@@ -6,6 +8,14 @@ namespace Krewe.Model.Configuration;
 /// <summary>Everything that decides the numbers of a training run, but the model and the data.</summary>
 public sealed record TrainingConfig
 {
+    private static readonly JsonSerializerOptions JsonOptions = new()
+    {
+        Converters = { new JsonStringEnumConverter() },
+        PropertyNamingPolicy = JsonNamingPolicy.SnakeCaseLower,
+        UnmappedMemberHandling = JsonUnmappedMemberHandling.Disallow,
+        WriteIndented = true,
+    };
+
     /// <summary>Optimizer steps of the run.</summary>
     public long Steps { get; init; } = 400;
 
@@ -56,6 +66,37 @@ public sealed record TrainingConfig
 
     /// <summary>Seed of parameters and data order.</summary>
     public ulong Seed { get; init; } = 1;
+
+    /// <summary>Reads a recipe that <see cref="ToJson"/> wrote.</summary>
+    /// <param name="json">The text.</param>
+    /// <param name="where">Where it comes from, for the message.</param>
+    /// <exception cref="KreweException">It is no recipe.</exception>
+    public static TrainingConfig Parse(string json, string where)
+    {
+        try
+        {
+            return JsonSerializer.Deserialize<TrainingConfig>(json, JsonOptions)
+                ?? throw new KreweException($"{where}: the training recipe is empty");
+        }
+        catch (JsonException exception)
+        {
+            throw new KreweException($"{where}: no training recipe: {exception.Message}", exception);
+        }
+    }
+
+    /// <summary>The recipe as JSON.</summary>
+    public string ToJson() => JsonSerializer.Serialize(this, JsonOptions);
+
+    /// <summary>Throws one line with every fault.</summary>
+    /// <exception cref="KreweException">There is at least one.</exception>
+    public void ThrowIfInvalid(string where)
+    {
+        IReadOnlyList<string> faults = Validate();
+        if (faults.Count > 0)
+        {
+            throw new KreweException($"{where}: {string.Join("; ", faults)}");
+        }
+    }
 
     /// <summary>Every fault at once, one line each.</summary>
     public IReadOnlyList<string> Validate()

@@ -1,5 +1,6 @@
 using System.Runtime.CompilerServices;
 using System.Runtime.Intrinsics;
+using System.Runtime.Intrinsics.X86;
 
 namespace Krewe.Model.Kernels.Cpu;
 
@@ -35,8 +36,31 @@ internal static unsafe class BFloat16
         }
     }
 
+    [MethodImpl(MethodImplOptions.AggressiveInlining)]
+    private static Vector256<ushort> LoadPart(ushort* from, int left) =>
+        Avx512BW.VL.IsSupported
+            ? Avx512BW.VL.MaskLoad(from, Lanes(left), default)
+            : LoadOneByOne(from, left);
+
+    [MethodImpl(MethodImplOptions.AggressiveInlining)]
+    private static void StorePart(Vector256<ushort> value, ushort* to, int left)
+    {
+        if (Avx512BW.VL.IsSupported)
+        {
+            Avx512BW.VL.MaskStore(to, Lanes(left), value);
+        }
+        else
+        {
+            StoreOneByOne(value, to, left);
+        }
+    }
+
+    [MethodImpl(MethodImplOptions.AggressiveInlining)]
+    private static Vector256<ushort> Lanes(int count) =>
+        Vector256.LessThan(Vector256<ushort>.Indices, Vector256.Create((ushort)count));
+
     [MethodImpl(MethodImplOptions.NoInlining)]
-    private static Vector256<ushort> LoadPart(ushort* from, int left)
+    private static Vector256<ushort> LoadOneByOne(ushort* from, int left)
     {
         Vector256<ushort> value = default;
         for (int i = 0; i < left; i++)
@@ -48,7 +72,7 @@ internal static unsafe class BFloat16
     }
 
     [MethodImpl(MethodImplOptions.NoInlining)]
-    private static void StorePart(Vector256<ushort> value, ushort* to, int left)
+    private static void StoreOneByOne(Vector256<ushort> value, ushort* to, int left)
     {
         for (int i = 0; i < left; i++)
         {

@@ -11,14 +11,20 @@ namespace Krewe.Model.Kernels.Cpu;
 /// <para>Work-conserving: two jobs run on two threads at once; when one ends, its thread helps the other's loops, and it
 /// leaves them between two parts as soon as a job waits. The master always takes part in its own loop, so a loop ends
 /// even if nobody helps.</para>
-/// <para>An idle thread spins for <see cref="SpinMicroseconds"/> and then parks. Two spinning threads may share a core while
-/// another core idles, and the scheduler corrects that only when a thread blocks: hence the short spin.</para>
+/// <para>An idle thread spins, then parks. While a job runs, its next loop is near: the thread spins for
+/// <see cref="SpinMicroseconds"/> and yields the core now and then. Without a job it parks almost at once, so that the
+/// grain turn which decides what comes next finds a free core; two spinning threads on two cores would delay it by their
+/// whole spin time. Two spinning threads may also share a core while another idles, which the scheduler corrects only
+/// when one blocks.</para>
 /// <para>These are not thread-pool threads: a long kernel cannot starve Orleans' turns.</para>
 /// </remarks>
 public sealed unsafe class ComputePool : IDisposable
 {
-    /// <summary>How long an idle thread looks for work before it parks, in microseconds.</summary>
-    public const int SpinMicroseconds = 30;
+    /// <summary>How long a thread looks for work before it parks while a job runs, in microseconds.</summary>
+    public const int SpinMicroseconds = 100;
+
+    /// <summary>The same while no job runs.</summary>
+    private const int IdleSpinMicroseconds = 5;
 
     private const int ExternalSlots = 16;
 
@@ -37,16 +43,25 @@ public sealed unsafe class ComputePool : IDisposable
     private readonly LoopSlot[] _slots;
     private readonly Thread[] _threads;
     private readonly bool _pin;
+    private readonly long _spinTicks;
     private int _jobCount;
     private int _signal;
     private int _sleepers;
+    private int _running;
     private bool _disposed;
 
     /// <summary>Starts the threads.</summary>
     /// <param name="threads">Number of computing threads, at least 1.</param>
     /// <param name="pin">Binds thread i to the i-th core that the process may use (Linux; elsewhere ignored).</param>
     public ComputePool(int threads, bool pin = false)
+        : this(threads, pin, SpinMicroseconds)
     {
+    }
+
+    /// <summary>As the other constructor, with another spin time: for measuring it.</summary>
+    internal ComputePool(int threads, bool pin, int spinMicroseconds)
+    {
+        _spinTicks = Stopwatch.Frequency * spinMicroseconds / 1_000_000;
         ArgumentOutOfRangeException.ThrowIfLessThan(threads, 1);
         _pin = pin;
         _slots = new LoopSlot[threads + ExternalSlots];
@@ -230,7 +245,9 @@ public sealed unsafe class ComputePool : IDisposable
             int seen = Volatile.Read(ref _signal);
             if (TryTakeJob(out IComputeJob? job))
             {
+                Interlocked.Increment(ref _running);
                 job.Run();
+                Interlocked.Decrement(ref _running);
             }
             else if (!HelpAny(index))
             {
@@ -281,8 +298,10 @@ public sealed unsafe class ComputePool : IDisposable
 
     private void SpinThenPark(int seen)
     {
-        long end = Stopwatch.GetTimestamp() + (Stopwatch.Frequency * SpinMicroseconds / 1_000_000);
-        do
+        long start = Stopwatch.GetTimestamp();
+        long idleTicks = Math.Min(_spinTicks, Stopwatch.Frequency * IdleSpinMicroseconds / 1_000_000);
+        long yielded = start;
+        while (true)
         {
             for (int i = 0; i < 16; i++)
             {
@@ -293,8 +312,19 @@ public sealed unsafe class ComputePool : IDisposable
 
                 Thread.SpinWait(2);
             }
+
+            long now = Stopwatch.GetTimestamp();
+            if (now - start >= (Volatile.Read(ref _running) > 0 ? _spinTicks : idleTicks))
+            {
+                break;
+            }
+
+            if (now - yielded >= 2 * idleTicks)
+            {
+                Thread.Yield();
+                yielded = now;
+            }
         }
-        while (Stopwatch.GetTimestamp() < end);
 
         lock (_gate)
         {

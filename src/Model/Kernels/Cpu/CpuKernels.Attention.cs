@@ -49,9 +49,12 @@ public sealed unsafe partial class CpuKernels
         return p;
     }
 
-    private static void Run<TKernel>(Product p, int m, int n, int k, bool accumulate)
+    private static void Run<TKernel>(
+        Product p, int m, int n, int k, bool accumulate, CausalSkip skip, int diagonal)
         where TKernel : struct, IMicroKernel
     {
+        // The few-rows product knows no diagonal, and has nothing to gain from one.
+        (p.Skip, p.Diagonal) = (m > MatrixProduct<TKernel>.FewRows ? skip : CausalSkip.None, diagonal);
         (p.M, p.N, p.K, p.Accumulate) = (m, n, k, accumulate);
         MatrixProduct<TKernel>.Run(p);
     }
@@ -115,10 +118,11 @@ public sealed unsafe partial class CpuKernels
                 float* k = RowAddress(keyValue, start + key) + (head * (nope + value));
                 float* r = RowAddress(keyRope, start + key);
                 Run<TKernel>(
-                    Rows(q, query.RowStride, k, keyValue.RowStride, true, scores, KeyBlock), rows, keys, nope, false);
+                    Rows(q, query.RowStride, k, keyValue.RowStride, true, scores, KeyBlock),
+                    rows, keys, nope, false, CausalSkip.FutureColumns, first - key);
                 Run<TKernel>(
                     Rows(q + nope, query.RowStride, r, keyRope.RowStride, true, scores, KeyBlock),
-                    rows, keys, rope, true);
+                    rows, keys, rope, true, CausalSkip.FutureColumns, first - key);
                 for (int i = 0; i < rows; i++)
                 {
                     SoftmaxRow(
@@ -128,7 +132,7 @@ public sealed unsafe partial class CpuKernels
 
                 Run<TKernel>(
                     Rows(scores, KeyBlock, k + nope, keyValue.RowStride, false, context, output.RowStride),
-                    rows, value, keys, key > 0);
+                    rows, value, keys, key > 0, CausalSkip.FutureKeys, first - key);
             }
 
             for (int i = 0; i < rows; i++)

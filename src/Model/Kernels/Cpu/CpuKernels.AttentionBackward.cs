@@ -108,9 +108,11 @@ public sealed unsafe partial class CpuKernels
                 (int qs, int ks, int rs) = (g.Query.RowStride, g.KeyValue.RowStride, g.KeyRope.RowStride);
                 (int gos, int gks, int gqs) = (g.GradOutput.RowStride, g.GradKeyValue.RowStride, g.GradQuery.RowStride);
 
-                Run<TKernel>(Rows(q, qs, k, ks, true, p, KeyBlock), rows, keys, nope, false);
-                Run<TKernel>(Rows(q + nope, qs, r, rs, true, p, KeyBlock), rows, keys, rope, true);
-                Run<TKernel>(Rows(go, gos, k + nope, ks, true, ds, KeyBlock), rows, keys, value, false);
+                int diagonal = first - key;
+                CausalSkip skip = CausalSkip.FutureColumns;
+                Run<TKernel>(Rows(q, qs, k, ks, true, p, KeyBlock), rows, keys, nope, false, skip, diagonal);
+                Run<TKernel>(Rows(q + nope, qs, r, rs, true, p, KeyBlock), rows, keys, rope, true, skip, diagonal);
+                Run<TKernel>(Rows(go, gos, k + nope, ks, true, ds, KeyBlock), rows, keys, value, false, skip, diagonal);
                 for (int i = 0; i < rows; i++)
                 {
                     ScoreGradients(
@@ -118,11 +120,14 @@ public sealed unsafe partial class CpuKernels
                         shape.Scale, lse[i], delta[i]);
                 }
 
-                Run<TKernel>(Columns(p, go, gos, gk + nope, gks), keys, value, rows, true);
-                Run<TKernel>(Columns(ds, q, qs, gk, gks), keys, nope, rows, true);
-                Run<TKernel>(Columns(ds, q + nope, qs, gr, rope), keys, rope, rows, true);
-                Run<TKernel>(Rows(ds, KeyBlock, k, ks, false, gq, gqs), rows, nope, keys, key > 0);
-                Run<TKernel>(Rows(ds, KeyBlock, r, rs, false, gq + nope, gqs), rows, rope, keys, key > 0);
+                skip = CausalSkip.PastQueries;
+                Run<TKernel>(Columns(p, go, gos, gk + nope, gks), keys, value, rows, true, skip, diagonal);
+                Run<TKernel>(Columns(ds, q, qs, gk, gks), keys, nope, rows, true, skip, diagonal);
+                Run<TKernel>(Columns(ds, q + nope, qs, gr, rope), keys, rope, rows, true, skip, diagonal);
+                skip = CausalSkip.FutureKeys;
+                Run<TKernel>(Rows(ds, KeyBlock, k, ks, false, gq, gqs), rows, nope, keys, key > 0, skip, diagonal);
+                Run<TKernel>(
+                    Rows(ds, KeyBlock, r, rs, false, gq + nope, gqs), rows, rope, keys, key > 0, skip, diagonal);
             }
         }
 

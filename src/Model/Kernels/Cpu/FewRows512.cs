@@ -11,6 +11,9 @@ namespace Krewe.Model.Kernels.Cpu;
 /// <remarks>Same bits as the blocked product: one chain of fused multiply-adds per output.</remarks>
 internal static unsafe class FewRows512
 {
+    /// <summary>How far ahead weights are fetched, in groups of sixteen rows.</summary>
+    private const int PrefetchGroups = 4;
+
     /// <summary>Columns [n0, n1) of a product with at most four rows.</summary>
     public static void Multiply(in Product p, int n0, int n1)
     {
@@ -108,13 +111,15 @@ internal static unsafe class FewRows512
     }
 
     [MethodImpl(MethodImplOptions.AggressiveInlining)]
-    private static void PrefetchNext(in Product p, nint* rows, int k)
+    private static void Prefetch(in Product p, nint* rows, int k)
     {
-        // The same columns of the next sixteen rows: one line a row, while this block is being computed.
-        nint ahead = (16 * (nint)p.BStride) + k;
+        // One run of sixteen lines for each block, in the order of memory, into the second-level cache. Measured on Zen 4
+        // with 27 MB of weights: 0.8 to 1.0 ms so, 2.0 to 2.6 ms into the first level, whose few miss buffers fill up.
+        // A weight with gaps between its rows gets some useless lines.
+        byte* ahead = (byte*)(rows[0] + (PrefetchGroups * 64 * (nint)p.BStride)) + (k * 64);
         for (int i = 0; i < 16; i++)
         {
-            Sse.Prefetch0((float*)rows[i] + ahead);
+            Sse.Prefetch1(ahead + (i * 64));
         }
     }
 
@@ -130,7 +135,7 @@ internal static unsafe class FewRows512
             for (; k + 16 <= p.K; k += 16)
             {
                 Block16 w = default;
-                PrefetchNext(p, rows, k);
+                Prefetch(p, rows, k);
                 Transpose512.Load(rows, k, ref w);
                 s0 = Advance((float*)a[0] + k, w, s0);
             }
@@ -154,7 +159,7 @@ internal static unsafe class FewRows512
             for (; k + 16 <= p.K; k += 16)
             {
                 Block16 w = default;
-                PrefetchNext(p, rows, k);
+                Prefetch(p, rows, k);
                 Transpose512.Load(rows, k, ref w);
                 s0 = Advance((float*)a[0] + k, w, s0);
                 s1 = Advance((float*)a[1] + k, w, s1);
@@ -183,7 +188,7 @@ internal static unsafe class FewRows512
             for (; k + 16 <= p.K; k += 16)
             {
                 Block16 w = default;
-                PrefetchNext(p, rows, k);
+                Prefetch(p, rows, k);
                 Transpose512.Load(rows, k, ref w);
                 s0 = Advance((float*)a[0] + k, w, s0);
                 s1 = Advance((float*)a[1] + k, w, s1);

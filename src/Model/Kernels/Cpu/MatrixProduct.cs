@@ -21,18 +21,23 @@ internal static unsafe class MatrixProduct<TKernel> where TKernel : struct, IMic
     private const int MaxTileRows = 192;
     private const int MaxTileColumns = 256;
 
-    /// <summary>Below this many multiply-adds a launch stays on the calling thread.</summary>
-    private const long MinParallelWork = 150_000;
+    /// <summary>A launch of fewer estimated nanoseconds stays on the calling thread: a helper takes about one microsecond
+    /// to join, and more if the system has just given its core away.</summary>
+    private const long MinParallelNanoseconds = 15_000;
+
+    private const int MultiplyAddsPerNanosecond = 50;
+    private const int WeightsPerNanosecond = 9;
 
     /// <summary>Runs all products of a launch as one loop over all tiles.</summary>
     public static void Launch(ComputePool pool, Product* products, int count)
     {
-        long work = 0;
+        long work = 0; // nanoseconds
         int full = 0;
         for (int i = 0; i < count; i++)
         {
             ref Product p = ref products[i];
-            work += (long)p.M * p.N * Math.Max(1, p.K);
+            long weights = (long)p.N * p.K;
+            work += p.M <= FewRows ? weights / WeightsPerNanosecond : p.M * weights / MultiplyAddsPerNanosecond;
             full += Divide(p.M, MaxTileRows) * Divide(p.N, MaxTileColumns);
         }
 
@@ -46,7 +51,7 @@ internal static unsafe class MatrixProduct<TKernel> where TKernel : struct, IMic
         }
 
         TileLoop loop = new(products, count);
-        if (work < MinParallelWork)
+        if (work < MinParallelNanoseconds)
         {
             for (int i = 0; i < tasks; i++)
             {
@@ -137,13 +142,20 @@ internal static unsafe class MatrixProduct<TKernel> where TKernel : struct, IMic
                     float* a = aInPlace ? p.A + ((nint)k0 * p.AStride) + m : panel;
                     nint aStep = aInPlace ? p.AStride : rows;
                     float* c = p.C + ((nint)m * p.CStride) + n;
-                    if (columns == width)
+                    if (p.Skip == CausalSkip.None)
                     {
-                        TKernel.Multiply(rows, a, aStep, b, bStep, depth, c, p.CStride, load);
+                        Multiply(rows, a, aStep, b, bStep, depth, c, p.CStride, columns, load, edge);
                     }
-                    else
+                    else if (p.Skip != CausalSkip.FutureColumns || n < m + rows + p.Diagonal)
                     {
-                        Edge(rows, a, aStep, b, bStep, depth, c, p.CStride, columns, load, edge);
+                        // The terms left out are products with zero: the chain's bits stay.
+                        int from = p.Skip == CausalSkip.PastQueries ? Math.Clamp(m - p.Diagonal - k0, 0, depth) : 0;
+                        int to = p.Skip == CausalSkip.FutureKeys
+                            ? Math.Clamp(m + rows + p.Diagonal - k0, 0, depth)
+                            : depth;
+                        Multiply(
+                            rows, a + (from * aStep), aStep, b + (from * bStep), bStep, to - from, c, p.CStride,
+                            columns, load, edge);
                     }
 
                     panel += rows * depth;
@@ -176,6 +188,21 @@ internal static unsafe class MatrixProduct<TKernel> where TKernel : struct, IMic
 
             to += rows * depth;
             m += rows;
+        }
+    }
+
+    [MethodImpl(MethodImplOptions.AggressiveInlining)]
+    private static void Multiply(
+        int rows, float* a, nint aStep, float* b, nint bStep, int depth, float* c, nint cStep, int columns, bool load,
+        float* edge)
+    {
+        if (columns == TKernel.Columns)
+        {
+            TKernel.Multiply(rows, a, aStep, b, bStep, depth, c, cStep, load);
+        }
+        else
+        {
+            Edge(rows, a, aStep, b, bStep, depth, c, cStep, columns, load, edge);
         }
     }
 

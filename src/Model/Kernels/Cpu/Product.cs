@@ -1,5 +1,21 @@
 namespace Krewe.Model.Kernels.Cpu;
 
+/// <summary>Parts of a product of attention that causality makes useless.</summary>
+internal enum CausalSkip
+{
+    /// <summary>Nothing is left out.</summary>
+    None,
+
+    /// <summary>C is queries by keys: tiles above the diagonal are not written.</summary>
+    FutureColumns,
+
+    /// <summary>A is queries by keys, zero above the diagonal: a query's chain ends with its last key.</summary>
+    FutureKeys,
+
+    /// <summary>A is keys by queries: a key's chain begins with the first query that sees it.</summary>
+    PastQueries,
+}
+
 /// <summary>One matrix product C[M, N] (+)= A[M, K] B[K, N] with the storage of its operands.</summary>
 internal unsafe struct Product
 {
@@ -44,6 +60,12 @@ internal unsafe struct Product
 
     /// <summary>The chains begin at the old C.</summary>
     public bool Accumulate;
+
+    /// <summary>What causality lets the product leave out.</summary>
+    public CausalSkip Skip;
+
+    /// <summary>The diagonal of <see cref="Skip"/>: query m sees keys up to m + Diagonal.</summary>
+    public int Diagonal;
 
     /// <summary>Rows of a task's tile; set by the planner.</summary>
     public int TileRows;

@@ -1,0 +1,46 @@
+using System.Globalization;
+
+namespace Krewe.Cluster;
+
+/// <summary>Options of a benchmark: a path and <c>--name value</c> pairs.</summary>
+internal sealed record BenchmarkOptions
+{
+    public string? Path { get; private init; }
+    public string? Preset { get; private init; }
+    public int Threads { get; private init; } = Environment.ProcessorCount;
+    public int Silos { get; private init; } = 2;
+    public int Rounds { get; private init; } = 7;
+    public int Batch { get; private init; } = 8;
+    public int Length { get; private init; } = 256;
+
+    public static BenchmarkOptions Parse(IEnumerable<string> args)
+    {
+        var options = new BenchmarkOptions();
+        using IEnumerator<string> rest = args.GetEnumerator();
+        while (rest.MoveNext())
+        {
+            string name = rest.Current;
+            if (!name.StartsWith("--", StringComparison.Ordinal))
+            {
+                options = options with { Path = name };
+                continue;
+            }
+
+            string value = rest.MoveNext() ? rest.Current : throw new ArgumentException($"{name} needs a value");
+            options = name switch
+            {
+                "--preset" => options with { Preset = value },
+                "--threads" => options with { Threads = Number(value) },
+                "--silos" => options with { Silos = Number(value) },
+                "--rounds" => options with { Rounds = Number(value) },
+                "--batch" => options with { Batch = Number(value) },
+                "--length" => options with { Length = Number(value) },
+                _ => throw new ArgumentException($"unknown option {name}"),
+            };
+        }
+
+        return options;
+    }
+
+    private static int Number(string text) => int.Parse(text, CultureInfo.InvariantCulture);
+}

@@ -1,0 +1,24 @@
+// Speed of whole models: the cost of the grains, training and decoding. Every comparison alternates within one run.
+//   dotnet run -c Release --project benchmarks/Cluster -- grains [--preset tiny] [--threads 2] [--rounds 7]
+//   dotnet run -c Release --project benchmarks/Cluster -- train [--preset docs-26m] [--threads 1]
+//   dotnet run -c Release --project benchmarks/Cluster -- decode FOLDER [--threads 1] [--silos 2]
+using Krewe.Cluster;
+
+string what = args.Length > 0 ? args[0] : "";
+var options = BenchmarkOptions.Parse(args.Skip(1));
+Console.WriteLine(Machine.Describe(options.Threads));
+switch (what)
+{
+    case "grains":
+        await GrainCost.RunAsync(options);
+        return 0;
+    case "train":
+        await TrainingSpeed.RunAsync(options);
+        return 0;
+    case "decode":
+        await DecodingSpeed.RunAsync(options);
+        return 0;
+    default:
+        Console.Error.WriteLine("say what to measure: grains, train or decode");
+        return 2;
+}
