@@ -58,6 +58,7 @@ internal static class KreweCommand
             "grain. Exit code 0: fine, 1: a check or run failed, 2: bad input.")
         {
             verbose,
+            Train.TrainCommand.Create(terminal),
             GenerateCommand.Create(terminal),
             EvalCommand.Create(terminal),
             CheckCommand.Create(terminal),

@@ -1,0 +1,118 @@
+using System.CommandLine;
+using System.Diagnostics;
+using System.Text;
+using Krewe.Grains.Interfaces.Training;
+using Krewe.Model;
+using Krewe.Model.Data;
+using Krewe.Silo.Hosting;
+
+namespace Krewe.Silo.Commands.Train;
+
+/// <summary><c>krewe train</c>: starts an embedded cluster, trains, shows it, and samples the result.</summary>
+internal static class TrainCommand
+{
+    private const int SampleTokens = 200;
+
+    /// <summary>The command.</summary>
+    public static Command Create(Terminal terminal)
+    {
+        var options = new TrainOptions();
+        var command = new ToolCommand(
+            "train", "Trains a model on an embedded cluster, every expert a grain; Ctrl-C ends after the step, with a checkpoint.",
+            "krewe train",
+            "krewe train --data my-texts/ --steps 1000 --run mine --checkpoint-every 200",
+            "krewe train --run mine --data my-texts/ --resume",
+            "krewe train --preset docs-26m --tokenizer tokenizer.json --sequence-length 256 --learning-rate 1e-3",
+            "krewe train --bias-update-speed 0 --run unbalanced     (an ablation: experts without balance)");
+        options.AddTo(command);
+        command.SetAction(async (parsed, cancellation) =>
+        {
+            long start = Stopwatch.GetTimestamp();
+            TrainPlan plan = TrainPlan.Create(options, parsed);
+            foreach (string notice in plan.Notices)
+            {
+                terminal.Notice(notice);
+            }
+
+            ITrainView view = parsed.GetValue(options.Json) ? new JsonTrainView(terminal) : new ConsoleTrainView(terminal);
+            var cluster = new EmbeddedClusterOptions
+            {
+                Silos = parsed.GetValue(options.Silos),
+                CpuThreads = parsed.GetValue(options.CpuThreads),
+                Verbose = parsed.GetValue<bool>("--verbose"),
+            };
+            TrainTracker run = await RunAsync(plan, cluster, view, cancellation);
+            if (run.End is RunFailed failed)
+            {
+                terminal.Error.WriteLine($"krewe: {Faults.OneLine(failed.Message)}");
+                return failed.IsUserFault ? ExitCode.BadInput : ExitCode.Failed;
+            }
+
+            TrainSample? sample = cancellation.IsCancellationRequested || run.Checkpoint is null
+                ? null
+                : await SampleAsync(run.Checkpoint.Folder, parsed.GetValue(options.Sample) ?? "", cluster.CpuThreads);
+            view.Finished(plan, run, Stopwatch.GetElapsedTime(start), sample);
+            return ExitCode.Fine;
+        });
+        return command;
+    }
+
+    private static async Task<TrainTracker> RunAsync(
+        TrainPlan plan, EmbeddedClusterOptions options, ITrainView view, CancellationToken cancellation)
+    {
+        view.Preparing($"starting {options.Silos} silo{(options.Silos == 1 ? "" : "s")} and reading the corpus");
+        await using EmbeddedCluster cluster = await EmbeddedCluster.StartAsync(options, cancellation);
+        ITrainingRunGrain grain = cluster.Grains.GetGrain<ITrainingRunGrain>(plan.Name);
+        RunStarted started = await grain.StartAsync(plan.Request with { Silos = cluster.SiloNames });
+        foreach (string old in plan.Replaced)
+        {
+            Directory.Delete(old, recursive: true);
+        }
+
+        view.Started(plan, started);
+        var run = new TrainTracker(started.FirstStep, started.Steps);
+        // Ctrl-C asks the run to stop and goes on watching: the checkpoint is still to come.
+        await using CancellationTokenRegistration stop = cancellation.Register(() =>
+        {
+            view.Stopping();
+            _ = grain.StopAsync();
+        });
+        await view.FollowAsync(grain.WatchAsync(CancellationToken.None), run);
+        return run;
+    }
+
+    /// <summary>A text from the written checkpoint, as <c>krewe generate</c> would write it.</summary>
+    private static async Task<TrainSample?> SampleAsync(string folder, string prompt, int threads)
+    {
+        using ModelFolder model = ModelFolder.Open(folder);
+        Tokenizer tokenizer = model.LoadTokenizer(null);
+        int? first = tokenizer.BosId ?? tokenizer.EosId;
+        int[] ids = [.. first is { } id ? [id] : Array.Empty<int>(), .. tokenizer.Encode(prompt)];
+        int room = Math.Min(SampleTokens, model.Config.MaxPositionEmbeddings - ids.Length);
+        if (ids.Length == 0 || room < 1)
+        {
+            throw new KreweException($"--sample has {ids.Length} tokens, the model reads {model.Config.MaxPositionEmbeddings}");
+        }
+
+        var request = new LoadRequest(Silos: 0, Stages: 1, threads, ids.Length + room);
+        await using LoadedModel loaded = await LoadedModel.OpenAsync(model, request, CancellationToken.None);
+        StreamingDecoder decoder = tokenizer.CreateStreamingDecoder();
+        var text = new StringBuilder();
+        IAsyncEnumerable<int> tokens = loaded.GenerateAsync(
+            new()
+            {
+                Prompt = ids,
+                MaxTokens = room,
+                StopTokens = [.. new[] { tokenizer.EosId }.OfType<int>()],
+                Sampling = new(Temperature: 0.7f, TopP: 0.95f, Seed: 1),
+            },
+            CancellationToken.None);
+        await foreach (int token in tokens)
+        {
+            text.Append(decoder.Append(token));
+        }
+
+        text.Append(decoder.Flush());
+        return new(prompt, text.ToString());
+    }
+}

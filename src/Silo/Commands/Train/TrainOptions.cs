@@ -1,0 +1,172 @@
+using System.CommandLine;
+using Krewe.Model.Configuration;
+
+namespace Krewe.Silo.Commands.Train;
+
+/// <summary>The options of <c>krewe train</c>; what they leave unsaid is the default of <see cref="TrainingConfig"/>.</summary>
+internal sealed class TrainOptions
+{
+    private static readonly TrainingConfig _usual = new();
+
+    /// <summary>Preset.</summary>
+    public Option<string> Preset { get; } = Text("--preset", "NAME", "Model: " + string.Join(", ", ModelPresets.Names), "tiny");
+
+    /// <summary>Config file instead of a preset.</summary>
+    public Option<string?> Config { get; } = Text(
+        "--config", "FILE", "Model from a config.json, or the folder that holds one, instead of a preset");
+
+    /// <summary>Corpus.</summary>
+    public Option<string?> Data { get; } = Text(
+        "--data", "PATH", "Text file, JSON lines, JSON array or folder (default: documentation of the .NET SDK)");
+
+    /// <summary>Tokenizer.</summary>
+    public Option<string?> Tokenizer { get; } = Text(
+        "--tokenizer", "PATH", "tokenizer.json or the folder that holds it (default: one token a byte)");
+
+    /// <summary>Steps.</summary>
+    public Option<long> Steps { get; } = Number("--steps", "Optimizer steps of the run", _usual.Steps, 1);
+
+    /// <summary>Sequences of a batch.</summary>
+    public Option<int> Batch { get; } = Number("--batch", "Sequences of one global batch", _usual.BatchSize, 1);
+
+    /// <summary>Micro-batches.</summary>
+    public Option<int> MicroBatches { get; } = Number(
+        "--micro-batches", "Micro-batches that the global batch is cut into", _usual.MicroBatches, 1);
+
+    /// <summary>Tokens of a sequence.</summary>
+    public Option<int> SequenceLength { get; } = Number(
+        "--sequence-length", "Tokens of one sequence", _usual.SequenceLength, 2);
+
+    /// <summary>Learning rate.</summary>
+    public Option<double> LearningRate { get; } = Number(
+        "--learning-rate", "Highest learning rate", _usual.LearningRate, 0);
+
+    /// <summary>Warm-up.</summary>
+    public Option<long> Warmup { get; } = Number("--warmup", "Steps of the linear warm-up", _usual.WarmupSteps, 0);
+
+    /// <summary>Gamma.</summary>
+    public Option<double> BiasUpdateSpeed { get; } = Number(
+        "--bias-update-speed", "How far a routing bias moves in one step; 0 freezes it", _usual.BiasUpdateSpeed, 0);
+
+    /// <summary>Alpha.</summary>
+    public Option<double?> BalanceAlpha { get; } = new("--balance-alpha")
+    {
+        Description = "Weight of the balance loss (default: the model's, 1e-4 where it has none)",
+        HelpName = "X",
+    };
+
+    /// <summary>Scope of the balance loss.</summary>
+    public Option<string> BalanceScope { get; } = Choice(
+        "--balance-scope", "Balance each sequence, or the micro-batch (the classic auxiliary loss)", "sequence", "micro-batch");
+
+    /// <summary>Lambda.</summary>
+    public Option<double> MtpWeight { get; } = Number("--mtp-weight", "Weight of the MTP loss", _usual.MtpLossWeight, 0);
+
+    /// <summary>Seed.</summary>
+    public Option<ulong> Seed { get; } = Number("--seed", "Seed of parameters and data order", _usual.Seed, 0UL);
+
+    /// <summary>Storage of the moments.</summary>
+    public Option<string> Moments { get; } = Choice("--moments", "Storage of AdamW's moments", "float32", "bfloat16");
+
+    /// <summary>Storage of checkpoint weights.</summary>
+    public Option<string> CheckpointType { get; } = Choice(
+        "--checkpoint-type", "Storage of checkpoint weights", "bfloat16", "float32");
+
+    /// <summary>Arithmetic.</summary>
+    public Option<string> Precision { get; } = Text("--precision", "NAME", "Arithmetic; only fp32 in this version", "fp32");
+
+    /// <summary>Pipeline schedule.</summary>
+    public Option<string> Schedule { get; } = Text(
+        "--schedule", "NAME", "Order of the stages' work; only sequential in this version", "sequential");
+
+    /// <summary>Name of the run.</summary>
+    public Option<string> Run { get; } = Text("--run", "NAME", "Name of the run", "default");
+
+    /// <summary>Folder of the run.</summary>
+    public Option<string?> Output { get; } = Text("--output", "FOLDER", "Folder of the run (default: runs/NAME)");
+
+    /// <summary>Goes on.</summary>
+    public Option<bool> Resume { get; } = new("--resume")
+    {
+        Description = "Go on from the run's newest checkpoint, bit for bit; model and recipe are the checkpoint's",
+    };
+
+    /// <summary>Deletes old checkpoints.</summary>
+    public Option<bool> Overwrite { get; } = new("--overwrite")
+    {
+        Description = "Train anew although the folder holds checkpoints, which are deleted",
+    };
+
+    /// <summary>Steps between evaluations.</summary>
+    public Option<long> EvaluateEvery { get; } = Number(
+        "--evaluate-every", "Steps between evaluations on the held-out part; 0 for start and end only", 0L, 0);
+
+    /// <summary>Steps between checkpoints.</summary>
+    public Option<long> CheckpointEvery { get; } = Number(
+        "--checkpoint-every", "Steps between checkpoints; 0 for the end only", 0L, 0);
+
+    /// <summary>Prompt of the sample.</summary>
+    public Option<string?> Sample { get; } = Text(
+        "--sample", "TEXT", "Prompt of the sample at the end (default: a new document)");
+
+    /// <summary>Silos.</summary>
+    public Option<int> Silos { get; } = Number("--silos", "Silos of the embedded cluster", 2, 1);
+
+    /// <summary>Stages.</summary>
+    public Option<int> Stages { get; } = SharedOptions.Stages(2);
+
+    /// <summary>Threads.</summary>
+    public Option<int> CpuThreads { get; } = SharedOptions.CpuThreads();
+
+    /// <summary>Events as JSON lines.</summary>
+    public Option<bool> Json { get; } = SharedOptions.Json("Events as JSON lines, one object each");
+
+    /// <summary>Options that the recipe of a resumed run overrules.</summary>
+    public IReadOnlyList<Option> OfRecipe =>
+    [
+        Preset, Config, Steps, Batch, MicroBatches, SequenceLength, LearningRate, Warmup, BiasUpdateSpeed, BalanceAlpha,
+        BalanceScope, MtpWeight, Seed, Moments,
+    ];
+
+    /// <summary>Adds all options.</summary>
+    public void AddTo(Command command)
+    {
+        Option[] others =
+        [
+            Data, Tokenizer, Run, Output, Resume, Overwrite, EvaluateEvery, CheckpointEvery, CheckpointType, Sample, Silos,
+            Stages, CpuThreads, Precision, Schedule, Json,
+        ];
+        foreach (Option option in OfRecipe.Concat(others))
+        {
+            command.Add(option);
+        }
+    }
+
+    private static Option<string> Text(string name, string helpName, string description, string usual) => new(name)
+    {
+        Description = description,
+        HelpName = helpName,
+        DefaultValueFactory = _ => usual,
+    };
+
+    private static Option<string?> Text(string name, string helpName, string description) => new(name)
+    {
+        Description = description,
+        HelpName = helpName,
+    };
+
+    private static Option<string> Choice(string name, string description, params string[] values)
+    {
+        Option<string> option = Text(name, string.Join('|', values), description, values[0]);
+        option.AcceptOnlyFromAmong(values);
+        return option;
+    }
+
+    private static Option<T> Number<T>(string name, string description, T usual, T least)
+        where T : struct, IComparable<T> => SharedOptions.AtLeast(least, new Option<T>(name)
+        {
+            Description = description,
+            HelpName = "N",
+            DefaultValueFactory = _ => usual,
+        });
+}

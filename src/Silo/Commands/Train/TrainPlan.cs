@@ -1,0 +1,169 @@
+using System.CommandLine;
+using Krewe.Grains.Interfaces.Training;
+using Krewe.Model;
+using Krewe.Model.Checkpoints;
+using Krewe.Model.Configuration;
+using Krewe.Model.Data;
+using Krewe.Model.Layers;
+using Krewe.Model.Tensors;
+using Krewe.Model.Training;
+
+namespace Krewe.Silo.Commands.Train;
+
+/// <summary>A checked order to train: everything that can be refused without a cluster has been.</summary>
+/// <param name="Name">Name of the run.</param>
+/// <param name="ModelName">Preset or config file, for the header.</param>
+/// <param name="Model">The model.</param>
+/// <param name="Recipe">The recipe.</param>
+/// <param name="Request">What the run grain gets; the silos are filled in later.</param>
+/// <param name="Notices">Lines that the user should see.</param>
+/// <param name="Replaced">Old checkpoints that go when the run has started.</param>
+internal sealed record TrainPlan(
+    string Name, string ModelName, ModelConfig Model, TrainingConfig Recipe, RunRequest Request,
+    IReadOnlyList<string> Notices, IReadOnlyList<string> Replaced)
+{
+    private const double GiB = 1L << 30;
+
+    /// <summary>Reads and checks the options.</summary>
+    /// <exception cref="KreweException">Something cannot be done; nothing has been written.</exception>
+    public static TrainPlan Create(TrainOptions options, ParseResult parsed)
+    {
+        Only("--precision", parsed.GetValue(options.Precision)!, "fp32", "computes in fp32");
+        Only("--schedule", parsed.GetValue(options.Schedule)!, "sequential", "runs its stages one after the other");
+        string name = parsed.GetValue(options.Run)!;
+        if (name.Length == 0 || name.IndexOfAny(['/', '\\', '@']) >= 0 || name.StartsWith('.'))
+        {
+            throw new KreweException($"'{name}' cannot name a run: use letters, digits and dashes");
+        }
+
+        string folder = Path.GetFullPath(parsed.GetValue(options.Output) ?? Path.Combine("runs", name));
+        string? newest = RunFolder.Newest(folder);
+        bool resume = parsed.GetValue(options.Resume);
+        List<string> replaced = OldCheckpoints(folder, newest, resume, parsed.GetValue(options.Overwrite));
+        (string modelName, ModelConfig model) = ModelOf(options, parsed, resume ? newest : null);
+        model.ThrowIfInvalid(modelName);
+        TrainingConfig recipe = resume
+            ? TrainingConfig.Parse(TrainingManifest.Read(newest!).TrainingJson, newest!)
+            : RecipeOf(options, parsed);
+        recipe.ThrowIfInvalid("the recipe");
+        (string? tokenizer, model) = TokenizerOf(parsed.GetValue(options.Tokenizer), model, resume);
+        string? data = DataOf(parsed.GetValue(options.Data));
+        int stages = parsed.GetValue(options.Stages);
+        _ = StageRange.Partition(model, stages);
+        EnsureFitsMemory(modelName, model, recipe);
+        WritableFolder.Ensure(folder);
+        var request = new RunRequest
+        {
+            ConfigJson = model.ToJson(),
+            TrainingJson = recipe.ToJson(),
+            Data = data,
+            Tokenizer = tokenizer,
+            Folder = folder,
+            Silos = [],
+            Stages = stages,
+            EvaluateEvery = parsed.GetValue(options.EvaluateEvery),
+            CheckpointEvery = parsed.GetValue(options.CheckpointEvery),
+            Resume = resume,
+            CheckpointType = parsed.GetValue(options.CheckpointType) == "float32" ? DType.Float32 : DType.BFloat16,
+        };
+        return new(name, modelName, model, recipe, request, NoticesOf(options, parsed, resume), replaced);
+    }
+
+    private static void Only(string option, string value, string supported, string what)
+    {
+        if (value != supported)
+        {
+            throw new KreweException($"{option} {value} is not in this version, which {what}: use {option} {supported}");
+        }
+    }
+
+    private static List<string> OldCheckpoints(string folder, string? newest, bool resume, bool overwrite)
+    {
+        if (resume)
+        {
+            return newest is not null
+                ? overwrite ? throw new KreweException("--resume and --overwrite exclude each other") : []
+                : throw new KreweException($"{folder} holds no checkpoint to resume from: leave --resume out");
+        }
+
+        return newest is null || overwrite
+            ? [.. RunFolder.Steps(folder).Select(step => RunFolder.CheckpointOf(folder, step))]
+            : throw new KreweException(
+                $"{folder} holds checkpoints up to {Path.GetFileName(newest)}: go on with --resume, replace them with " +
+                "--overwrite, or name another run with --run");
+    }
+
+    private static (string Name, ModelConfig Model) ModelOf(TrainOptions options, ParseResult parsed, string? resumed)
+    {
+        string? config = parsed.GetValue(options.Config);
+        return resumed is not null ? (Path.GetFileName(resumed), ModelConfig.Load(resumed))
+            : config is not null ? (config, ModelConfig.Load(config))
+            : (parsed.GetValue(options.Preset)!, ModelPresets.Get(parsed.GetValue(options.Preset)!));
+    }
+
+    private static TrainingConfig RecipeOf(TrainOptions options, ParseResult parsed) => new()
+    {
+        Steps = parsed.GetValue(options.Steps),
+        BatchSize = parsed.GetValue(options.Batch),
+        MicroBatches = parsed.GetValue(options.MicroBatches),
+        SequenceLength = parsed.GetValue(options.SequenceLength),
+        LearningRate = parsed.GetValue(options.LearningRate),
+        WarmupSteps = parsed.GetValue(options.Warmup),
+        BiasUpdateSpeed = parsed.GetValue(options.BiasUpdateSpeed),
+        BalanceLossAlpha = parsed.GetValue(options.BalanceAlpha),
+        BalanceLossScope = parsed.GetValue(options.BalanceScope) == "micro-batch"
+            ? BalanceLossScope.MicroBatch
+            : BalanceLossScope.Sequence,
+        MtpLossWeight = parsed.GetValue(options.MtpWeight),
+        MomentType = parsed.GetValue(options.Moments) == "bfloat16" ? DType.BFloat16 : DType.Float32,
+        Seed = parsed.GetValue(options.Seed),
+    };
+
+    /// <summary>Checks the size of the tokenizer and gives the model its first and last token.</summary>
+    private static (string? Path, ModelConfig Model) TokenizerOf(string? path, ModelConfig model, bool resume)
+    {
+        path = path == "bytes" ? null : path;
+        Tokenizer tokenizer = path is null ? new ByteTokenizer() : Tokenizer.Load(path);
+        tokenizer.EnsureFits(model.VocabSize);
+        bool same = model.BosTokenId == tokenizer.BosId && model.EosTokenId == tokenizer.EosId;
+        ModelConfig fitted = same || resume
+            ? model
+            : model with { BosTokenId = tokenizer.BosId, EosTokenId = tokenizer.EosId };
+        return (path is null ? null : Path.GetFullPath(path), fitted);
+    }
+
+    private static string? DataOf(string? path)
+    {
+        if (path is null)
+        {
+            return null;
+        }
+
+        string full = Path.GetFullPath(path);
+        return File.Exists(full) || Directory.Exists(full)
+            ? full
+            : throw new KreweException($"no training data at '{full}': neither a file nor a folder");
+    }
+
+    private static void EnsureFitsMemory(string modelName, ModelConfig model, TrainingConfig recipe)
+    {
+        ParameterCounts counts = ParameterCounts.Of(model);
+        int bytes = 8 + (recipe.MomentType == DType.BFloat16 ? 4 : 8);
+        double needed = (double)(counts.Total + counts.Mtp) * bytes;
+        long available = GC.GetGCMemoryInfo().TotalAvailableMemoryBytes;
+        if (needed > available)
+        {
+            throw new KreweException(
+                $"{modelName} needs {needed / GiB:F0} GiB for weights, gradients and moments, this machine has " +
+                $"{available / GiB:F0} GiB: choose a smaller model");
+        }
+    }
+
+    private static List<string> NoticesOf(TrainOptions options, ParseResult parsed, bool resume)
+    {
+        string[] overruled = [.. options.OfRecipe.Where(o => parsed.GetResult(o) is { Implicit: false }).Select(o => o.Name)];
+        return resume && overruled.Length > 0
+            ? [$"{string.Join(", ", overruled)} ignored: a resumed run keeps its model and recipe"]
+            : [];
+    }
+}
