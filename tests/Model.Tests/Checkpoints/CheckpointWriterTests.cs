@@ -113,7 +113,8 @@ public sealed class CheckpointWriterTests
         {
             DType = DType.Float32,
             ExtraFiles = [folder["tokenizer.json"]],
-            AddFiles = staging => File.WriteAllText(Path.Combine(staging, "state.msgpack"), "x"),
+            AddFiles = (staging, cancellation) =>
+                File.WriteAllTextAsync(Path.Combine(staging, "state.msgpack"), "x", cancellation),
         };
         List<string> asked = [];
         await CheckpointWriter.WriteAsync(folder["m"], TinyCheckpoint.Config, options, async (spec, cancellation) =>
