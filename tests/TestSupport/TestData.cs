@@ -19,7 +19,8 @@ public static class TestData
         return Directory.Exists(folder) ? folder : null;
     }
 
-    private static string RepositoryRoot()
+    /// <summary>The folder with Orleans.sln, above the test binaries.</summary>
+    public static string RepositoryRoot()
     {
         for (DirectoryInfo? folder = new(AppContext.BaseDirectory); folder is not null; folder = folder.Parent)
         {

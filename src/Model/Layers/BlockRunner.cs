@@ -1,3 +1,4 @@
+using Krewe.Model.Kernels;
 using Krewe.Model.Tensors;
 using Krewe.Model.Training;
 
@@ -17,22 +18,26 @@ public sealed class BlockRunner(IDevice device, IExpertFleet fleet)
     public readonly record struct Entry(TransformerBlock Block, TransformerBlock.State State);
 
     /// <summary>Runs the blocks in order; the result is the last state's <c>Output</c>.</summary>
-    /// <param name="blocks">Blocks and states.</param>
+    /// <param name="blocks">Blocks and states, at least one.</param>
     /// <param name="arena">Arena of the micro-batch.</param>
-    /// <param name="input">[T, D].</param>
+    /// <param name="input">Makes the first block's input [T, D], in the same submission as the block.</param>
     /// <param name="pass">Layout and options.</param>
     /// <param name="slot">Micro-batch or session.</param>
     /// <param name="step">Step or token number.</param>
+    /// <param name="output">Takes the last block's output [T, D], in the same submission as its end; may be null.</param>
     public async Task<Tensor> ForwardAsync(
-        IReadOnlyList<Entry> blocks, Arena arena, Tensor input, ForwardPass pass, long slot, long step)
+        IReadOnlyList<Entry> blocks, Arena arena, Func<IKernels, Tensor> input, ForwardPass pass, long slot, long step,
+        Action<IKernels, Tensor>? output = null)
     {
         TransformerBlock.State? waiting = null;
-        Tensor stream = input;
-        foreach (Entry entry in blocks)
+        Tensor stream = default;
+        for (int i = 0; i < blocks.Count; i++)
         {
+            Entry entry = blocks[i];
+            bool first = i == 0;
+            bool ends = i == blocks.Count - 1 && entry.Block.Moe is null;
             ExpertTopology? topology = entry.Block.Moe is null ? null : fleet.TopologyOf(entry.Block.Layer);
             TransformerBlock.State? previous = waiting;
-            Tensor source = stream;
             await device.SubmitAsync(kernels =>
             {
                 if (previous is not null)
@@ -40,7 +45,12 @@ public sealed class BlockRunner(IDevice device, IExpertFleet fleet)
                     MoeLayer.Combine(kernels, arena, previous.Moe);
                 }
 
+                Tensor source = first ? input(kernels) : stream;
                 entry.Block.Forward(kernels, arena, source, pass, topology, entry.State);
+                if (ends)
+                {
+                    output?.Invoke(kernels, entry.State.Output);
+                }
             });
             waiting = null;
             if (entry.Block.Moe is not null)
@@ -52,10 +62,13 @@ public sealed class BlockRunner(IDevice device, IExpertFleet fleet)
             stream = entry.State.Output;
         }
 
-        if (waiting is not null)
+        if (waiting is { } last)
         {
-            TransformerBlock.State last = waiting;
-            await device.SubmitAsync(kernels => MoeLayer.Combine(kernels, arena, last.Moe));
+            await device.SubmitAsync(kernels =>
+            {
+                MoeLayer.Combine(kernels, arena, last.Moe);
+                output?.Invoke(kernels, last.Output);
+            });
         }
 
         return stream;
@@ -112,13 +125,13 @@ public sealed class BlockRunner(IDevice device, IExpertFleet fleet)
 
         return stream;
 
-        void Finish(Kernels.IKernels kernels, Entry entry)
+        void Finish(IKernels kernels, Entry entry)
         {
             entry.Block.CombineBackward(kernels, arena, balance, entry.State);
             TakeWeights(kernels, entry);
         }
 
-        void TakeWeights(Kernels.IKernels kernels, Entry entry)
+        void TakeWeights(IKernels kernels, Entry entry)
         {
             if (weightGradients)
             {

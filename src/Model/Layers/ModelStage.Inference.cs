@@ -1,4 +1,5 @@
 using Krewe.Model.Generation;
+using Krewe.Model.Kernels;
 using Krewe.Model.Tensors;
 
 namespace Krewe.Model.Layers;
@@ -30,32 +31,20 @@ public sealed partial class ModelStage
             ?? throw new InvalidOperationException($"session {session} is not open on stage {Range.Index}");
         held.Arena.Reset();
         int step = cache.Length;
-        await _device.SubmitAsync(kernels =>
-        {
-            held.Layout = TokenLayout.Create(held.Arena, [0, tokens.Length], step);
-            held.Stream = hidden;
-            if (_embedding is not null)
-            {
-                held.Ids = held.Arena.Allocate(tokens.Length, DType.Int32);
-                tokens.CopyTo(held.Ids.AsSpan<int>());
-                held.Stream = _embedding.Forward(kernels, held.Arena, held.Ids);
-            }
-        });
+        held.Layout = TokenLayout.Create(held.Arena, [0, tokens.Length], step);
         var pass = new ForwardPass(held.Layout, _rotaryTable, null, cache, Range.FirstLayer);
-        Tensor stream = await _runner.ForwardAsync(held.Blocks, held.Arena, held.Stream, pass, session, step);
-        cache.Advance(tokens.Length);
-        if (!Range.IsLast)
-        {
-            return (stream, cache.Length);
-        }
-
         Tensor logits = default;
-        await _device.SubmitAsync(kernels =>
-        {
-            RmsNorm.Saved normed = _norm!.Forward(kernels, held.Arena, stream.SliceRows(stream.Rows - 1, 1));
-            logits = _head!.Logits(kernels, held.Arena, normed.Output);
-        });
-        return (logits, cache.Length);
+        Tensor stream = await _runner.ForwardAsync(
+            held.Blocks, held.Arena, kernels => Embed(kernels, held, tokens, hidden), pass, session, step,
+            Range.IsLast ? (kernels, output) => logits = LastLogits(kernels, held, output) : null);
+        cache.Advance(tokens.Length);
+        return (Range.IsLast ? logits : stream, cache.Length);
+    }
+
+    private Tensor LastLogits(IKernels kernels, Slot held, Tensor stream)
+    {
+        RmsNorm.Saved normed = _norm!.Forward(kernels, held.Arena, stream.SliceRows(stream.Rows - 1, 1));
+        return _head!.Logits(kernels, held.Arena, normed.Output);
     }
 
     /// <summary>

@@ -22,25 +22,16 @@ public sealed partial class ModelStage
         Slot held = SlotOf(slot);
         held.Arena.Reset();
         held.Options = options;
-        await _device.SubmitAsync(kernels =>
-        {
-            held.Layout = TokenLayout.Create(held.Arena, batch.SequenceStarts);
-            held.Stream = input.Hidden;
-            held.Embeddings = input.Embeddings;
-            if (_embedding is not null)
-            {
-                held.Ids = held.Arena.Allocate(batch.Tokens.Length, DType.Int32);
-                batch.Tokens.CopyTo(held.Ids.AsSpan<int>());
-                held.Stream = _embedding.Forward(kernels, held.Arena, held.Ids);
-                held.Embeddings = held.Stream;
-            }
-        });
+        held.Layout = TokenLayout.Create(held.Arena, batch.SequenceStarts);
+        held.Embeddings = input.Embeddings;
         BalanceLossOptions? balance = options.Mode == ForwardMode.Evaluation ? null : options.Balance;
         var pass = new ForwardPass(held.Layout, _rotaryTable, balance);
-        held.Stream = await _runner.ForwardAsync(held.Blocks, held.Arena, held.Stream, pass, slot, step);
+        held.Stream = await _runner.ForwardAsync(
+            held.Blocks, held.Arena, kernels => Embed(kernels, held, batch.Tokens, input.Hidden), pass, slot, step,
+            Range.IsLast ? (kernels, stream) => ForwardMainHead(kernels, held, stream, batch, options) : null);
         if (Range.IsLast)
         {
-            await ForwardHeadsAsync(held, slot, step, batch, options, pass);
+            await ForwardMtpAsync(held, slot, step, batch, options, pass);
         }
 
         return new(held.Stream, Config.NumNextnPredictLayers > 0 ? held.Embeddings : default);
@@ -136,35 +127,52 @@ public sealed partial class ModelStage
         }
     }
 
-    private async Task ForwardHeadsAsync(
+    /// <summary>The stage's input: embeddings on the first stage, what the previous one handed over on the others.</summary>
+    private Tensor Embed(IKernels kernels, Slot held, int[] tokens, Tensor hidden)
+    {
+        if (_embedding is null)
+        {
+            return hidden;
+        }
+
+        held.Ids = held.Arena.Allocate(tokens.Length, DType.Int32);
+        tokens.CopyTo(held.Ids.AsSpan<int>());
+        held.Embeddings = _embedding.Forward(kernels, held.Arena, held.Ids);
+        return held.Embeddings;
+    }
+
+    private void ForwardMainHead(
+        IKernels kernels, Slot held, Tensor stream, MicroBatch batch, ForwardOptions options)
+    {
+        held.MainTargets = held.Arena.Allocate(batch.Targets.Length, DType.Int32);
+        batch.Targets.CopyTo(held.MainTargets.AsSpan<int>());
+        held.Norm = _norm!.Forward(kernels, held.Arena, stream);
+        ForwardHead(kernels, held, held.Norm.Output, held.MainTargets, options.MainScale, options, held.Head);
+    }
+
+    private async Task ForwardMtpAsync(
         Slot held, long slot, long step, MicroBatch batch, ForwardOptions options, ForwardPass pass)
     {
-        await _device.SubmitAsync(kernels =>
-        {
-            held.MainTargets = held.Arena.Allocate(batch.Targets.Length, DType.Int32);
-            batch.Targets.CopyTo(held.MainTargets.AsSpan<int>());
-            held.Norm = _norm!.Forward(kernels, held.Arena, held.Stream);
-            ForwardHead(kernels, held, held.Norm.Output, held.MainTargets, options.MainScale, options, held.Head);
-        });
         TokenLayout previousLayout = held.Layout;
         Tensor previous = MtpReadsNormed ? held.Norm.Output : held.Stream;
         foreach (MultiTokenPrediction module in _mtp)
         {
             MultiTokenPrediction.State state = held.Mtp[module.Depth - 1];
-            Tensor joined = default;
             TokenLayout fromLayout = previousLayout;
             Tensor from = previous;
-            await _device.SubmitAsync(kernels => joined = module.Join(
-                kernels, held.Arena, held.Layout, fromLayout, from, held.Embeddings, batch.Targets, state));
-            Tensor stream = await _runner.ForwardAsync(
-                [MtpEntry(held, module.Depth)], held.Arena, joined, pass with { Layout = state.Layout }, slot, step);
+            state.Layout = held.Layout.DropLast(held.Arena, module.Depth);
             Tensor normed = default;
-            await _device.SubmitAsync(kernels =>
-            {
-                normed = module.Normalize(kernels, held.Arena, state);
-                ForwardHead(
-                    kernels, held, normed, state.Targets, options.MtpScales[module.Depth - 1], options, state.Head);
-            });
+            Tensor stream = await _runner.ForwardAsync(
+                [MtpEntry(held, module.Depth)], held.Arena,
+                kernels => module.Join(
+                    kernels, held.Arena, held.Layout, fromLayout, from, held.Embeddings, batch.Targets, state),
+                pass with { Layout = state.Layout }, slot, step,
+                (kernels, _) =>
+                {
+                    normed = module.Normalize(kernels, held.Arena, state);
+                    double scale = options.MtpScales[module.Depth - 1];
+                    ForwardHead(kernels, held, normed, state.Targets, scale, options, state.Head);
+                });
             previous = MtpReadsNormed ? normed : stream;
             previousLayout = state.Layout;
         }

@@ -66,12 +66,11 @@ public sealed class MultiTokenPrediction
     /// <param name="previous">[T_{k-1}, D]: hidden state of the previous depth.</param>
     /// <param name="embeddings">[T, D]: embeddings of the main rows.</param>
     /// <param name="targets">Next token of each main row, -1 for none.</param>
-    /// <param name="state">Filled.</param>
+    /// <param name="state">Filled; its layout must be set.</param>
     public Tensor Join(
         IKernels kernels, Arena arena, TokenLayout layout, TokenLayout previousLayout, Tensor previous,
         Tensor embeddings, ReadOnlySpan<int> targets, State state)
     {
-        state.Layout = layout.DropLast(arena, Depth);
         int rows = state.Layout.Tokens;
         Tensor embeddingRows = arena.Allocate(rows, DType.Int32);
         Tensor hiddenRows = arena.Allocate(rows, DType.Int32);

@@ -81,6 +81,26 @@ public sealed class ComputePoolTests
     }
 
     [Fact]
+    public async Task No_wakeup_is_lost_between_spinning_and_parking()
+    {
+        // Each loop ends only if the helper comes; the pauses end where it spins, where it parks, and in between.
+        using ComputePool pool = new(2);
+        using Barrier barrier = new(2);
+        await pool.RunAsync(() =>
+        {
+            for (int i = 0; i < 3000; i++)
+            {
+                pool.For(2, new MeetingLoop(barrier));
+                Thread.SpinWait(i * 37 % 3000);
+            }
+        });
+        for (int i = 0; i < 500; i++)
+        {
+            await pool.RunAsync(() => pool.For(2, new MeetingLoop(barrier)));
+        }
+    }
+
+    [Fact]
     public async Task Two_jobs_run_at_the_same_time()
     {
         using ComputePool pool = new(2);
