@@ -20,7 +20,12 @@ public class BadInputTests
             using FileStream file = File.OpenWrite(c.Weights);
             file.Write(BitConverter.GetBytes(1L << 40));
         }, "header"),
-        ["overlapping tensors"] = (c => c.EditHeader(header => Offsets(header, 1)[0] = 0), "model.safetensors"),
+        ["overlapping tensors"] = (c => c.EditHeader(header =>
+        {
+            JsonObject[] entries = [.. header.Where(pair => pair.Key != "__metadata__").Select(pair => pair.Value!.AsObject())];
+            JsonObject[] alike = [.. entries.GroupBy(entry => entry["shape"]!.ToJsonString()).First(group => group.Count() > 1)];
+            alike[1]["data_offsets"] = alike[0]["data_offsets"]!.DeepClone();
+        }), "overlap"),
         ["short tensor"] = (c => c.EditHeader(header =>
         {
             JsonArray offsets = Offsets(header, 0);
