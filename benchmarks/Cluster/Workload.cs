@@ -8,7 +8,11 @@ internal static class Workload
 {
     public static TrainingConfig Recipe(BenchmarkOptions options) => new()
     {
-        Steps = 1_000_000, BatchSize = options.Batch, SequenceLength = options.Length, LearningRate = 1e-4, WarmupSteps = 0,
+        Steps = 1_000_000,
+        BatchSize = options.Batch,
+        SequenceLength = options.Length,
+        LearningRate = 1e-4,
+        WarmupSteps = 0,
     };
 
     public static MicroBatch[] Batch(ModelConfig config, BenchmarkOptions options, int seed)

@@ -32,7 +32,9 @@ internal sealed class RunData
         TextCorpus corpus = request.Data is { } data ? TextCorpus.Open(data) : TextCorpus.OpenDefault();
         var dataset = new TokenDataset(corpus, tokenizer, new()
         {
-            HeldOutFraction = request.HeldOutFraction, Seed = recipe.Seed, AddBos = tokenizer.BosId is not null,
+            HeldOutFraction = request.HeldOutFraction,
+            Seed = recipe.Seed,
+            AddBos = tokenizer.BosId is not null,
         });
         var reader = new TokenBatchReader(dataset, recipe.BatchSize, recipe.SequenceLength, recipe.Seed);
         return new(dataset, reader, recipe.MicroBatches);

@@ -108,8 +108,13 @@ public sealed partial class TrainingRunGrain(ILogger<TrainingRunGrain> logger) :
             GrainFactory, name,
             new()
             {
-                ConfigJson = config.ToJson(), Checkpoint = resumed, Resume = resumed is not null, Seed = _recipe.Seed,
-                Training = true, MomentType = _recipe.MomentType, MaxPositions = config.MaxPositionEmbeddings,
+                ConfigJson = config.ToJson(),
+                Checkpoint = resumed,
+                Resume = resumed is not null,
+                Seed = _recipe.Seed,
+                Training = true,
+                MomentType = _recipe.MomentType,
+                MaxPositions = config.MaxPositionEmbeddings,
             },
             request.Silos, request.Stages);
         _checkpoints = new(_model, _recipe, request);

@@ -41,7 +41,11 @@ public class ReferenceTrainingTests
     {
         var recipe = new TrainingConfig
         {
-            Steps = 1_000_000, WarmupSteps = 0, LearningRate = 1e-3, BiasUpdateSpeed = 0, BalanceLossAlpha = 0,
+            Steps = 1_000_000,
+            WarmupSteps = 0,
+            LearningRate = 1e-3,
+            BiasUpdateSpeed = 0,
+            BalanceLossAlpha = 0,
         };
         var trainer = new Trainer(model, config, recipe);
         float[] losses = reference.ReadFloat32("adamw_losses");

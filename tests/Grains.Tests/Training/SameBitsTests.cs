@@ -20,8 +20,14 @@ public class SameBitsTests(ITestOutputHelper output)
 
     private static readonly TrainingConfig Recipe = new()
     {
-        Steps = 100, WarmupSteps = 0, LearningRate = 1e-3, BatchSize = 4, MicroBatches = 2, SequenceLength = 24,
-        BiasUpdateSpeed = 1e-2, BalanceLossAlpha = 1e-3,
+        Steps = 100,
+        WarmupSteps = 0,
+        LearningRate = 1e-3,
+        BatchSize = 4,
+        MicroBatches = 2,
+        SequenceLength = 24,
+        BiasUpdateSpeed = 1e-2,
+        BalanceLossAlpha = 1e-3,
     };
 
     [Theory]

@@ -13,7 +13,12 @@ public class TrainingRunTests
 {
     private static readonly TrainingConfig Recipe = new()
     {
-        Steps = 8, WarmupSteps = 2, BatchSize = 4, MicroBatches = 2, SequenceLength = 32, BiasUpdateSpeed = 1e-2,
+        Steps = 8,
+        WarmupSteps = 2,
+        BatchSize = 4,
+        MicroBatches = 2,
+        SequenceLength = 32,
+        BiasUpdateSpeed = 1e-2,
     };
 
     [Fact]
@@ -108,8 +113,12 @@ public class TrainingRunTests
 
     private static RunRequest Request(EmbeddedCluster cluster, string folder, string data) => new()
     {
-        ConfigJson = ModelPresets.Get("tiny").ToJson(), TrainingJson = Recipe.ToJson(), Folder = folder, Data = data,
-        Silos = cluster.SiloNames, HeldOutFraction = 0.1,
+        ConfigJson = ModelPresets.Get("tiny").ToJson(),
+        TrainingJson = Recipe.ToJson(),
+        Folder = folder,
+        Data = data,
+        Silos = cluster.SiloNames,
+        HeldOutFraction = 0.1,
     };
 
     private static async Task<List<RunEvent>> RunAsync(EmbeddedCluster cluster, string name, RunRequest request)

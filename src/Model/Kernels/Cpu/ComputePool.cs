@@ -12,9 +12,9 @@ namespace Krewe.Model.Kernels.Cpu;
 /// leaves them between two parts as soon as a job waits. The master always takes part in its own loop, so a loop ends
 /// even if nobody helps.</para>
 /// <para>An idle thread spins, then parks. While a job runs, its next loop is near: the thread spins for
-/// <see cref="SpinMicroseconds"/> and yields the core now and then. Without a job it parks almost at once, so that the
-/// grain turn which decides what comes next finds a free core; two spinning threads on two cores would delay it by their
-/// whole spin time. A helper that finds itself on its master's core moves away (<see cref="ThreadAffinity.Leave"/>).</para>
+/// <see cref="SpinMicroseconds"/> and yields the core now and then. Without a job all threads but one park almost at once,
+/// so that the grain turn which decides what comes next finds a free core; two spinning threads on two cores would delay
+/// it by their whole spin time. A helper that finds itself on its master's core moves away (<see cref="ThreadAffinity.Leave"/>).</para>
 /// <para>These are not thread-pool threads: a long kernel cannot starve Orleans' turns.</para>
 /// </remarks>
 public sealed unsafe class ComputePool : IDisposable
@@ -24,6 +24,12 @@ public sealed unsafe class ComputePool : IDisposable
 
     /// <summary>The same while no job runs.</summary>
     private const int IdleSpinMicroseconds = 5;
+
+    /// <summary>
+    /// The same for the one thread that watches for the next job: between two layers of a decoded token the grain turn that
+    /// decides what comes next takes tens of microseconds, about as long as waking a parked thread.
+    /// </summary>
+    private const int WatchMicroseconds = 150;
 
     private const int ExternalSlots = 16;
 
@@ -47,6 +53,7 @@ public sealed unsafe class ComputePool : IDisposable
     private int _signal;
     private int _sleepers;
     private int _running;
+    private int _watching;
     private bool _disposed;
 
     /// <summary>Starts the threads.</summary>
@@ -315,31 +322,19 @@ public sealed unsafe class ComputePool : IDisposable
 
     private void SpinThenPark(int seen)
     {
-        long start = Stopwatch.GetTimestamp();
-        long idleTicks = Math.Min(_spinTicks, Stopwatch.Frequency * IdleSpinMicroseconds / 1_000_000);
-        long yielded = start;
-        while (true)
+        bool watches = Interlocked.CompareExchange(ref _watching, 1, 0) == 0;
+        try
         {
-            for (int i = 0; i < 16; i++)
+            if (Spin(seen, watches))
             {
-                if (Volatile.Read(ref _signal) != seen)
-                {
-                    return;
-                }
-
-                Thread.SpinWait(2);
+                return;
             }
-
-            long now = Stopwatch.GetTimestamp();
-            if (now - start >= (Volatile.Read(ref _running) > 0 ? _spinTicks : idleTicks))
+        }
+        finally
+        {
+            if (watches)
             {
-                break;
-            }
-
-            if (now - yielded >= 2 * idleTicks)
-            {
-                Thread.Yield();
-                yielded = now;
+                Volatile.Write(ref _watching, 0);
             }
         }
 
@@ -352,6 +347,40 @@ public sealed unsafe class ComputePool : IDisposable
             }
 
             Interlocked.Decrement(ref _sleepers);
+        }
+    }
+
+    /// <summary>Spins until there is a signal (true) or the time is over; one thread of the pool watches for longer.</summary>
+    private bool Spin(int seen, bool watches)
+    {
+        long start = Stopwatch.GetTimestamp();
+        int idle = watches ? WatchMicroseconds : IdleSpinMicroseconds;
+        long idleTicks = Math.Min(watches ? 2 * _spinTicks : _spinTicks, Stopwatch.Frequency * idle / 1_000_000);
+        long yieldTicks = 2 * Stopwatch.Frequency * IdleSpinMicroseconds / 1_000_000;
+        long yielded = start;
+        while (true)
+        {
+            for (int i = 0; i < 16; i++)
+            {
+                if (Volatile.Read(ref _signal) != seen)
+                {
+                    return true;
+                }
+
+                Thread.SpinWait(2);
+            }
+
+            long now = Stopwatch.GetTimestamp();
+            if (now - start >= (Volatile.Read(ref _running) > 0 ? Math.Max(_spinTicks, idleTicks) : idleTicks))
+            {
+                return false;
+            }
+
+            if (now - yielded >= yieldTicks)
+            {
+                Thread.Yield();
+                yielded = now;
+            }
         }
     }
 

@@ -46,7 +46,9 @@ internal sealed class JsonTrainView(Terminal terminal) : ITrainView
                 case CheckpointWritten written:
                     Write("checkpoint", new()
                     {
-                        ["step"] = written.Step, ["folder"] = written.Folder, ["bytes"] = written.Bytes,
+                        ["step"] = written.Step,
+                        ["folder"] = written.Folder,
+                        ["bytes"] = written.Bytes,
                     });
                     break;
             }
