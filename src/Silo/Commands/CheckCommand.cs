@@ -47,6 +47,11 @@ internal static class CheckCommand
         {
             using ModelFolder folder = ModelFolder.Open(parsed.GetRequiredValue(model));
             using SafetensorsFile reference = SafetensorsFile.Open(parsed.GetRequiredValue(against));
+            if (folder.Notice is { } notice)
+            {
+                terminal.Notice(notice);
+            }
+
             int positions = ReferenceCheck.ReadBatch(reference, folder.Config).SequenceStarts[1];
             var request = new LoadRequest(
                 parsed.GetValue(silos), parsed.GetValue(stages), parsed.GetValue(threads), positions, Training: true,

@@ -25,13 +25,14 @@ internal static class Faults
     /// <param name="interrupted">The user asked for the end.</param>
     public static int Report(Exception exception, Terminal terminal, bool verbose, bool interrupted)
     {
-        if (interrupted && exception is OperationCanceledException)
+        (string message, int code) = Describe(exception);
+        if (interrupted && code == ExitCode.Failed)
         {
+            // Whatever broke did so because it was told to end: a cluster that starts complains in its own way.
             terminal.Error.WriteLine("krewe: interrupted");
-            return ExitCode.Failed;
+            return code;
         }
 
-        (string message, int code) = Describe(exception);
         string hint = code == ExitCode.Failed && !verbose ? " (--verbose shows the trace)" : "";
         terminal.Error.WriteLine($"krewe: {OneLine(message)}{hint}");
         if (verbose)

@@ -26,6 +26,7 @@ internal static class TrainHeader
             (recipe.MicroBatches > 1 ? $" in {recipe.MicroBatches} micro-batches" : "") +
             $", learning rate {recipe.LearningRate:G4}, {plan.Request.Stages} stages, seed {recipe.Seed}");
         yield return ("folder", TrainText.Relative(plan.Request.Folder) +
-            (started.FirstStep > 0 ? $", resumed after step {started.FirstStep}" : ""));
+            (started.FirstStep > 0 ? $", resumed after step {started.FirstStep}" : "") +
+            (started.FirstStep >= started.Steps ? ", its last: nothing is left to train" : ""));
     }
 }

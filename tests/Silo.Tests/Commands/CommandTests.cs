@@ -1,0 +1,96 @@
+using System.Text.Json.Nodes;
+using Krewe.TestSupport;
+using Xunit;
+
+namespace Krewe.Silo.Tests.Commands;
+
+/// <summary>Commands whose output a program may read.</summary>
+public class CommandTests
+{
+    [Fact]
+    public async Task Help_has_examples_and_is_no_fault()
+    {
+        Outcome root = await KreweProgram.RunAsync(["--help"]);
+        Outcome train = await KreweProgram.RunAsync(["train", "--help"]);
+
+        Assert.Equal((0, 0), (root.Code, train.Code));
+        Assert.Contains("Examples:", root.Out, StringComparison.Ordinal);
+        Assert.Contains("krewe train --run mine", train.Out, StringComparison.Ordinal);
+        Assert.Empty(root.Error);
+    }
+
+    [Fact]
+    public async Task Tokenize_goes_there_and_back()
+    {
+        Outcome ids = await KreweProgram.RunAsync(["tokenize", "--tokenizer", "bytes", "--json"], "[\"hé\", \"\"]");
+        Assert.Equal("[[104,195,169],[]]", ids.Out.Trim());
+        Outcome texts = await KreweProgram.RunAsync(["tokenize", "--tokenizer", "bytes", "--json", "--decode"], ids.Out);
+        Assert.Equal("[\"hé\",\"\"]", texts.Out.Trim());
+        Outcome plain = await KreweProgram.ExecuteAsync(["tokenize", "--tokenizer", "bytes"], "hé\n");
+        Assert.Equal("104 195 169 10", plain.Out.Trim());
+        Outcome decoded = await KreweProgram.ExecuteAsync(["tokenize", "--tokenizer", "bytes", "--decode"], plain.Out);
+        Assert.Equal("hé", decoded.Out.Trim());
+    }
+
+    [Fact]
+    public async Task Devices_are_listed()
+    {
+        Outcome outcome = await KreweProgram.RunAsync(["devices", "--json"]);
+        JsonNode node = JsonNode.Parse(outcome.Out)!;
+        Assert.Equal(0, outcome.Code);
+        Assert.Equal(Environment.ProcessorCount, (int)node["cpu"]!["cores"]!);
+        Assert.StartsWith("cpu/", (string)node["cpu"]!["kernels"]!, StringComparison.Ordinal);
+    }
+
+    [Theory]
+    [InlineData(0)]
+    [InlineData(2)]
+    public async Task Check_passes_on_released_fp8_weights(int silos)
+    {
+        string folder = Path.Combine(TestData.GoldenFolder, "base_fp8");
+        string[] args =
+        [
+            "check", folder, "--against", Path.Combine(folder, "reference.safetensors"), "--silos", $"{silos}", "--json",
+        ];
+
+        Outcome passed = await KreweProgram.RunAsync(args);
+        Outcome failed = await KreweProgram.RunAsync([.. args, "--tolerance", "1e-9"]);
+
+        JsonObject report = JsonNode.Parse(passed.Out)!.AsObject();
+        Assert.Equal(
+            ["passed", "logits_max_abs", "expert_choices_equal", "loss_max_abs"], report.Select(pair => pair.Key));
+        Assert.True((bool)report["passed"]!);
+        Assert.InRange((double)report["logits_max_abs"]!, 0, 2e-4);
+        Assert.Equal((0, 1), (passed.Code, failed.Code));
+    }
+
+    [Fact]
+    public async Task Generate_streams_the_same_text_with_and_without_cluster_and_cache()
+    {
+        using var checkpoint = new SmallCheckpoint();
+        string[] args = ["generate", checkpoint.Path, "--prompt", "Hello", "--max-tokens", "12", "--json"];
+        var texts = new HashSet<string>();
+        foreach (string[] extra in new string[][] { [], ["--no-cache"], ["--silos", "2", "--stages", "2"] })
+        {
+            Outcome outcome = await KreweProgram.RunAsync([.. args, .. extra]);
+            Assert.Equal(0, outcome.Code);
+            texts.Add(JsonNode.Parse(outcome.Out)!["tokens"]!.ToJsonString());
+        }
+
+        Assert.Single(texts);
+    }
+
+    [Fact]
+    public async Task An_unexpected_fault_hints_at_the_trace()
+    {
+        using var cancelled = new CancellationTokenSource();
+        await cancelled.CancelAsync();
+        using var checkpoint = new SmallCheckpoint();
+        Outcome outcome = await KreweProgram.RunAsync(
+            ["generate", checkpoint.Path, "--prompt", "x"], cancellation: cancelled.Token);
+        Assert.Equal((1, "krewe: interrupted"), (outcome.Code, outcome.Error.Trim()));
+        (string message, int code) = Krewe.Silo.Commands.Faults.Describe(
+            new AggregateException(new InvalidOperationException("outer", new Model.KreweException("mend\nthis"))));
+        Assert.Equal(("mend\nthis", 2), (message, code));
+    }
+}
