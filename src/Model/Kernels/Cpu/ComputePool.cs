@@ -14,12 +14,15 @@ namespace Krewe.Model.Kernels.Cpu;
 /// <para>An idle thread spins, then parks. While a job runs, its next loop is near: the thread spins for
 /// <see cref="SpinMicroseconds"/> and yields the core now and then. Without a job all threads but one park almost at once,
 /// so that the grain turn which decides what comes next finds a free core; two spinning threads on two cores would delay
-/// it by their whole spin time. A helper that finds itself on its master's core moves away (<see cref="ThreadAffinity.Leave"/>).</para>
+/// it by their whole spin time. Two spinning threads may also share a core while another idles, which the scheduler
+/// corrects only when one blocks.</para>
 /// <para>These are not thread-pool threads: a long kernel cannot starve Orleans' turns.</para>
 /// </remarks>
 public sealed unsafe class ComputePool : IDisposable
 {
-    /// <summary>How long a thread looks for work before it parks while a job runs, in microseconds.</summary>
+    /// <summary>How long a thread looks for work before it parks while a job runs, in microseconds. With gaps of 20 to 60
+    /// microseconds between loops, 100 reached 1.01 to 1.17 times the ideal time and 30 reached 1.14 to 1.56, other
+    /// builds running (benchmarks/Kernels, case 'pool').</summary>
     public const int SpinMicroseconds = 100;
 
     /// <summary>The same while no job runs.</summary>
@@ -149,11 +152,6 @@ public sealed unsafe class ComputePool : IDisposable
             return;
         }
 
-        if (Volatile.Read(ref _running) > 1)
-        {
-            LeaveOtherMasters(slot);
-        }
-
         slot.Open(count, &Invoke<TLoop>, Unsafe.AsPointer(ref body));
         Signal(count - 1, slot.External);
         t_loopDepth++;
@@ -214,18 +212,6 @@ public sealed unsafe class ComputePool : IDisposable
         }
 
         return null;
-    }
-
-    /// <summary>Two jobs at once belong on two cores.</summary>
-    private void LeaveOtherMasters(LoopSlot own)
-    {
-        for (int i = 0; i < _threads.Length; i++)
-        {
-            if (_slots[i] != own && _slots[i].HasParts)
-            {
-                ThreadAffinity.Leave(_slots[i].MasterCore);
-            }
-        }
     }
 
     private void Signal(int wanted, bool all = false)
@@ -311,7 +297,6 @@ public sealed unsafe class ComputePool : IDisposable
             LoopSlot slot = _slots[i];
             if (i != index && slot.HasParts)
             {
-                ThreadAffinity.Leave(slot.MasterCore);
                 helped |= slot.Help(ref _jobCount, master: false);
             }
         }

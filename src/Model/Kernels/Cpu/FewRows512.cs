@@ -113,8 +113,9 @@ internal static unsafe class FewRows512
     [MethodImpl(MethodImplOptions.AggressiveInlining)]
     private static void Prefetch(in Product p, nint* rows, int k)
     {
-        // One run of sixteen lines for each block, in the order of memory, into the second-level cache. Measured on Zen 4
-        // with 27 MB of weights: 0.8 to 1.0 ms so, 2.0 to 2.6 ms into the first level, whose few miss buffers fill up.
+        // One run of sixteen lines for each block, in the order of memory, into the second-level cache. Medians of three
+        // runs on Zen 4 with 27 MB of weights, other builds running: 0.8 to 1.2 ms so, 2.3 to 3.3 ms into the first level
+        // (probably its few miss buffers fill up).
         // A weight with gaps between its rows gets some useless lines.
         byte* ahead = (byte*)(rows[0] + (PrefetchGroups * 64 * (nint)p.BStride)) + (k * 64);
         for (int i = 0; i < 16; i++)

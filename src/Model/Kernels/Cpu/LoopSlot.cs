@@ -30,9 +30,6 @@ internal sealed unsafe class LoopSlot(bool external)
     /// <summary>True where the master is not a pool thread.</summary>
     public bool External { get; } = external;
 
-    /// <summary>The core that the master opened the loop on, or -1.</summary>
-    public int MasterCore { get; private set; } = -1;
-
     /// <summary>True while parts are left to claim.</summary>
     public bool HasParts => (uint)Volatile.Read(ref _state) != 0;
 
@@ -68,7 +65,6 @@ internal sealed unsafe class LoopSlot(bool external)
         _count = count;
         _error = null;
         _completed = 0;
-        MasterCore = ThreadAffinity.CurrentCore;
         long epoch = (_state >> 32) + 1;
         Volatile.Write(ref _state, (epoch << 32) | (uint)count);
     }

@@ -21,8 +21,8 @@ internal static unsafe class MatrixProduct<TKernel> where TKernel : struct, IMic
     private const int MaxTileRows = 192;
     private const int MaxTileColumns = 256;
 
-    /// <summary>A launch of fewer estimated nanoseconds stays on the calling thread: a helper takes about one microsecond
-    /// to join, and more if the system has just given its core away.</summary>
+    /// <summary>A launch of fewer estimated nanoseconds stays on the calling thread: its master may have to wait for a
+    /// helper that has claimed a part and lost its core. An estimate, not tuned.</summary>
     private const long MinParallelNanoseconds = 15_000;
 
     private const int MultiplyAddsPerNanosecond = 50;
