@@ -22,7 +22,7 @@ internal static class GrainCost
             cluster.Grains, "cost",
             new() { ConfigJson = config.ToJson(), Seed = 1, Training = true, MaxPositions = options.Length },
             cluster.SiloNames, stages: 2);
-        using var pool = new ComputePool(options.Threads);
+        using ComputePool pool = ComputePool.ForThisMachine(options.Threads);
         using var device = new CpuDevice(pool, "cpu:0");
         using var local = new LocalModel(
             config, device, new SeededParameters(1, config.InitializerRange), stages: 2, options.Length);

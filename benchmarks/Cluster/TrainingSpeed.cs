@@ -12,7 +12,7 @@ internal static class TrainingSpeed
     public static async Task RunAsync(BenchmarkOptions options)
     {
         ModelConfig config = ModelPresets.Get(options.Preset ?? "docs-26m") with { NumNextnPredictLayers = 0 };
-        using var pool = new ComputePool(options.Threads);
+        using ComputePool pool = ComputePool.ForThisMachine(options.Threads);
         using var device = new CpuDevice(pool, "cpu:0");
         using var model = new LocalModel(
             config, device, new SeededParameters(1, config.InitializerRange), stages: 1, options.Length);

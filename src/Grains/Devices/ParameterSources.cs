@@ -7,15 +7,38 @@ using Krewe.Model.Training;
 namespace Krewe.Grains.Devices;
 
 /// <summary>
-/// Opens the source of a model's parameters once per silo and fills the sets of stages and experts from it, on the device.
+/// Opens the source of a model's parameters and fills the sets of stages and experts from it, on the device. A checkpoint
+/// is mapped once for all that read it at the same time, and unmapped after the last.
 /// </summary>
 public sealed class ParameterSources : IDisposable
 {
     private readonly ConcurrentDictionary<string, Lazy<CheckpointReader>> _checkpoints = new(StringComparer.Ordinal);
     private readonly ConcurrentDictionary<string, Lazy<TrainingStateReader>> _states = new(StringComparer.Ordinal);
+    private readonly Dictionary<string, int> _readings = new(StringComparer.Ordinal);
 
-    /// <summary>Fills parameters, and gradients and moments where the source says that they are needed.</summary>
-    public async Task FillAsync(ModelSource source, ParameterSet parameters, IDevice device)
+    /// <summary>
+    /// Fills parameters, and gradients and moments where the source says that they are needed; then the given buffers.
+    /// </summary>
+    /// <param name="source">Where the values come from.</param>
+    /// <param name="parameters">What is filled.</param>
+    /// <param name="device">Where it lives.</param>
+    /// <param name="buffers">Buffers by checkpoint name, such as routing biases; may be null.</param>
+    public async Task FillAsync(
+        ModelSource source, ParameterSet parameters, IDevice device, IReadOnlyDictionary<string, Tensor>? buffers = null)
+    {
+        Enter(source.Checkpoint);
+        try
+        {
+            await ReadAsync(source, parameters, device, buffers);
+        }
+        finally
+        {
+            Leave(source.Checkpoint);
+        }
+    }
+
+    private async Task ReadAsync(
+        ModelSource source, ParameterSet parameters, IDevice device, IReadOnlyDictionary<string, Tensor>? buffers)
     {
         IParameterSource values = Open(source);
         TrainingStateReader? state = source.Resume ? State(source.Checkpoint!) : null;
@@ -24,6 +47,11 @@ public sealed class ParameterSources : IDisposable
             foreach (Parameter parameter in parameters.All)
             {
                 values.Read(parameter.Name, parameter.Shape, parameter.Value.AsSpan<float>());
+            }
+
+            foreach ((string name, Tensor buffer) in buffers ?? new Dictionary<string, Tensor>())
+            {
+                values.Read(name, buffer.Shape, buffer.AsSpan<float>());
             }
 
             if (!source.Training)
@@ -42,8 +70,21 @@ public sealed class ParameterSources : IDisposable
         });
     }
 
+    private void Enter(string? folder)
+    {
+        if (folder is null)
+        {
+            return;
+        }
+
+        lock (_readings)
+        {
+            _readings[folder] = _readings.GetValueOrDefault(folder) + 1;
+        }
+    }
+
     /// <summary>The values behind a source: float32 masters of a training state, weights of a checkpoint, or a seed.</summary>
-    public IParameterSource Open(ModelSource source)
+    private IParameterSource Open(ModelSource source)
     {
         if (source.Checkpoint is not { } folder)
         {
@@ -54,20 +95,6 @@ public sealed class ParameterSources : IDisposable
         return source.Resume
             ? State(folder)
             : new CheckpointParameters(_checkpoints.GetOrAdd(folder, f => new(() => CheckpointReader.Open(f))).Value);
-    }
-
-    /// <summary>Closes the files of a folder.</summary>
-    public void Close(string folder)
-    {
-        if (_checkpoints.TryRemove(folder, out Lazy<CheckpointReader>? reader) && reader.IsValueCreated)
-        {
-            reader.Value.Dispose();
-        }
-
-        if (_states.TryRemove(folder, out Lazy<TrainingStateReader>? state) && state.IsValueCreated)
-        {
-            state.Value.Dispose();
-        }
     }
 
     /// <inheritdoc/>
@@ -81,4 +108,37 @@ public sealed class ParameterSources : IDisposable
 
     private TrainingStateReader State(string folder) =>
         _states.GetOrAdd(folder, f => new(() => TrainingStateReader.Open(f))).Value;
+
+    /// <summary>Unmaps a folder's files when the last reading of it ends.</summary>
+    private void Leave(string? folder)
+    {
+        if (folder is null)
+        {
+            return;
+        }
+
+        lock (_readings)
+        {
+            int left = _readings[folder] - 1;
+            _readings[folder] = left;
+            if (left == 0)
+            {
+                _readings.Remove(folder);
+                Close(folder);
+            }
+        }
+    }
+
+    private void Close(string folder)
+    {
+        if (_checkpoints.TryRemove(folder, out Lazy<CheckpointReader>? reader) && reader.IsValueCreated)
+        {
+            reader.Value.Dispose();
+        }
+
+        if (_states.TryRemove(folder, out Lazy<TrainingStateReader>? state) && state.IsValueCreated)
+        {
+            state.Value.Dispose();
+        }
+    }
 }

@@ -239,11 +239,9 @@ public sealed class PipelineStageGrain(
         var stage = new ModelStage(config, range, host.Device, fleet, positions);
         try
         {
-            await sources.FillAsync(source, stage.Parameters, host.Device);
-            foreach ((int layer, Tensor bias) in stage.Biases)
-            {
-                sources.Open(source).Read(ModelStage.BiasName(layer), bias.Shape, bias.AsSpan<float>());
-            }
+            await sources.FillAsync(
+                source, stage.Parameters, host.Device,
+                stage.Biases.ToDictionary(bias => ModelStage.BiasName(bias.Key), bias => bias.Value));
         }
         catch
         {

@@ -85,7 +85,7 @@ internal sealed class LoadedModel : IAsyncDisposable
 
     private async Task LoadLocalAsync(ModelFolder folder, LoadRequest request)
     {
-        ComputePool pool = Own(new ComputePool(request.CpuThreads));
+        ComputePool pool = Own(ComputePool.ForThisMachine(request.CpuThreads));
         CpuDevice device = Own(new CpuDevice(pool, "cpu"));
         _local = Own(new LocalModel(
             folder.Config, device, new CheckpointParameters(folder.Reader), request.Stages, request.MaxPositions));

@@ -61,7 +61,7 @@ public sealed class EmbeddedCluster : IAsyncDisposable
     {
         ArgumentOutOfRangeException.ThrowIfLessThan(options.Silos, 1);
         int threads = options.CpuThreads > 0 ? options.CpuThreads : Environment.ProcessorCount;
-        var pool = new ComputePool(threads);
+        var pool = ComputePool.ForThisMachine(threads);
         var hosts = new List<IHost>();
         string[] names = [.. Enumerable.Range(0, options.Silos).Select(silo => $"silo-{silo}")];
         int[] ports = FreePorts(2 * options.Silos);

@@ -92,6 +92,15 @@ public sealed unsafe class ComputePool : IDisposable
         }
     }
 
+    /// <summary>
+    /// A pool of that many threads, bound to the cores where it takes all of them. Otherwise the kernel may keep two busy
+    /// threads on one core for seconds while another idles: seen in half of the runs on two cores, at half the speed
+    /// (docs/decisions/0005). A smaller pool is left free, so that two processes do not meet on the same cores.
+    /// </summary>
+    /// <param name="threads">Number of computing threads, at least 1.</param>
+    public static ComputePool ForThisMachine(int threads) =>
+        new(threads, pin: threads > 1 && threads == Environment.ProcessorCount);
+
     /// <summary>Number of computing threads.</summary>
     public int Threads => _threads.Length;
 

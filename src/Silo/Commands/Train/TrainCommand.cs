@@ -11,7 +11,7 @@ namespace Krewe.Silo.Commands.Train;
 /// <summary><c>krewe train</c>: starts an embedded cluster, trains, shows it, and samples the result.</summary>
 internal static class TrainCommand
 {
-    private const int SampleTokens = 200;
+    private const int SampleTokens = 240;
 
     /// <summary>The command.</summary>
     public static Command Create(Terminal terminal)
@@ -103,13 +103,13 @@ internal static class TrainCommand
             {
                 Prompt = ids,
                 MaxTokens = room,
-                StopTokens = [.. new[] { tokenizer.EosId }.OfType<int>()],
                 Sampling = new(Temperature: 0.7f, TopP: 0.95f, Seed: 1),
             },
             CancellationToken.None);
         await foreach (int token in tokens)
         {
-            text.Append(decoder.Append(token));
+            // A short text is followed by the next one.
+            text.Append(token == tokenizer.EosId ? Environment.NewLine : decoder.Append(token));
         }
 
         text.Append(decoder.Flush());

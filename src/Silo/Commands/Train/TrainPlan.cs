@@ -30,7 +30,8 @@ internal sealed record TrainPlan(
     {
         Only("--precision", parsed.GetValue(options.Precision)!, "fp32", "computes in fp32");
         Only("--schedule", parsed.GetValue(options.Schedule)!, "sequential", "runs its stages one after the other");
-        string name = parsed.GetValue(options.Run)!;
+        bool resume = parsed.GetValue(options.Resume);
+        string name = RunName(options, parsed, resume);
         if (name.Length == 0 || name.IndexOfAny(['/', '\\', '@']) >= 0 || name.StartsWith('.'))
         {
             throw new KreweException($"'{name}' cannot name a run: use letters, digits and dashes");
@@ -38,7 +39,6 @@ internal sealed record TrainPlan(
 
         string folder = Path.GetFullPath(parsed.GetValue(options.Output) ?? Path.Combine("runs", name));
         string? newest = RunFolder.Newest(folder);
-        bool resume = parsed.GetValue(options.Resume);
         List<string> replaced = OldCheckpoints(folder, newest, resume, parsed.GetValue(options.Overwrite));
         (string modelName, ModelConfig model) = ModelOf(options, parsed, resume ? newest : null);
         model.ThrowIfInvalid(modelName);
@@ -75,6 +75,30 @@ internal sealed record TrainPlan(
         {
             throw new KreweException($"{option} {value} is not in this version, which {what}: use {option} {supported}");
         }
+    }
+
+    /// <summary>
+    /// The run's name. Unnamed runs are <c>default</c>, <c>default-2</c> and so on: a new one takes the first free name,
+    /// --resume the last one used.
+    /// </summary>
+    private static string RunName(TrainOptions options, ParseResult parsed, bool resume)
+    {
+        string name = parsed.GetValue(options.Run)!;
+        bool named = parsed.GetResult(options.Run) is { Implicit: false } || parsed.GetValue(options.Output) is not null;
+        if (named || parsed.GetValue(options.Overwrite))
+        {
+            return name;
+        }
+
+        int number = 1;
+        while (RunFolder.Newest(Path.Combine("runs", Numbered(number))) is not null)
+        {
+            number++;
+        }
+
+        return Numbered(resume ? Math.Max(1, number - 1) : number);
+
+        string Numbered(int n) => n == 1 ? name : string.Create(System.Globalization.CultureInfo.InvariantCulture, $"{name}-{n}");
     }
 
     private static List<string> OldCheckpoints(string folder, string? newest, bool resume, bool overwrite)
