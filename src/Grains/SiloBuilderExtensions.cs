@@ -3,6 +3,7 @@ using Krewe.Grains.Placement;
 using Krewe.Model.Tensors;
 using Microsoft.Extensions.DependencyInjection;
 using Microsoft.Extensions.DependencyInjection.Extensions;
+using Orleans.Runtime;
 using Orleans.Runtime.MembershipService.SiloMetadata;
 
 namespace Krewe.Grains;
@@ -28,6 +29,7 @@ public static class SiloBuilderExtensions
         silo.Services.AddSingleton(services => new DeviceHost(name, device(services), inBand));
         silo.Services.AddSingleton<ParameterSources>();
         silo.Services.AddSingleton<PlacementPlans>();
+        silo.Services.AddSingleton<ILifecycleParticipant<ISiloLifecycle>, ProcessSiloRegistration>();
         silo.Services.TryAddSingleton(TimeProvider.System);
         return silo;
     }

@@ -20,6 +20,9 @@ public sealed class DeviceHost(string silo, IDevice device, bool inBand = false)
     /// <summary>The device.</summary>
     public IDevice Device { get; } = device;
 
+    /// <summary>True where tensors go as bytes even within the process.</summary>
+    public bool InBand { get; } = inBand;
+
     /// <summary>What other silos may know this process by: they pass tensors by reference to the same one.</summary>
     public Guid Process { get; } = inBand ? Guid.NewGuid() : ProcessExchange.ProcessId;
 

@@ -14,14 +14,14 @@ internal sealed class GrainExpertFleet : IExpertFleet, IDisposable
     /// <param name="plan">Who holds what.</param>
     /// <param name="device">Device of the stage.</param>
     /// <param name="stageProcess">Process identity of the stage's silo.</param>
-    /// <param name="gateways">Gateway and process of each silo of the plan.</param>
+    /// <param name="gateways">Gateway of each silo of the plan.</param>
     public GrainExpertFleet(
-        PlacementPlan plan, IDevice device, Guid stageProcess, IReadOnlyList<(IExpertHostGrain Grain, Guid Process)> gateways)
+        PlacementPlan plan, IDevice device, Guid stageProcess, IReadOnlyList<Neighbour<IExpertHostGrain>> gateways)
     {
         _device = device;
         _topologies = plan.SiloOfExpert.Keys.ToDictionary(layer => layer, plan.TopologyOf);
         Hosts = [.. gateways.Select((gateway, host) => (IExpertHost)new GrainExpertHost(
-            gateway.Grain, stageProcess, gateway.Process, (layer, slot) => ArenaOf(host, layer, slot)))];
+            gateway.Grain, gateway.Direct, stageProcess, gateway.Process, (layer, slot) => ArenaOf(host, layer, slot)))];
     }
 
     /// <inheritdoc/>

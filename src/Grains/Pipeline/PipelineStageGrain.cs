@@ -6,14 +6,17 @@ using Krewe.Model.Kernels;
 using Krewe.Model.Layers;
 using Krewe.Model.Tensors;
 using Krewe.Model.Training;
+using Microsoft.Extensions.Options;
 using Orleans.Concurrency;
+using Orleans.Configuration;
 using Orleans.Placement;
 
 namespace Krewe.Grains.Pipeline;
 
 /// <inheritdoc cref="IPipelineStageGrain"/>
 [GrainType(GrainTypes.Stage), DevicePlacement, Reentrant, KeepAlive, Immovable]
-public sealed class PipelineStageGrain(DeviceHost host, PlacementPlans plans, ParameterSources sources)
+public sealed class PipelineStageGrain(
+    DeviceHost host, PlacementPlans plans, ParameterSources sources, IOptions<ClusterOptions> cluster)
     : Grain, IPipelineStageGrain
 {
     private readonly Dictionary<(long Slot, bool Gradients), (long Step, StageActivations Value)> _inbox = [];
@@ -23,10 +26,8 @@ public sealed class PipelineStageGrain(DeviceHost host, PlacementPlans plans, Pa
     private int _applied;
     private ModelStage? _stage;
     private GrainExpertFleet? _fleet;
-    private IPipelineStageGrain? _previous;
-    private IPipelineStageGrain? _next;
-    private Guid _previousProcess;
-    private Guid _nextProcess;
+    private Neighbour<IPipelineStageGrain>? _previous;
+    private Neighbour<IPipelineStageGrain>? _next;
 
     private ModelStage Stage => _stage
         ?? throw new InvalidOperationException($"stage {_index} of '{_name}' is not loaded on silo '{host.Silo}'");
@@ -44,13 +45,16 @@ public sealed class PipelineStageGrain(DeviceHost host, PlacementPlans plans, Pa
         ModelConfig config = ModelConfig.Parse(source.ConfigJson, "the load request");
         PlacementPlan plan = await plans.GetAsync(_name);
         int stages = plan.SiloOfStage.Length;
-        (IExpertHostGrain Grain, Guid Process)[] gateways = await Task.WhenAll(plan.Silos.Select(async silo =>
+        Neighbour<IExpertHostGrain>[] gateways = await Task.WhenAll(plan.Silos.Select(async silo =>
         {
-            IExpertHostGrain gateway = GrainFactory.GetGrain<IExpertHostGrain>(GrainKeys.Host(_name, silo));
-            HostDescription description = await gateway.LoadAsync(source);
-            return (gateway, description.Process);
+            string key = GrainKeys.Host(_name, silo);
+            HostDescription description = await GrainFactory.GetGrain<IExpertHostGrain>(key).LoadAsync(source);
+            (IExpertHostGrain grain, bool direct) = Neighbour<IExpertHostGrain>.Reach(
+                GrainFactory, cluster.Value.ClusterId, host.Silo, silo, key);
+            return new Neighbour<IExpertHostGrain>(grain, direct, description.Process);
         }));
-        Connect(plan, gateways, stages);
+        _previous = _index > 0 ? StageAt(_index - 1) : null;
+        _next = _index < stages - 1 ? StageAt(_index + 1) : null;
         _stage = host.ModelOf(_name).FindStage(_index);
         if (_stage is null)
         {
@@ -58,6 +62,14 @@ public sealed class PipelineStageGrain(DeviceHost host, PlacementPlans plans, Pa
         }
 
         return new(host.Silo, host.Process, Stage.Parameters.Count, [.. Stage.MoeLayers]);
+
+        Neighbour<IPipelineStageGrain> StageAt(int stage)
+        {
+            int ordinal = plan.SiloOfStage[stage];
+            (IPipelineStageGrain grain, bool direct) = Neighbour<IPipelineStageGrain>.Reach(
+                GrainFactory, cluster.Value.ClusterId, host.Silo, plan.Silos[ordinal], GrainKeys.Stage(_name, stage));
+            return new(grain, direct, gateways[ordinal].Process);
+        }
     }
 
     /// <inheritdoc/>
@@ -80,12 +92,9 @@ public sealed class PipelineStageGrain(DeviceHost host, PlacementPlans plans, Pa
     {
         StageActivations input = _previous is null ? default : Take(slot, step, gradients: false);
         StageActivations output = await Stage.ForwardAsync(slot, step, batch, input, options);
-        if (_next is not null)
+        if (_next is { } next)
         {
-            bool sameProcess = _nextProcess == host.Process;
-            await _next.AcceptAsync(new(
-                slot, step, false, TensorParcel.Of(output.Hidden, sameProcess),
-                TensorParcel.Of(output.Embeddings, sameProcess)));
+            await DeliverAsync(next, slot, step, gradients: false, output);
         }
 
         return new(_next is null ? Stage.Losses(slot) : null, [.. Stage.Loads(slot)]);
@@ -96,12 +105,9 @@ public sealed class PipelineStageGrain(DeviceHost host, PlacementPlans plans, Pa
     {
         StageActivations gradOutput = _next is null ? default : Take(slot, step, gradients: true);
         StageActivations gradInput = await Stage.BackwardAsync(slot, step, gradOutput, weightGradients);
-        if (_previous is not null)
+        if (_previous is { } previous)
         {
-            bool sameProcess = _previousProcess == host.Process;
-            await _previous.AcceptAsync(new(
-                slot, step, true, TensorParcel.Of(gradInput.Hidden, sameProcess),
-                TensorParcel.Of(gradInput.Embeddings, sameProcess)));
+            await DeliverAsync(previous, slot, step, gradients: true, gradInput);
         }
     }
 
@@ -163,9 +169,9 @@ public sealed class PipelineStageGrain(DeviceHost host, PlacementPlans plans, Pa
     public async Task OpenSessionAsync(long session, int capacity)
     {
         Stage.OpenSession(session, capacity);
-        if (_next is not null)
+        if (_next is { } next)
         {
-            await _next.OpenSessionAsync(session, capacity);
+            await next.Grain.OpenSessionAsync(session, capacity);
         }
     }
 
@@ -180,13 +186,15 @@ public sealed class PipelineStageGrain(DeviceHost host, PlacementPlans plans, Pa
 
         arena.Reset();
         (Tensor output, long position) = await Stage.DecodeAsync(session, tokens, hidden.Open(arena));
-        if (_next is null)
+        if (_next is not { } next)
         {
             return Sampler.Sample(output.Row(0), sampling, position);
         }
 
-        return await _next.DecodeAsync(
-            session, tokens, TensorParcel.Of(output, _nextProcess == host.Process), sampling);
+        TensorParcel parcel = TensorParcel.Of(output, next.Process == host.Process);
+        return next.Direct
+            ? await ProcessSilos.CallAsync(() => next.Grain.DecodeAsync(session, tokens, parcel, sampling))
+            : await next.Grain.DecodeAsync(session, tokens, parcel, sampling);
     }
 
     /// <inheritdoc/>
@@ -200,9 +208,9 @@ public sealed class PipelineStageGrain(DeviceHost host, PlacementPlans plans, Pa
             _inbox.Remove(key);
         }
 
-        if (_next is not null)
+        if (_next is { } next)
         {
-            await _next.ReleaseAsync(slot);
+            await next.Grain.ReleaseAsync(slot);
         }
     }
 
@@ -249,19 +257,16 @@ public sealed class PipelineStageGrain(DeviceHost host, PlacementPlans plans, Pa
         host.ModelOf(_name).Add(stage);
     }
 
-    private void Connect(PlacementPlan plan, (IExpertHostGrain Grain, Guid Process)[] gateways, int stages)
+    private Task DeliverAsync(
+        Neighbour<IPipelineStageGrain> neighbour, long slot, long step, bool gradients, StageActivations value)
     {
-        if (_index > 0)
-        {
-            _previous = GrainFactory.GetGrain<IPipelineStageGrain>(GrainKeys.Stage(_name, _index - 1));
-            _previousProcess = gateways[plan.SiloOfStage[_index - 1]].Process;
-        }
-
-        if (_index < stages - 1)
-        {
-            _next = GrainFactory.GetGrain<IPipelineStageGrain>(GrainKeys.Stage(_name, _index + 1));
-            _nextProcess = gateways[plan.SiloOfStage[_index + 1]].Process;
-        }
+        bool sameProcess = neighbour.Process == host.Process;
+        var delivery = new StageDelivery(
+            slot, step, gradients, TensorParcel.Of(value.Hidden, sameProcess),
+            TensorParcel.Of(value.Embeddings, sameProcess));
+        return neighbour.Direct
+            ? ProcessSilos.CallAsync(() => neighbour.Grain.AcceptAsync(delivery))
+            : neighbour.Grain.AcceptAsync(delivery);
     }
 
     private StageActivations Take(long slot, long step, bool gradients)

@@ -1,0 +1,28 @@
+using Microsoft.Extensions.Options;
+using Orleans.Configuration;
+using Orleans.Runtime;
+
+namespace Krewe.Grains.Devices;
+
+/// <summary>Keeps a silo in <see cref="ProcessSilos"/> while it is active.</summary>
+internal sealed class ProcessSiloRegistration(
+    DeviceHost host, IGrainFactory grains, IOptions<ClusterOptions> cluster) : ILifecycleParticipant<ISiloLifecycle>
+{
+    /// <inheritdoc/>
+    public void Participate(ISiloLifecycle lifecycle) => lifecycle.Subscribe(
+        nameof(ProcessSiloRegistration), ServiceLifecycleStage.Active,
+        _ =>
+        {
+            if (!host.InBand)
+            {
+                ProcessSilos.Add(cluster.Value.ClusterId, host.Silo, grains);
+            }
+
+            return Task.CompletedTask;
+        },
+        _ =>
+        {
+            ProcessSilos.Remove(cluster.Value.ClusterId, host.Silo);
+            return Task.CompletedTask;
+        });
+}
