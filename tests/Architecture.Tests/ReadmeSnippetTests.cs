@@ -27,7 +27,8 @@ public class ReadmeSnippetTests
         ModelConfig config = ModelPresets.Get("tiny");
         var values = new SeededParameters(1, config.InitializerRange);
         CheckpointWriter.Write(
-            folder, config, new(), (spec, destination) => values.Read(spec.Source ?? spec.Name, spec.Shape, destination));
+            folder, config, new(),
+            (spec, destination) => values.Read(spec.Source ?? spec.Name, spec.Shape, destination));
         new ByteTokenizer().Save(folder);
         TextWriter console = Console.Out;
         using var printed = new StringWriter();

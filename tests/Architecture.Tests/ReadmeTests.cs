@@ -32,7 +32,8 @@ public partial class ReadmeTests
             string arguments = command.Replace("MODEL", "model", StringComparison.Ordinal);
             IReadOnlyList<ParseError> errors = root.Parse(arguments).Errors;
             Assert.True(
-                errors.Count == 0, $"{page}:{line}: 'krewe {command}': {string.Join("; ", errors.Select(e => e.Message))}");
+                errors.Count == 0,
+                $"{page}:{line}: 'krewe {command}': {string.Join("; ", errors.Select(e => e.Message))}");
         }
     }
 
@@ -43,7 +44,7 @@ public partial class ReadmeTests
         string folder = Path.GetDirectoryName(Path.Combine(Root, page))!;
         foreach ((int line, string text) in ProseLines(page))
         {
-            foreach (string target in Link().Matches(text).Select(match => match.Groups[1].Value + match.Groups[2].Value))
+            foreach (string target in Link().Matches(text).Select(link => link.Groups[1].Value + link.Groups[2].Value))
             {
                 if (target.Contains("://", StringComparison.Ordinal) || target.StartsWith('#'))
                 {
@@ -82,7 +83,7 @@ public partial class ReadmeTests
             Assert.Contains($"`krewe {command.Name}", readme, StringComparison.Ordinal));
     }
 
-    /// <summary>The arguments of each krewe call of a line: started as <c>krewe</c> or by dotnet run, perhaps in a pipe.</summary>
+    /// <summary>The arguments of a line's krewe call: started as <c>krewe</c> or by dotnet run, perhaps in a pipe.</summary>
     private static IEnumerable<(int Line, string Command)> Commands((int Line, string Text) shown)
     {
         string text = Comment().Replace(shown.Text, "").Trim();

@@ -146,7 +146,8 @@ public class DispatchPlanTests
         Arena arena = device.CreateArena("micro-batch");
         var stage = new ParameterSet(device, "stage");
         var layer = new MoeLayer(config, stage, arena, layer: 1);
-        Expert[] experts = [.. Enumerable.Range(0, config.NRoutedExperts).Select(e => new Expert(config, device, 1, e))];
+        Expert[] experts = [.. Enumerable.Range(0, config.NRoutedExperts)
+            .Select(index => new Expert(config, device, 1, index))];
         ParameterSet[] sets = [stage, .. experts.Select(expert => expert.Parameters)];
         foreach (ParameterSet set in sets)
         {
@@ -160,7 +161,8 @@ public class DispatchPlanTests
 
         var topology = new ExpertTopology(placement, ExpertTopology.CanonicalGroups(config));
         LocalExpertHost[] hosts = [.. Enumerable.Range(0, topology.Hosts)
-            .Select(host => new LocalExpertHost(device, _ => [.. experts.Select(e => placement[e.Index] == host ? e : null)]))];
+            .Select(host => new LocalExpertHost(
+                device, _ => [.. experts.Select(expert => placement[expert.Index] == host ? expert : null)]))];
         var balance = new BalanceLossOptions(1e-3, BalanceLossScope.Sequence, Units: 2);
         var call = new ExpertCall(1, 0, 0);
         var state = new MoeLayer.State();
@@ -180,7 +182,8 @@ public class DispatchPlanTests
         layer.BackwardShared(kernels, arena, state);
         foreach (int host in busy)
         {
-            ExpertGradients gradients = await hosts[host].BackwardAsync(call, state.HostRows[host], weightGradients: true);
+            ExpertGradients gradients = await hosts[host].BackwardAsync(
+                call, state.HostRows[host], weightGradients: true);
             state.Returned[host] = gradients.Rows;
             state.ReturnedWeights[host] = gradients.Weights;
         }
@@ -203,9 +206,10 @@ public class DispatchPlanTests
         for (int token = 0; token < sums.Length; token++)
         {
             int[] slots = [.. Enumerable.Range(token * topK, topK)];
-            float[] groups = [.. slots.GroupBy(slot => choice[slot] / groupSize).Select(group => group.Skip(1).Aggregate(
-                gates[group.First()] * outputs[group.First()],
-                (sum, slot) => MathF.FusedMultiplyAdd(gates[slot], outputs[slot], sum)))];
+            float[] groups = [.. slots.GroupBy(slot => choice[slot] / groupSize)
+                .Select(group => group.Skip(1).Aggregate(
+                    gates[group.First()] * outputs[group.First()],
+                    (sum, slot) => MathF.FusedMultiplyAdd(gates[slot], outputs[slot], sum)))];
             sums[token] = groups.Skip(1).Aggregate(groups[0], (sum, group) => sum + group);
         }
 
