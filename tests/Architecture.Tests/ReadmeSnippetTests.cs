@@ -54,7 +54,8 @@ public class ReadmeSnippetTests
         IEnumerable<string> code = here.SkipWhile(line => line.Trim() != Begin).Skip(1)
             .TakeWhile(line => line.Trim() != End).Select(line => line.Trim());
         IEnumerable<string> shown = File.ReadAllLines(Path.Combine(root, "README.md"))
-            .SkipWhile(line => line != "```csharp").Skip(1).TakeWhile(line => line != "```").Select(line => line.Trim());
+            .SkipWhile(line => line != "```csharp").Skip(1)
+            .TakeWhile(line => line != "```").Select(line => line.Trim());
         Assert.Equal(code, shown);
     }
 

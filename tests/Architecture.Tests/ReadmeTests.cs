@@ -83,7 +83,7 @@ public partial class ReadmeTests
             Assert.Contains($"`krewe {command.Name}", readme, StringComparison.Ordinal));
     }
 
-    /// <summary>The arguments of a line's krewe call: started as <c>krewe</c> or by dotnet run, perhaps in a pipe.</summary>
+    /// <summary>Arguments of a line's krewe call: started as <c>krewe</c> or by dotnet run, perhaps piped.</summary>
     private static IEnumerable<(int Line, string Command)> Commands((int Line, string Text) shown)
     {
         string text = Comment().Replace(shown.Text, "").Trim();

@@ -9,7 +9,7 @@ using Xunit;
 
 namespace Krewe.Model.Tests.Layers;
 
-/// <summary>The dispatch plan: the numbers of docs/follow-a-batch.md, and the same bits wherever an expert lives.</summary>
+/// <summary>The numbers of docs/follow-a-batch.md, and the same bits wherever an expert lives.</summary>
 public class DispatchPlanTests
 {
     /// <summary>The page's example: 3 tokens, 4 experts in 2 canonical groups, top-2.</summary>
@@ -136,7 +136,7 @@ public class DispatchPlanTests
         }
     }
 
-    /// <summary>Output, gradient of the input and every weight gradient of one MoE layer; the same data each time.</summary>
+    /// <summary>Output, gradient of the input and weight gradients of one MoE layer; the same data each time.</summary>
     private static async Task<float[][]> RunLayerAsync(ModelConfig config, int[] placement)
     {
         const int Tokens = 20;
@@ -199,7 +199,7 @@ public class DispatchPlanTests
         return results;
     }
 
-    /// <summary>What the tree is defined to be: experts of a group in index order, then groups in index order.</summary>
+    /// <summary>The tree's definition: experts of a group in index order, then groups in index order.</summary>
     private static float[] Define(int[] choice, float[] gates, float[] outputs, int topK, int groupSize)
     {
         var sums = new float[topK == 0 ? 0 : choice.Length / topK];
@@ -216,7 +216,7 @@ public class DispatchPlanTests
         return sums;
     }
 
-    /// <summary>Does what the plan says, on rows of one number: hosts reduce and send back, then the stage adds.</summary>
+    /// <summary>Does what the plan says on rows of one number: hosts reduce, then the stage adds.</summary>
     private static float[] Follow(DispatchPlan plan, float[] outputs)
     {
         var rows = new List<float>();
