@@ -10,7 +10,7 @@ internal static class KreweCommand
     private static readonly string[] _examples =
     [
         "krewe train                                          trains the default model on two silos, two minutes",
-        "krewe generate runs/default/step-000400 --prompt \"Gets or sets\"",
+        "krewe generate runs/default/step-001000 --prompt \"Gets or sets\"",
         "krewe eval MODEL --texts held_out.json",
         "krewe devices",
     ];
@@ -21,7 +21,7 @@ internal static class KreweCommand
     /// <param name="cancellation">Cancelled when the user asks for the end.</param>
     public static async Task<int> RunAsync(string[] args, Terminal terminal, CancellationToken cancellation)
     {
-        var verbose = new Option<bool>("--verbose") { Description = "Logs, and traces of faults", Recursive = true };
+        Option<bool> verbose = Verbose();
         RootCommand root = Create(terminal, verbose);
         // Response files are off: a prompt may begin with '@'.
         ParseResult parsed = root.Parse(args, new ParserConfiguration { ResponseFileTokenReplacer = null });
@@ -51,7 +51,12 @@ internal static class KreweCommand
 #pragma warning restore CA1031
     }
 
-    private static RootCommand Create(Terminal terminal, Option<bool> verbose)
+    /// <summary>The option that every command has.</summary>
+    internal static Option<bool> Verbose() =>
+        new("--verbose") { Description = "Logs, and traces of faults", Recursive = true };
+
+    /// <summary>The command tree.</summary>
+    internal static RootCommand Create(Terminal terminal, Option<bool> verbose)
     {
         var root = new RootCommand(
             "Trains and serves DeepSeek-V3-style mixture-of-experts models on an Orleans cluster; every expert is a " +
