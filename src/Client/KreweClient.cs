@@ -1,3 +1,4 @@
+using Krewe.Grains.Interfaces;
 using Krewe.Grains.Interfaces.Experts;
 using Krewe.Grains.Interfaces.Serving;
 using Krewe.Grains.Interfaces.Training;
@@ -27,7 +28,7 @@ public sealed class KreweClient(IGrainFactory grains)
     /// <param name="layer">Layer number.</param>
     /// <param name="expert">Index within the layer.</param>
     public Task<ExpertStatus> ExpertAsync(string model, int layer, int expert) => grains.GetGrain<IExpertGrain>(
-        string.Create(System.Globalization.CultureInfo.InvariantCulture, $"{model}/{layer}/{expert}/0")).StatusAsync();
+        GrainKeys.Expert(model, layer, expert)).StatusAsync();
 
     /// <summary>Which silo holds what.</summary>
     /// <param name="model">Model or run name.</param>
@@ -61,6 +62,5 @@ public sealed class TrainingRunClient(IGrainFactory grains, string name)
     /// <summary>Freezes a layer's bias, or lets it move again.</summary>
     public Task FreezeBiasAsync(int layer, bool frozen, string author) => Router(layer).FreezeAsync(frozen, author);
 
-    private IRouterGrain Router(int layer) => grains.GetGrain<IRouterGrain>(
-        string.Create(System.Globalization.CultureInfo.InvariantCulture, $"{name}/{layer}"));
+    private IRouterGrain Router(int layer) => grains.GetGrain<IRouterGrain>(GrainKeys.Router(name, layer));
 }

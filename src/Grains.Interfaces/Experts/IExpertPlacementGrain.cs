@@ -5,7 +5,7 @@ namespace Krewe.Grains.Interfaces.Experts;
 [Alias("krewe.IExpertPlacementGrain")]
 public interface IExpertPlacementGrain : IGrainWithStringKey
 {
-    /// <summary>Makes and keeps the plan. Asking again with the same arguments gives the same plan.</summary>
+    /// <summary>Makes and keeps the plan; each call makes a new version.</summary>
     /// <param name="configJson">The model's config.json.</param>
     /// <param name="silos">Names of the silos that take part.</param>
     /// <param name="stages">Number of pipeline stages.</param>

@@ -3,7 +3,7 @@ using Krewe.Model.Generation;
 namespace Krewe.Grains.Interfaces.Serving;
 
 /// <summary>Generation from one loaded model. Key: model name.</summary>
-/// <remarks>Requests run one after the other for now; each has a latent cache of its own on every stage.</remarks>
+/// <remarks>Requests interleave token by token; each has a latent cache of its own on every stage.</remarks>
 [Alias("krewe.IGenerationGrain")]
 public interface IGenerationGrain : IGrainWithStringKey
 {
@@ -30,9 +30,6 @@ public sealed record GenerationRequest
 
     /// <summary>False computes the whole sequence anew for every token, in the expanded form.</summary>
     [Id(4)] public bool UseCache { get; init; } = true;
-
-    /// <summary>Number of pipeline stages of the loaded model.</summary>
-    [Id(5)] public int Stages { get; init; } = 1;
 }
 
 /// <summary>One generated token.</summary>

@@ -30,6 +30,8 @@ public sealed class ExpertHostGrain(DeviceHost host, PlacementPlans plans) : Gra
     /// <inheritdoc/>
     public async Task<HostDescription> LoadAsync(ModelSource source)
     {
+        // The plan may have been made anew since a model of this name was last here.
+        plans.Forget(_name);
         PlacementPlan plan = await plans.GetAsync(_name);
         int silo = Array.IndexOf(plan.Silos, host.Silo);
         await Task.WhenAll(plan.ExpertsOf(silo).Select(e => GrainOf(e.Layer, e.Expert).LoadAsync(source)));

@@ -30,6 +30,16 @@ internal sealed class GrainExpertFleet : IExpertFleet, IDisposable
     /// <inheritdoc/>
     public ExpertTopology TopologyOf(int layer) => _topologies[layer];
 
+    /// <summary>Frees what was received for a slot.</summary>
+    public void Release(long slot)
+    {
+        foreach ((int, int, long Slot) key in _received.Keys.Where(key => key.Slot == slot).ToArray())
+        {
+            _received.Remove(key, out Arena? arena);
+            arena!.Dispose();
+        }
+    }
+
     /// <inheritdoc/>
     public void Dispose()
     {

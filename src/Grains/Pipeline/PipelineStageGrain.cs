@@ -23,7 +23,6 @@ public sealed class PipelineStageGrain(
     private readonly Dictionary<(long Slot, bool Gradients), Arena> _received = [];
     private string _name = "";
     private int _index;
-    private int _applied;
     private ModelStage? _stage;
     private GrainExpertFleet? _fleet;
     private Neighbour<IPipelineStageGrain>? _previous;
@@ -126,14 +125,14 @@ public sealed class PipelineStageGrain(
     /// <inheritdoc/>
     public async Task ApplyAsync(AdamWStep rates)
     {
-        if (rates.Step <= _applied)
+        if (rates.Step <= Stage.AppliedStep)
         {
             return;
         }
 
         ParameterSet parameters = Stage.Parameters;
         await host.Device.SubmitAsync(kernels => Optimizer.Apply(kernels, parameters, rates));
-        _applied = rates.Step;
+        Stage.AppliedStep = rates.Step;
     }
 
     /// <inheritdoc/>
@@ -201,6 +200,7 @@ public sealed class PipelineStageGrain(
     public async Task ReleaseAsync(long slot)
     {
         await Stage.ReleaseAsync(slot);
+        _fleet?.Release(slot);
         foreach ((long Slot, bool) key in _received.Keys.Where(key => key.Slot == slot).ToArray())
         {
             _received.Remove(key, out Arena? arena);

@@ -20,6 +20,7 @@ public sealed class RouterGrain(TimeProvider clock) : Grain, IRouterGrain
     public Task ResetAsync(float[] bias)
     {
         _bias = [.. bias];
+        _frozen = false;
         _step = -1;
         return Task.CompletedTask;
     }

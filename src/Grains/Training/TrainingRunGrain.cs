@@ -182,6 +182,23 @@ public sealed partial class TrainingRunGrain(ILogger<TrainingRunGrain> logger) :
             LogFailure(logger, exception, this.GetPrimaryKeyString(), _step);
             _events.End(new RunFailed(exception.Message, exception is KreweException));
         }
+        finally
+        {
+            await UnloadAsync();
+        }
+    }
+
+    /// <summary>Frees the model on every silo: what is worth keeping is in the checkpoints.</summary>
+    private async Task UnloadAsync()
+    {
+        try
+        {
+            await _model.DisposeAsync();
+        }
+        catch (Exception exception)
+        {
+            LogFailure(logger, exception, this.GetPrimaryKeyString(), _step);
+        }
     }
 
     private bool IsDue(long every) => every > 0 && _step % every == 0;

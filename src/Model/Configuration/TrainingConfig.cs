@@ -17,16 +17,16 @@ public sealed record TrainingConfig
     };
 
     /// <summary>Optimizer steps of the run.</summary>
-    public long Steps { get; init; } = 1000;
+    public long Steps { get; init; } = 1200;
 
     /// <summary>Sequences of one global batch.</summary>
-    public int BatchSize { get; init; } = 8;
+    public int BatchSize { get; init; } = 4;
 
     /// <summary>Micro-batches that the global batch is cut into; must divide it.</summary>
     public int MicroBatches { get; init; } = 1;
 
     /// <summary>Tokens of one sequence.</summary>
-    public int SequenceLength { get; init; } = 128;
+    public int SequenceLength { get; init; } = 256;
 
     /// <summary>Highest learning rate.</summary>
     public double LearningRate { get; init; } = 4e-3;
@@ -51,7 +51,7 @@ public sealed record TrainingConfig
 
     /// <summary>
     /// Gamma of the loss-free balance: how far a bias moves in one step; 0 freezes it. The report's 0.001 is for runs of
-    /// hundreds of thousands of steps; a run of a thousand needs ten times that to get anywhere.
+    /// hundreds of thousands of steps; a run of a thousand or so needs ten times that to get anywhere.
     /// </summary>
     public double BiasUpdateSpeed { get; init; } = 1e-2;
 

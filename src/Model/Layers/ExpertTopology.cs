@@ -18,6 +18,11 @@ public sealed class ExpertTopology
     /// <param name="canonicalGroups">Number of equal groups in the reduction tree.</param>
     public ExpertTopology(int[] hostOfExpert, int canonicalGroups)
     {
+        if (canonicalGroups < 1 || hostOfExpert.Length % canonicalGroups != 0)
+        {
+            throw new ArgumentException($"{canonicalGroups} groups do not divide {hostOfExpert.Length} experts");
+        }
+
         _hostOfExpert = hostOfExpert;
         GroupSize = hostOfExpert.Length / canonicalGroups;
         Hosts = hostOfExpert.Max() + 1;

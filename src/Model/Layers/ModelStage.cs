@@ -82,6 +82,9 @@ public sealed partial class ModelStage : IDisposable
     /// <summary>Parameters of the stage, the routed experts' excluded.</summary>
     public ParameterSet Parameters { get; }
 
+    /// <summary>Number of the last optimizer step that was applied to the parameters; 0 for none.</summary>
+    public int AppliedStep { get; set; }
+
     /// <summary>Longest sequence, in tokens.</summary>
     public int MaxPositions => _rotaryTable.Rows;
 

@@ -5,7 +5,7 @@ namespace Krewe.Model.Training;
 /// constant tail and a shorter one at a thirtieth.
 /// </summary>
 /// <param name="Peak">Highest rate.</param>
-/// <param name="WarmupSteps">Steps of the linear rise from 0.</param>
+/// <param name="WarmupSteps">Steps of the linear rise; the first one has peak / warm-up.</param>
 /// <param name="TotalSteps">Length of the run.</param>
 public sealed record LearningRateSchedule(double Peak, long WarmupSteps, long TotalSteps)
 {

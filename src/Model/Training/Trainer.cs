@@ -46,8 +46,9 @@ public sealed class Trainer(ITrainingPipeline pipeline, ModelConfig model, Train
             (float)rate, (float)config.Beta1, (float)config.Beta2, (float)config.Epsilon, (float)config.WeightDecay,
             checked((int)step + 1), (float)clip));
         Dictionary<int, long[]> loads = SumLoads(reports);
-        if (config.BiasUpdateSpeed > 0 && model.HasRoutingBias)
+        if (model.HasRoutingBias)
         {
+            // Also with a speed of zero: edits by hand reach the stages on this way.
             await pipeline.UpdateBiasesAsync(step, loads, (float)config.BiasUpdateSpeed);
         }
 

@@ -21,11 +21,17 @@ internal static class EvalCommand
             HelpName = "FILE",
             Required = true,
         };
-        var limit = SharedOptions.AtLeast(1, new Option<int>("--limit")
+        var limit = new Option<int?>("--limit")
         {
-            Description = "Only the first N texts",
+            Description = "Only the first N texts (default: all)",
             HelpName = "N",
-            DefaultValueFactory = _ => int.MaxValue,
+        };
+        limit.Validators.Add(result =>
+        {
+            if (SharedOptions.Value<int>(result) is < 1 and var value)
+            {
+                result.AddError($"--limit must be at least 1, not {value}");
+            }
         });
         var maxTokens = SharedOptions.AtLeast(2, new Option<int>("--max-tokens")
         {
@@ -54,7 +60,7 @@ internal static class EvalCommand
             using ModelFolder folder = ModelFolder.Open(parsed.GetRequiredValue(model));
             Tokenizer loadedTokenizer = folder.LoadTokenizer(parsed.GetValue(tokenizer));
             int[][] documents = Documents(
-                folder, loadedTokenizer, ReadTexts(parsed.GetRequiredValue(texts)).Take(parsed.GetValue(limit)),
+                folder, loadedTokenizer, ReadTexts(parsed.GetRequiredValue(texts)).Take(parsed.GetValue(limit) ?? int.MaxValue),
                 parsed.GetValue(maxTokens));
             if (folder.Notice is { } notice)
             {

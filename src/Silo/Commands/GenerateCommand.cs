@@ -55,7 +55,6 @@ internal static class GenerateCommand
                         StopTokens = stop,
                         Sampling = options.Sampling(parsed),
                         UseCache = !parsed.GetValue(options.NoCache),
-                        Stages = load.Stages,
                     },
                     cancellation),
                 cancellation);

@@ -34,7 +34,7 @@ internal static class SharedOptions
     /// <summary>Computing threads of the process.</summary>
     public static Option<int> CpuThreads() => AtLeast(1, new("--cpu-threads")
     {
-        Description = "Computing threads over all silos of this process (default: all cores)",
+        Description = "Computing threads over all silos of this process, as many as cores by default",
         HelpName = "N",
         DefaultValueFactory = _ => Environment.ProcessorCount,
     });

@@ -70,7 +70,9 @@ public sealed class EmbeddedCluster : IAsyncDisposable
         {
             for (int silo = 0; silo < options.Silos; silo++)
             {
-                hosts.Add(Build(options, cluster, names[silo], ports[2 * silo], ports[(2 * silo) + 1], ports[0], pool));
+                var device = new CpuDevice(pool, $"cpu:{silo}");
+                hosts.Add(Build(
+                    options, cluster, names[silo], ports[2 * silo], ports[(2 * silo) + 1], ports[0], device));
             }
 
             // The first silo holds the membership table that the others read.
@@ -90,7 +92,7 @@ public sealed class EmbeddedCluster : IAsyncDisposable
 
     private static IHost Build(
         EmbeddedClusterOptions options, string cluster, string name, int siloPort, int gatewayPort, int primaryPort,
-        ComputePool pool)
+        CpuDevice device)
     {
         // An empty builder: no configuration files, no console lifetime that would take Ctrl-C from the command.
         HostApplicationBuilder builder = Host.CreateEmptyApplicationBuilder(new());
@@ -106,7 +108,7 @@ public sealed class EmbeddedCluster : IAsyncDisposable
         {
             silo.UseLocalhostClustering(
                 siloPort, gatewayPort, new IPEndPoint(IPAddress.Loopback, primaryPort), cluster, cluster);
-            silo.AddKrewe(name, _ => new CpuDevice(pool, $"cpu:{name[^1]}"), options.InBand);
+            silo.AddKrewe(name, _ => device, options.InBand);
             silo.Configure<SiloMessagingOptions>(messaging =>
             {
                 messaging.ResponseTimeout = CallDeadline;

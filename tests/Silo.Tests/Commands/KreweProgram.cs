@@ -27,7 +27,9 @@ public static class KreweProgram
         string program = Path.Combine(AppContext.BaseDirectory, "krewe.dll");
         var start = new ProcessStartInfo("dotnet", ["exec", program, .. args])
         {
-            RedirectStandardInput = true, RedirectStandardOutput = true, RedirectStandardError = true,
+            RedirectStandardInput = true,
+            RedirectStandardOutput = true,
+            RedirectStandardError = true,
         };
         using Process process = Process.Start(start)!;
         await process.StandardInput.WriteAsync(input);

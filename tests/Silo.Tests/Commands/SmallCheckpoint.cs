@@ -18,9 +18,20 @@ public sealed class SmallCheckpoint : IDisposable
     {
         Config = ModelPresets.Get("tiny") with
         {
-            VocabSize = vocabulary, HiddenSize = 16, IntermediateSize = 32, MoeIntermediateSize = 8, NumHiddenLayers = 2,
-            NumAttentionHeads = 2, NumKeyValueHeads = 2, KvLoraRank = 8, QLoraRank = 8, QkRopeHeadDim = 8, VHeadDim = 8,
-            QkNopeHeadDim = 8, NRoutedExperts = 8, BosTokenId = vocabulary > 257 ? 256 : 0,
+            VocabSize = vocabulary,
+            HiddenSize = 16,
+            IntermediateSize = 32,
+            MoeIntermediateSize = 8,
+            NumHiddenLayers = 2,
+            NumAttentionHeads = 2,
+            NumKeyValueHeads = 2,
+            KvLoraRank = 8,
+            QLoraRank = 8,
+            QkRopeHeadDim = 8,
+            VHeadDim = 8,
+            QkNopeHeadDim = 8,
+            NRoutedExperts = 8,
+            BosTokenId = vocabulary > 257 ? 256 : 0,
             EosTokenId = vocabulary > 257 ? 257 : 1,
         };
         var values = new SeededParameters(1, 0.05);

@@ -54,10 +54,11 @@ internal sealed class ConsoleTrainView(Terminal terminal) : ITrainView
 
         if (run.Checkpoint is { } checkpoint)
         {
-            terminal.Out.WriteLine($"go on: krewe generate {TrainText.Relative(checkpoint.Folder)} --prompt \"Gets the\"");
+            string folder = TrainText.Relative(checkpoint.Folder);
+            terminal.Out.WriteLine($"go on: {TrainText.Program} generate {folder} --prompt \"Gets the\" --temperature 0.7");
             if (run.Step < run.Steps)
             {
-                terminal.Out.WriteLine($"resume: krewe train --run {plan.Name} --resume (with the same --data and --tokenizer)");
+                terminal.Out.WriteLine($"resume: {TrainText.Program} train --run {plan.Name} --resume (with the same --data and --tokenizer)");
             }
         }
     }

@@ -64,10 +64,7 @@ internal static class TrainCommand
         await using EmbeddedCluster cluster = await EmbeddedCluster.StartAsync(options, cancellation);
         ITrainingRunGrain grain = cluster.Grains.GetGrain<ITrainingRunGrain>(plan.Name);
         RunStarted started = await grain.StartAsync(plan.Request with { Silos = cluster.SiloNames });
-        foreach (string old in plan.Replaced)
-        {
-            Directory.Delete(old, recursive: true);
-        }
+        using ReplacedCheckpoints replaced = ReplacedCheckpoints.SetAside(plan.Replaced);
 
         view.Started(plan, started);
         var run = new TrainTracker(started.FirstStep, started.Steps);
@@ -78,6 +75,11 @@ internal static class TrainCommand
             _ = grain.StopAsync();
         });
         await view.FollowAsync(grain.WatchAsync(CancellationToken.None), run);
+        if (run.Checkpoint is not null)
+        {
+            replaced.Delete();
+        }
+
         return run;
     }
 

@@ -166,7 +166,7 @@ internal sealed class TrainOptions
         where T : struct, IComparable<T> => SharedOptions.AtLeast(least, new Option<T>(name)
         {
             Description = description,
-            HelpName = "N",
+            HelpName = typeof(T) == typeof(double) ? "X" : "N",
             DefaultValueFactory = _ => usual,
         });
 }

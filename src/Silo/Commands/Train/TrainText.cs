@@ -47,8 +47,8 @@ internal static class TrainText
     public static string Count(long count) => count switch
     {
         < 10_000 => $"{count}",
-        < 10_000_000 => $"{count / 1e3:F0}k",
-        < 10_000_000_000 => $"{count / 1e6:F1}M",
+        < 1_000_000 => $"{count / 1e3:F0}k",
+        < 1_000_000_000 => $"{count / 1e6:F1}M",
         _ => $"{count / 1e9:F1}B",
     };
 
@@ -58,4 +58,8 @@ internal static class TrainText
         string relative = Path.GetRelativePath(Environment.CurrentDirectory, path);
         return relative.Length < path.Length && !relative.StartsWith("..", StringComparison.Ordinal) ? relative : path;
     }
+
+    /// <summary>How this program is called from here: a line that can be copied.</summary>
+    public static string Program =>
+        Environment.ProcessPath is { } path && Path.GetFileNameWithoutExtension(path) == "krewe" ? Relative(path) : "krewe";
 }

@@ -1,6 +1,6 @@
 using System.Globalization;
 
-namespace Krewe.Grains;
+namespace Krewe.Grains.Interfaces;
 
 /// <summary>How grain keys are written and read.</summary>
 public static class GrainKeys
