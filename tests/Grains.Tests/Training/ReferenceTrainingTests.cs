@@ -37,6 +37,25 @@ public class ReferenceTrainingTests
         await CompareStepsAsync(model, config, reference);
     }
 
+    [Theory]
+    [InlineData("v2_groups", 2)]
+    [InlineData("v3_all_moe", 3)]
+    [InlineData("v3_mtp_pre", 2)]
+    [InlineData("v3_dense", 2)]
+    public async Task Small_cases_hold_through_the_grains(string name, int silos)
+    {
+        string folder = Path.Combine(TestData.GoldenFolder, "cases", name);
+        ModelConfig config = ModelConfig.Load(folder);
+        using SafetensorsFile reference = SafetensorsFile.Open(Path.Combine(folder, "reference.safetensors"));
+        await using EmbeddedCluster cluster = await EmbeddedCluster.StartAsync(
+            new() { Silos = silos }, TestContext.Current.CancellationToken);
+        await using ClusterModel model = await ClusterModel.CreateAsync(
+            cluster.Grains, name, new() { ConfigJson = config.ToJson(), Checkpoint = folder, Training = true },
+            cluster.SiloNames, stages: Math.Min(2, config.NumHiddenLayers));
+        CheckReport report = await ReferenceCheck.RunAsync(model, config, reference, gradients: true, new());
+        Assert.True(report.Passed, string.Join("; ", report.Rows.Where(row => !row.Passed).Take(5)));
+    }
+
     private static async Task CompareStepsAsync(ClusterModel model, ModelConfig config, SafetensorsFile reference)
     {
         var recipe = new TrainingConfig
