@@ -55,7 +55,9 @@ public sealed class TrainingRunClient(IGrainFactory grains, string name)
     /// <summary>Bias, history and audit of a layer's router.</summary>
     public Task<RouterStatus> RouterAsync(int layer) => Router(layer).StatusAsync();
 
-    /// <summary>Edits the bias of one expert; the edit takes effect with the next step and is kept in the audit.</summary>
+    /// <summary>
+    /// Edits the bias of one expert; the edit takes effect with the next step and is kept in the audit.
+    /// </summary>
     public Task EditBiasAsync(int layer, int expert, float bias, string author, string reason) =>
         Router(layer).EditAsync(expert, bias, author, reason);
 

@@ -35,7 +35,8 @@ public sealed record CudaFindings
 }
 
 /// <summary>
-/// Looks for GPUs and the libraries that Krewe's kernels need. Never throws: a machine without a GPU is nothing unusual.
+/// Looks for GPUs and the libraries that Krewe's kernels need. Never throws: a machine without a GPU is nothing
+/// unusual.
 /// </summary>
 public static unsafe class CudaProbe
 {

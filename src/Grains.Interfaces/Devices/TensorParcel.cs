@@ -4,11 +4,12 @@ using Krewe.Model.Tensors;
 namespace Krewe.Grains.Interfaces.Devices;
 
 /// <summary>
-/// A tensor on its way through a grain call: a ticket where the receiver lives in the same process, the bytes otherwise.
+/// A tensor on its way through a grain call: a ticket where the receiver lives in the same process, the bytes
+/// otherwise.
 /// </summary>
 /// <remarks>
-/// Ownership: a ticket hands over a view, the memory stays the sender's and must live as long as the receiver's use that
-/// the called method documents. Bytes become the receiver's when it opens the parcel into an arena of its own.
+/// Ownership: a ticket hands over a view, the memory stays the sender's and must live as long as the receiver's use
+/// that the called method documents. Bytes become the receiver's when it opens the parcel into an arena of its own.
 /// </remarks>
 [GenerateSerializer, Immutable, Alias("krewe.TensorParcel")]
 public sealed class TensorParcel
@@ -47,7 +48,9 @@ public sealed class TensorParcel
             : new(0, tensor.Shape.ToArray(), tensor.DType, Bytes(tensor));
     }
 
-    /// <summary>The tensor: the sender's own where it came by ticket, else a copy in <paramref name="arena"/>.</summary>
+    /// <summary>
+    /// The tensor: the sender's own where it came by ticket, else a copy in <paramref name="arena"/>.
+    /// </summary>
     public Tensor Open(Arena arena)
     {
         if (IsEmpty)

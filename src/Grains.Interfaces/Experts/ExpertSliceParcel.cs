@@ -29,7 +29,9 @@ public sealed class ExpertSliceParcel
             ],
             [.. slice.Weights]);
 
-    /// <summary>The slice. Fields that only the sender needs (token rows, slots) are empty where it came by bytes.</summary>
+    /// <summary>
+    /// The slice. Fields that only the sender needs (token rows, slots) are empty where it came by bytes.
+    /// </summary>
     public ExpertSlice Open()
     {
         if (_lists is null)

@@ -6,7 +6,9 @@ namespace Krewe.Grains.Interfaces.Experts;
 /// One routed expert. Key: <c>model/layer/expert/replica</c>. Pinned to the silo that the placement plan names; its
 /// weights live in that silo's device store, the grain is a handle that attaches to them.
 /// </summary>
-/// <remarks>Reentrant: it never computes in its turn, it joins batches that its silo's device runs for all at once.</remarks>
+/// <remarks>
+/// Reentrant: it never computes in its turn, it joins batches that its silo's device runs for all at once.
+/// </remarks>
 [Alias("krewe.IExpertGrain")]
 public interface IExpertGrain : IGrainWithStringKey
 {
@@ -15,8 +17,8 @@ public interface IExpertGrain : IGrainWithStringKey
     Task LoadAsync(ModelSource source);
 
     /// <summary>
-    /// Joins a batch that the silo's gateway announced; the last of the announced experts to join starts the one grouped
-    /// launch. Returns when it has joined, not when the launch is done.
+    /// Joins a batch that the silo's gateway announced; the last of the announced experts to join starts the one
+    /// grouped launch. Returns when it has joined, not when the launch is done.
     /// </summary>
     /// <param name="batch">Number of the batch on this silo.</param>
     /// <param name="tokens">Tokens that this expert got, for its counters.</param>

@@ -23,11 +23,15 @@ public interface IPipelineStageGrain : IGrainWithStringKey
     [Alias("LoadAsync")]
     Task<StageDescription> LoadAsync(ModelSource source);
 
-    /// <summary>Takes what the neighbour computed: activations from the one before, gradients from the one behind.</summary>
+    /// <summary>
+    /// Takes what the neighbour computed: activations from the one before, gradients from the one behind.
+    /// </summary>
     [Alias("AcceptAsync")]
     Task AcceptAsync(StageDelivery delivery);
 
-    /// <summary>Forward of one micro-batch; hands the result to the next stage. The last stage returns its losses.</summary>
+    /// <summary>
+    /// Forward of one micro-batch; hands the result to the next stage. The last stage returns its losses.
+    /// </summary>
     [Alias("ForwardAsync")]
     Task<StageReport> ForwardAsync(long slot, long step, [Immutable] MicroBatch batch, [Immutable] ForwardOptions options);
 
@@ -59,7 +63,9 @@ public interface IPipelineStageGrain : IGrainWithStringKey
     [Alias("ReadParameterAsync")]
     Task<TensorParcel> ReadParameterAsync(string name, ParameterPart part, Guid process);
 
-    /// <summary>An activation of a slot's last forward, or an empty parcel (see <c>ModelStage.Activation</c>).</summary>
+    /// <summary>
+    /// An activation of a slot's last forward, or an empty parcel (see <c>ModelStage.Activation</c>).
+    /// </summary>
     [Alias("ReadActivationAsync")]
     Task<TensorParcel> ReadActivationAsync(long slot, string name, Guid process);
 

@@ -3,21 +3,25 @@ using Orleans.Concurrency;
 namespace Krewe.Grains.Interfaces.Training;
 
 /// <summary>
-/// One training run: its phase, recipe, committed step and checkpoints. Key: run name. The run's one source of truth; it
-/// drives the stages step by step and survives its grain through the checkpoints.
+/// One training run: its phase, recipe, committed step and checkpoints. Key: run name. The run's one source of truth;
+/// it drives the stages step by step and survives its grain through the checkpoints.
 /// </summary>
 [Alias("krewe.ITrainingRunGrain")]
 public interface ITrainingRunGrain : IGrainWithStringKey
 {
     /// <summary>
-    /// Checks the request, opens data and tokenizer, loads the model on every silo (fresh, or from the newest checkpoint
-    /// of the run's folder) and starts stepping in the background.
+    /// Checks the request, opens data and tokenizer, loads the model on every silo (fresh, or from the newest
+    /// checkpoint of the run's folder) and starts stepping in the background.
     /// </summary>
-    /// <exception cref="Model.KreweException">The request or its data cannot be used; the message is for the user.</exception>
+    /// <exception cref="Model.KreweException">The request or its data cannot be used; the message is for the
+    /// user.</exception>
     [Alias("StartAsync")]
     Task<RunStarted> StartAsync(RunRequest request);
 
-    /// <summary>Everything that has happened since the run was started, then what happens; ends after <see cref="RunFinished"/> or <see cref="RunFailed"/>.</summary>
+    /// <summary>
+    /// Everything that has happened since the run was started, then what happens; ends after <see cref="RunFinished"/>
+    /// or <see cref="RunFailed"/>.
+    /// </summary>
     [Alias("WatchAsync")]
     IAsyncEnumerable<RunEvent> WatchAsync(CancellationToken cancellationToken);
 

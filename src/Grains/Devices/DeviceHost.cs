@@ -4,8 +4,8 @@ using Krewe.Model.Tensors;
 namespace Krewe.Grains.Devices;
 
 /// <summary>
-/// The device of a silo and its store: weights, moments and activations of every model, owned by the silo and not by any
-/// grain, so that a grain that is activated anew attaches in microseconds.
+/// The device of a silo and its store: weights, moments and activations of every model, owned by the silo and not by
+/// any grain, so that a grain that is activated anew attaches in microseconds.
 /// </summary>
 /// <param name="silo">Name of the silo.</param>
 /// <param name="device">Its device; disposed with the host.</param>

@@ -56,7 +56,9 @@ public sealed class HostedModel(string name, IDevice device) : IDisposable
     public ExpertBatch BatchOf(int layer, long slot) => _batches.GetOrAdd(
         (layer, slot), key => new(Device, $"{Name}: experts of layer {key.Layer}, slot {key.Slot}"));
 
-    /// <summary>Announces a batch: <paramref name="work"/> runs once when <paramref name="count"/> experts have joined.</summary>
+    /// <summary>
+    /// Announces a batch: <paramref name="work"/> runs once when <paramref name="count"/> experts have joined.
+    /// </summary>
     public JoinedBatch Announce(int count, Action<IKernels, Expert[]> work)
     {
         var batch = new JoinedBatch(Interlocked.Increment(ref _lastBatch), count, Device, work);
@@ -65,7 +67,8 @@ public sealed class HostedModel(string name, IDevice device) : IDisposable
     }
 
     /// <summary>An expert joins a batch.</summary>
-    /// <exception cref="InvalidOperationException">The batch is not open, or the expert has no weights here.</exception>
+    /// <exception cref="InvalidOperationException">The batch is not open, or the expert has no weights
+    /// here.</exception>
     public void Join(long batch, int layer, int index)
     {
         Expert expert = FindExpert(layer, index)

@@ -5,8 +5,8 @@ using Krewe.Model.Tensors;
 namespace Krewe.Grains.Devices;
 
 /// <summary>
-/// Work of several expert grains in one launch: it waits until the announced number has joined, then runs once for all of
-/// them, in order of layer and index.
+/// Work of several expert grains in one launch: it waits until the announced number has joined, then runs once for all
+/// of them, in order of layer and index.
 /// </summary>
 /// <param name="id">Number on this device.</param>
 /// <param name="count">How many experts were announced.</param>

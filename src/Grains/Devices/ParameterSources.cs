@@ -7,8 +7,8 @@ using Krewe.Model.Training;
 namespace Krewe.Grains.Devices;
 
 /// <summary>
-/// Opens the source of a model's parameters and fills the sets of stages and experts from it, on the device. A checkpoint
-/// is mapped once for all that read it at the same time, and unmapped after the last.
+/// Opens the source of a model's parameters and fills the sets of stages and experts from it, on the device. A
+/// checkpoint is mapped once for all that read it at the same time, and unmapped after the last.
 /// </summary>
 public sealed class ParameterSources : IDisposable
 {
@@ -83,7 +83,9 @@ public sealed class ParameterSources : IDisposable
         }
     }
 
-    /// <summary>The values behind a source: float32 masters of a training state, weights of a checkpoint, or a seed.</summary>
+    /// <summary>
+    /// The values behind a source: float32 masters of a training state, weights of a checkpoint, or a seed.
+    /// </summary>
     private IParameterSource Open(ModelSource source)
     {
         if (source.Checkpoint is not { } folder)

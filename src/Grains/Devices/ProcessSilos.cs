@@ -20,8 +20,8 @@ public static class ProcessSilos
     public static IGrainFactory? Find(string cluster, string silo) => Silos.GetValueOrDefault((cluster, silo));
 
     /// <summary>
-    /// Runs a call to another silo of the process. It leaves the calling grain's context, since the reply belongs to the
-    /// other silo's client and not to the grain; the await brings the caller back into its turn.
+    /// Runs a call to another silo of the process. It leaves the calling grain's context, since the reply belongs to
+    /// the other silo's client and not to the grain; the await brings the caller back into its turn.
     /// </summary>
     public static Task<T> CallAsync<T>(Func<Task<T>> call) => Task.Run(call);
 

@@ -4,7 +4,9 @@ namespace Krewe.Grains.Pipeline;
 
 /// <summary>A grain on another silo, or on this one, and how to reach it.</summary>
 /// <param name="Grain">The grain; through its silo's own factory where <paramref name="Direct"/>.</param>
-/// <param name="Direct">True for another silo of this process: calls go through <see cref="ProcessSilos.CallAsync"/>.</param>
+/// <param name="Direct">
+/// True for another silo of this process: calls go through <see cref="ProcessSilos.CallAsync"/>.
+/// </param>
 /// <param name="Process">Process identity of its silo: the same one gets tensors by reference.</param>
 internal readonly record struct Neighbour<TGrain>(TGrain Grain, bool Direct, Guid Process)
     where TGrain : IGrainWithStringKey

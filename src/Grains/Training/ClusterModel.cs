@@ -6,8 +6,8 @@ using Krewe.Model.Training;
 namespace Krewe.Grains.Training;
 
 /// <summary>
-/// A model whose stages and experts are grains, as a trainer and a check see it. It carries only control: tensors go from
-/// silo to silo, and here only where a parameter or an activation is asked for.
+/// A model whose stages and experts are grains, as a trainer and a check see it. It carries only control: tensors go
+/// from silo to silo, and here only where a parameter or an activation is asked for.
 /// </summary>
 public sealed class ClusterModel : IInspectable, IAsyncDisposable
 {

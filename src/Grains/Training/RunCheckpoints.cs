@@ -6,15 +6,17 @@ using Krewe.Model.Tensors;
 namespace Krewe.Grains.Training;
 
 /// <summary>
-/// Writes a run's checkpoint: the released files for everyone, and below <c>training</c> the float32 masters, moments and
-/// position that the run itself goes on from. Tensors are fetched from their owners one at a time.
+/// Writes a run's checkpoint: the released files for everyone, and below <c>training</c> the float32 masters, moments
+/// and position that the run itself goes on from. Tensors are fetched from their owners one at a time.
 /// </summary>
 /// <param name="model">Stages and experts.</param>
 /// <param name="recipe">The recipe.</param>
 /// <param name="request">Folder, types and how many to keep.</param>
 internal sealed class RunCheckpoints(ClusterModel model, TrainingConfig recipe, RunRequest request)
 {
-    /// <summary>Writes the checkpoint of a step and deletes old ones. Runs on pool threads, never in a grain's turn.</summary>
+    /// <summary>
+    /// Writes the checkpoint of a step and deletes old ones. Runs on pool threads, never in a grain's turn.
+    /// </summary>
     public Task<CheckpointWritten> SaveAsync(long step, RunData data) => Task.Run(async () =>
     {
         string folder = RunFolder.CheckpointOf(request.Folder, step);

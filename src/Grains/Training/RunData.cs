@@ -43,7 +43,9 @@ internal sealed class RunData
     /// <summary>The next global batch, cut into micro-batches.</summary>
     public IReadOnlyList<MicroBatch> Next() => Cut(Reader.Next(), _microBatches);
 
-    /// <summary>Held-out windows in micro-batches of training size, at most <paramref name="windows"/> of them.</summary>
+    /// <summary>
+    /// Held-out windows in micro-batches of training size, at most <paramref name="windows"/> of them.
+    /// </summary>
     public IEnumerable<MicroBatch> HeldOut(int windows)
     {
         int sequences = Math.Max(1, Reader.Sequences / _microBatches);

@@ -3,7 +3,8 @@ using System.Runtime.CompilerServices;
 namespace Krewe.Grains.Training;
 
 /// <summary>
-/// Events of a run, kept so that a watcher who comes late sees the run from its start. Used from one grain's turns only.
+/// Events of a run, kept so that a watcher who comes late sees the run from its start. Used from one grain's turns
+/// only.
 /// </summary>
 internal sealed class RunEventLog
 {

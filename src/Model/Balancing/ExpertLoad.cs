@@ -3,7 +3,9 @@ namespace Krewe.Model.Balancing;
 /// <summary>Figures of how evenly experts are used.</summary>
 public static class ExpertLoad
 {
-    /// <summary>MaxVio = (largest load - mean load) / mean load (arXiv 2408.15664, 4.1); 0 where nothing was routed.</summary>
+    /// <summary>
+    /// MaxVio = (largest load - mean load) / mean load (arXiv 2408.15664, 4.1); 0 where nothing was routed.
+    /// </summary>
     /// <param name="load">[E]: tokens per expert.</param>
     public static double MaxViolation(ReadOnlySpan<long> load)
     {

@@ -1,6 +1,8 @@
 namespace Krewe.Model.Checkpoints;
 
-/// <summary>Names inside the <c>training</c> folder that a checkpoint of a run carries beside the released files.</summary>
+/// <summary>
+/// Names inside the <c>training</c> folder that a checkpoint of a run carries beside the released files.
+/// </summary>
 public static class TrainingStateFiles
 {
     /// <summary>Folder below the checkpoint.</summary>

@@ -50,8 +50,8 @@ public sealed record TrainingConfig
     public double ClipNorm { get; init; } = 1.0;
 
     /// <summary>
-    /// Gamma of the loss-free balance: how far a bias moves in one step; 0 freezes it. The report's 0.001 is for runs of
-    /// hundreds of thousands of steps; a run of a thousand or so needs ten times that to get anywhere.
+    /// Gamma of the loss-free balance: how far a bias moves in one step; 0 freezes it. The report's 0.001 is for runs
+    /// of hundreds of thousands of steps; a run of a thousand or so needs ten times that to get anywhere.
     /// </summary>
     public double BiasUpdateSpeed { get; init; } = 1e-2;
 

@@ -6,8 +6,8 @@ using Krewe.Model.Training;
 namespace Krewe.Model.Evaluation;
 
 /// <summary>
-/// Runs a model over the inputs of a <c>reference.safetensors</c> and compares hidden states, routing, logits, losses and
-/// gradients with it, whatever carries the model: one device or a cluster.
+/// Runs a model over the inputs of a <c>reference.safetensors</c> and compares hidden states, routing, logits, losses
+/// and gradients with it, whatever carries the model: one device or a cluster.
 /// </summary>
 public static class ReferenceCheck
 {

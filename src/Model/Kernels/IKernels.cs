@@ -15,7 +15,8 @@ namespace Krewe.Model.Kernels;
 /// <para>Sums have a fixed order that depends on shapes alone, never on the number of threads: the same inputs give the
 /// same bits on one kind of device. A matrix product is one chain of fused multiply-adds over the inner dimension in
 /// rising order for each element, so that a result does not depend on how rows were grouped.</para>
-/// <para>A wrong shape throws <see cref="ArgumentException"/> before anything is written, naming expected and actual.</para>
+/// <para>A wrong shape throws <see cref="ArgumentException"/> before anything is written, naming expected and
+/// actual.</para>
 /// </remarks>
 public interface IKernels
 {
@@ -75,7 +76,9 @@ public interface IKernels
     /// <param name="output">[M, F].</param>
     void SwiGlu(Tensor gate, Tensor up, Tensor output);
 
-    /// <summary>Gradients of <see cref="SwiGlu"/>; gradGate and gradUp are overwritten and may be gate and up.</summary>
+    /// <summary>
+    /// Gradients of <see cref="SwiGlu"/>; gradGate and gradUp are overwritten and may be gate and up.
+    /// </summary>
     void SwiGluBackward(Tensor gradOutput, Tensor gate, Tensor up, Tensor gradGate, Tensor gradUp);
 
     /// <summary>
@@ -95,7 +98,9 @@ public interface IKernels
     /// softmax(scale * q [kNope; kRope]^T) v, each sequence on its own.
     /// </summary>
     /// <param name="query">[T, H * (nope + rope)], rotated.</param>
-    /// <param name="keyValue">[T, H * (nope + value)]: the output of kv_b, per head [keys without position | values].</param>
+    /// <param name="keyValue">
+    /// [T, H * (nope + value)]: the output of kv_b, per head [keys without position | values].
+    /// </param>
     /// <param name="keyRope">[T, rope]: the rotated key shared by all heads.</param>
     /// <param name="output">[T, H * value].</param>
     /// <param name="logSumExp">[H, T]: log of the softmax denominators, kept for the backward.</param>
@@ -125,7 +130,9 @@ public interface IKernels
     /// </summary>
     /// <param name="query">[R, H * (nope + rope)], rotated: R new tokens of one sequence.</param>
     /// <param name="upProjection">[H * (nope + value), latent]: the weight of kv_b.</param>
-    /// <param name="cache">[at least firstPosition + R, latent + rope]: normalised latent | rotated key, by position.</param>
+    /// <param name="cache">
+    /// [at least firstPosition + R, latent + rope]: normalised latent | rotated key, by position.
+    /// </param>
     /// <param name="firstPosition">Position of the query's first row.</param>
     /// <param name="output">[R, H * value].</param>
     /// <param name="attention">Head sizes and scale; the sequence starts are not read.</param>
@@ -151,8 +158,12 @@ public interface IKernels
     /// <param name="gradWeights">[T, K].</param>
     /// <param name="scores">[T, E], from the forward.</param>
     /// <param name="indices">[T, K] Int32, from the forward.</param>
-    /// <param name="balanceGradient">[S, E]: per sequence, d loss / d (normalised score of one token); or empty.</param>
-    /// <param name="sequenceOfToken">[T] Int32: row of <paramref name="balanceGradient"/> for each token; or empty.</param>
+    /// <param name="balanceGradient">
+    /// [S, E]: per sequence, d loss / d (normalised score of one token); or empty.
+    /// </param>
+    /// <param name="sequenceOfToken">
+    /// [T] Int32: row of <paramref name="balanceGradient"/> for each token; or empty.
+    /// </param>
     /// <param name="gradLogits">[T, E]; overwritten.</param>
     /// <param name="routing">As given to the forward.</param>
     void RouteBackward(
@@ -178,7 +189,9 @@ public interface IKernels
     /// <param name="source">[R, D].</param>
     /// <param name="rows">Int32 [n]: rows of the source.</param>
     /// <param name="scale">[n], or empty for plain sums.</param>
-    /// <param name="starts">Int32 [M + 1]: rising offsets into <paramref name="rows"/>. An empty range writes zeros.</param>
+    /// <param name="starts">
+    /// Int32 [M + 1]: rising offsets into <paramref name="rows"/>. An empty range writes zeros.
+    /// </param>
     /// <param name="output">[M, D].</param>
     /// <param name="accumulate">Adds the finished sum to output instead of overwriting it.</param>
     void SumRows(Tensor source, Tensor rows, Tensor scale, Tensor starts, Tensor output, bool accumulate = false);
@@ -201,8 +214,8 @@ public interface IKernels
     void EmbeddingBackward(Tensor gradOutput, Tensor ids, Tensor gradTable);
 
     /// <summary>
-    /// losses[t] = logsumexp(logits[t]) - logits[t, target]; where <paramref name="gradScale"/> is not zero the logits are
-    /// overwritten with gradScale * (softmax - onehot). A negative target gives loss 0 and a zero gradient.
+    /// losses[t] = logsumexp(logits[t]) - logits[t, target]; where <paramref name="gradScale"/> is not zero the logits
+    /// are overwritten with gradScale * (softmax - onehot). A negative target gives loss 0 and a zero gradient.
     /// </summary>
     /// <param name="logits">[T, V].</param>
     /// <param name="targets">Int32 [T].</param>

@@ -26,8 +26,8 @@ public static class BalanceLoss
     }
 
     /// <summary>
-    /// d (alpha / units * sum over sequences) / d (normalised score of one token) = alpha f_i / (units T_s): the choice,
-    /// and so f, is constant.
+    /// d (alpha / units * sum over sequences) / d (normalised score of one token) = alpha f_i / (units T_s): the
+    /// choice, and so f, is constant.
     /// </summary>
     /// <param name="frequency">[S, E].</param>
     /// <param name="layout">Lengths of the sequences.</param>

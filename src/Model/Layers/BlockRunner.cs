@@ -24,7 +24,9 @@ public sealed class BlockRunner(IDevice device, IExpertFleet fleet)
     /// <param name="pass">Layout and options.</param>
     /// <param name="slot">Micro-batch or session.</param>
     /// <param name="step">Step or token number.</param>
-    /// <param name="output">Takes the last block's output [T, D], in the same submission as its end; may be null.</param>
+    /// <param name="output">
+    /// Takes the last block's output [T, D], in the same submission as its end; may be null.
+    /// </param>
     public async Task<Tensor> ForwardAsync(
         IReadOnlyList<Entry> blocks, Arena arena, Func<IKernels, Tensor> input, ForwardPass pass, long slot, long step,
         Action<IKernels, Tensor>? output = null)

@@ -38,7 +38,9 @@ public sealed class DispatchPlan
     /// <summary>For each token its range of <see cref="TokenGroupRows"/>.</summary>
     public List<int> TokenStarts { get; } = [];
 
-    /// <summary>Group rows of each token in group order: returned rows, then the split group rows behind them.</summary>
+    /// <summary>
+    /// Group rows of each token in group order: returned rows, then the split group rows behind them.
+    /// </summary>
     public List<int> TokenGroupRows { get; } = [];
 
     /// <summary>First returned row of a host.</summary>

@@ -57,7 +57,9 @@ public sealed class ExpertBatch(IDevice device, string name) : IDisposable
         return Reduce(kernels, _output, weighted: true);
     }
 
-    /// <summary>Gradients of the received rows and of the gate weights; keeps what <see cref="BackwardWeight"/> needs.</summary>
+    /// <summary>
+    /// Gradients of the received rows and of the gate weights; keeps what <see cref="BackwardWeight"/> needs.
+    /// </summary>
     /// <param name="kernels">Kernels of the device.</param>
     /// <param name="gradRows">[rows, D]: gradient of the layer's routed output at the received rows.</param>
     public ExpertGradients Backward(IKernels kernels, Tensor gradRows)

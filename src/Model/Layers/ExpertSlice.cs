@@ -5,7 +5,9 @@ namespace Krewe.Model.Layers;
 /// how the results are reduced before they travel back. An <i>assignment</i> is one (token, expert) pair; they are
 /// ordered by expert, then by token.
 /// </summary>
-/// <remarks>Lists are reused from step to step; whoever receives a slice by reference must not keep it past its call.</remarks>
+/// <remarks>
+/// Lists are reused from step to step; whoever receives a slice by reference must not keep it past its call.
+/// </remarks>
 public sealed class ExpertSlice
 {
     /// <summary>The stage's row of each row that travels, rising: a token goes to a host once.</summary>
@@ -14,7 +16,9 @@ public sealed class ExpertSlice
     /// <summary>Experts that got at least one token, rising.</summary>
     public List<int> Experts { get; } = [];
 
-    /// <summary>Offsets into the assignments: expert i of <see cref="Experts"/> has [offsets[i], offsets[i+1]).</summary>
+    /// <summary>
+    /// Offsets into the assignments: expert i of <see cref="Experts"/> has [offsets[i], offsets[i+1]).
+    /// </summary>
     public List<int> Offsets { get; } = [];
 
     /// <summary>Received row of each assignment.</summary>
@@ -26,7 +30,9 @@ public sealed class ExpertSlice
     /// <summary>Position of each assignment in the stage's [T, K] arrays.</summary>
     public List<int> Slots { get; } = [];
 
-    /// <summary>For each reduced row (token and whole canonical group) its range of <see cref="ReducedAssignments"/>.</summary>
+    /// <summary>
+    /// For each reduced row (token and whole canonical group) its range of <see cref="ReducedAssignments"/>.
+    /// </summary>
     public List<int> ReducedStarts { get; } = [];
 
     /// <summary>Assignments of the reduced rows, experts rising within a row.</summary>

@@ -28,7 +28,9 @@ public interface IExpertHost
     /// <summary>Gradients of the rows and of the gate weights.</summary>
     /// <param name="call">As given to the forward.</param>
     /// <param name="gradRows">[rows, D].</param>
-    /// <param name="weightGradients">Also adds the experts' weight gradients (else <see cref="BackwardWeightAsync"/>).</param>
+    /// <param name="weightGradients">
+    /// Also adds the experts' weight gradients (else <see cref="BackwardWeightAsync"/>).
+    /// </param>
     Task<ExpertGradients> BackwardAsync(ExpertCall call, Tensor gradRows, bool weightGradients);
 
     /// <summary>Adds the experts' weight gradients, deferred from <see cref="BackwardAsync"/>.</summary>

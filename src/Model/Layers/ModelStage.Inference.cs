@@ -19,8 +19,8 @@ public sealed partial class ModelStage
     /// Runs the next tokens of a session: the first stage takes <paramref name="tokens"/>, later ones
     /// <paramref name="hidden"/>.
     /// </summary>
-    /// <returns>The residual stream [R, D], on the last stage the logits of the last row [1, V]; and the position of the
-    /// next token.</returns>
+    /// <returns>The residual stream [R, D], on the last stage the logits of the last row [1, V]; and the position of
+    /// the next token.</returns>
     /// <param name="session">An open session.</param>
     /// <param name="tokens">R token ids.</param>
     /// <param name="hidden">[R, D] from the previous stage.</param>

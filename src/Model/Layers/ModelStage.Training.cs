@@ -10,7 +10,9 @@ public sealed partial class ModelStage
     /// <summary>Rows of depth 1 below which a sequence is too short to compare the two heads.</summary>
     private const int AgreementRows = 3;
 
-    /// <summary>Runs a micro-batch through this stage; the losses of the last stage come from <see cref="Losses"/>.</summary>
+    /// <summary>
+    /// Runs a micro-batch through this stage; the losses of the last stage come from <see cref="Losses"/>.
+    /// </summary>
     /// <param name="slot">Where its activations are kept.</param>
     /// <param name="step">Step number.</param>
     /// <param name="batch">Tokens and targets.</param>
@@ -127,7 +129,9 @@ public sealed partial class ModelStage
         }
     }
 
-    /// <summary>The stage's input: embeddings on the first stage, what the previous one handed over on the others.</summary>
+    /// <summary>
+    /// The stage's input: embeddings on the first stage, what the previous one handed over on the others.
+    /// </summary>
     private Tensor Embed(IKernels kernels, Slot held, int[] tokens, Tensor hidden)
     {
         if (_embedding is null)
@@ -175,8 +179,8 @@ public sealed partial class ModelStage
     }
 
     /// <summary>
-    /// Rows where depth 1, which has seen the next token, and the main head one row on name the same token. Sequences of
-    /// at most three ids are left out, and rows without a next token (the filling of a window).
+    /// Rows where depth 1, which has seen the next token, and the main head one row on name the same token. Sequences
+    /// of at most three ids are left out, and rows without a next token (the filling of a window).
     /// </summary>
     private static (int Same, int Compared) Agreement(Slot held)
     {

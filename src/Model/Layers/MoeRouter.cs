@@ -30,7 +30,9 @@ public sealed class MoeRouter
         }
     }
 
-    /// <summary>[E] float32, or empty: added to the scores for the choice alone; never part of a weight or a gradient.</summary>
+    /// <summary>
+    /// [E] float32, or empty: added to the scores for the choice alone; never part of a weight or a gradient.
+    /// </summary>
     public Tensor Bias { get; }
 
     /// <summary>Activations and gradients of one micro-batch.</summary>

@@ -109,11 +109,15 @@ public sealed class MultiTokenPrediction
         return state.HeadNorm.Output;
     }
 
-    /// <summary>Gradient of the block's output from the head's; what the next depth sent is already in GradStream.</summary>
+    /// <summary>
+    /// Gradient of the block's output from the head's; what the next depth sent is already in GradStream.
+    /// </summary>
     internal void BackwardNormalize(IKernels kernels, State state) =>
         _headNorm.BackwardInput(kernels, state.HeadNorm, state.GradNormed, state.GradStream, accumulate: true);
 
-    /// <summary>Sends the gradient of the block's input back to embeddings and previous hidden states, adding to both.</summary>
+    /// <summary>
+    /// Sends the gradient of the block's input back to embeddings and previous hidden states, adding to both.
+    /// </summary>
     internal void BackwardJoin(
         IKernels kernels, Arena arena, State state, Tensor gradProjected, Tensor gradEmbeddings, Tensor gradPrevious)
     {
@@ -143,7 +147,9 @@ public sealed class MultiTokenPrediction
         _hiddenNorm.BackwardWeight(kernels, state.HiddenNorm, state.GradHiddenNormed);
     }
 
-    /// <summary>For each of <paramref name="count"/> rows the gathered row that came from it, if any, as ranges.</summary>
+    /// <summary>
+    /// For each of <paramref name="count"/> rows the gathered row that came from it, if any, as ranges.
+    /// </summary>
     private static (Tensor Rows, Tensor Starts) Inverse(Arena arena, Tensor gathered, int count)
     {
         Span<int> source = gathered.AsSpan<int>();

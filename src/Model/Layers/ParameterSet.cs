@@ -4,8 +4,8 @@ using Krewe.Model.Tensors;
 namespace Krewe.Model.Layers;
 
 /// <summary>
-/// The parameters of one owner (a stage or an expert) with their gradients and optimizer state, each kind in an arena of
-/// its own.
+/// The parameters of one owner (a stage or an expert) with their gradients and optimizer state, each kind in an arena
+/// of its own.
 /// </summary>
 /// <param name="device">Where the memory lives.</param>
 /// <param name="owner">Name of the owner, for the memory report.</param>

@@ -3,7 +3,9 @@ using Krewe.Model.Tensors;
 
 namespace Krewe.Model.Layers;
 
-/// <summary>Root-mean-square normalisation with a learned scale; the state of one use is a <see cref="Saved"/>.</summary>
+/// <summary>
+/// Root-mean-square normalisation with a learned scale; the state of one use is a <see cref="Saved"/>.
+/// </summary>
 /// <param name="weight">[D].</param>
 /// <param name="epsilon"><c>rms_norm_eps</c>.</param>
 public sealed class RmsNorm(Parameter weight, float epsilon)

@@ -64,7 +64,9 @@ public static class RotaryEmbedding
         return frequencies;
     }
 
-    /// <summary>The pair whose wavelength turns <paramref name="rotations"/> times within the original length.</summary>
+    /// <summary>
+    /// The pair whose wavelength turns <paramref name="rotations"/> times within the original length.
+    /// </summary>
     private static double CorrectionDimension(double rotations, ModelConfig config) =>
         config.QkRopeHeadDim
         * Math.Log(config.RopeScaling!.OriginalMaxPositionEmbeddings / (rotations * 2 * Math.PI))

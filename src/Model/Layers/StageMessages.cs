@@ -5,7 +5,9 @@ namespace Krewe.Model.Layers;
 
 /// <summary>How a micro-batch runs through the stages.</summary>
 /// <param name="Mode">Training, evaluation, or training with everything kept for a check.</param>
-/// <param name="MainScale">d total loss / d loss of one token of the main model: 1 over the global batch's targets.</param>
+/// <param name="MainScale">
+/// d total loss / d loss of one token of the main model: 1 over the global batch's targets.
+/// </param>
 /// <param name="MtpScales">The same for each MTP depth: lambda / depths / targets.</param>
 /// <param name="Balance">Balance loss.</param>
 public sealed record ForwardOptions(
@@ -47,7 +49,9 @@ public sealed record MicroBatchLosses
     /// <summary>Main cross-entropy summed per sequence, nats.</summary>
     public double[] SequenceSums { get; init; } = [];
 
-    /// <summary>After an evaluation: positions where depth 1 and the main model one position on were compared.</summary>
+    /// <summary>
+    /// After an evaluation: positions where depth 1 and the main model one position on were compared.
+    /// </summary>
     public int AgreementCount { get; init; }
 
     /// <summary>After an evaluation: how many of them had the same most likely token.</summary>

@@ -16,8 +16,8 @@ public sealed record StageRange(int Index, int Count, int FirstLayer, int LayerC
     public bool IsLast => Index == Count - 1;
 
     /// <summary>
-    /// Cuts the main layers into <paramref name="stages"/> runs of nearly equal length; the last stage, which also has the
-    /// head and MTP, takes the short run.
+    /// Cuts the main layers into <paramref name="stages"/> runs of nearly equal length; the last stage, which also has
+    /// the head and MTP, takes the short run.
     /// </summary>
     /// <exception cref="KreweException">More stages than layers.</exception>
     public static StageRange[] Partition(ModelConfig config, int stages)

@@ -2,7 +2,9 @@ using Krewe.Model.Tensors;
 
 namespace Krewe.Model.Layers;
 
-/// <summary>Which rows of a micro-batch belong to which sequence, and at which position: host arrays and their device copies.</summary>
+/// <summary>
+/// Which rows of a micro-batch belong to which sequence, and at which position: host arrays and their device copies.
+/// </summary>
 public sealed class TokenLayout
 {
     private TokenLayout(int[] sequenceStarts, Tensor positions, Tensor sequenceOfToken)
@@ -30,7 +32,9 @@ public sealed class TokenLayout
     /// <summary>Lays out whole sequences, positions from 0.</summary>
     /// <param name="arena">Arena of the micro-batch.</param>
     /// <param name="sequenceStarts">S + 1 rising row offsets, the first 0.</param>
-    /// <param name="firstPosition">Position of the first row of each sequence: the length of the cache when decoding.</param>
+    /// <param name="firstPosition">
+    /// Position of the first row of each sequence: the length of the cache when decoding.
+    /// </param>
     public static TokenLayout Create(Arena arena, int[] sequenceStarts, int firstPosition = 0)
     {
         Tensor positions = arena.Allocate(sequenceStarts[^1], DType.Int32);
@@ -49,7 +53,9 @@ public sealed class TokenLayout
         return new(sequenceStarts, positions, sequences);
     }
 
-    /// <summary>The layout without the last <paramref name="count"/> rows of each sequence (shorter ones vanish).</summary>
+    /// <summary>
+    /// The layout without the last <paramref name="count"/> rows of each sequence (shorter ones vanish).
+    /// </summary>
     public TokenLayout DropLast(Arena arena, int count)
     {
         var starts = new List<int>(SequenceStarts.Length) { 0 };

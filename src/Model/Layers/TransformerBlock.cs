@@ -109,7 +109,8 @@ public sealed class TransformerBlock
         Moe!.ForwardShared(kernels, arena, state.Output, state.Moe);
 
     /// <summary>
-    /// The first piece of the backward: in a dense block all of it, in a MoE block up to the gradient rows for the hosts.
+    /// The first piece of the backward: in a dense block all of it, in a MoE block up to the gradient rows for the
+    /// hosts.
     /// </summary>
     /// <param name="kernels">Kernels of the device.</param>
     /// <param name="arena">Arena of the micro-batch.</param>

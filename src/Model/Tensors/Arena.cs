@@ -4,7 +4,9 @@ namespace Krewe.Model.Tensors;
 /// Device memory with one life: parameters, optimizer state, the activations of one micro-batch. Tensors are carved off
 /// the front; <see cref="Reset"/> takes all of them back in one call and keeps the blocks for the next use.
 /// </summary>
-/// <remarks>Not thread-safe: one owner at a time. A tensor taken from it dies with <see cref="Reset"/> or Dispose.</remarks>
+/// <remarks>
+/// Not thread-safe: one owner at a time. A tensor taken from it dies with <see cref="Reset"/> or Dispose.
+/// </remarks>
 public abstract class Arena : IDisposable
 {
     /// <summary>Bytes of the blocks this arena holds, whether in use or kept for reuse.</summary>

@@ -8,8 +8,12 @@ namespace Krewe.Model.Tensors;
 /// of the same size neither asks the system nor wastes the ends of blocks.
 /// </summary>
 /// <param name="name">What lives here, for messages.</param>
-/// <param name="blockBytes">Largest block to ask for ahead of need; a larger tensor gets a block of its own size.</param>
-/// <param name="reservedChanged">Told every change of <see cref="ReservedBytes"/>, from any thread: a device's sum.</param>
+/// <param name="blockBytes">
+/// Largest block to ask for ahead of need; a larger tensor gets a block of its own size.
+/// </param>
+/// <param name="reservedChanged">
+/// Told every change of <see cref="ReservedBytes"/>, from any thread: a device's sum.
+/// </param>
 public sealed unsafe class HostArena(
     string name, long blockBytes = HostArena.DefaultBlockBytes, Action<long>? reservedChanged = null) : Arena
 {

@@ -55,7 +55,9 @@ public readonly unsafe struct Tensor
     /// <summary>The first element as a host pointer to 32-bit integers.</summary>
     public int* Ints => (int*)Address;
 
-    /// <summary>Rows [<paramref name="start"/>, <paramref name="start"/> + <paramref name="count"/>), as [count, columns].</summary>
+    /// <summary>
+    /// Rows [<paramref name="start"/>, <paramref name="start"/> + <paramref name="count"/>), as [count, columns].
+    /// </summary>
     public Tensor SliceRows(int start, int count)
     {
         if ((uint)start > (uint)Rows || (uint)count > (uint)(Rows - start))
@@ -66,7 +68,9 @@ public readonly unsafe struct Tensor
         return new(Address + ((nint)start * RowStride * DType.SizeInBytes()), new(count, Columns), DType, RowStride);
     }
 
-    /// <summary>Columns [<paramref name="start"/>, <paramref name="start"/> + <paramref name="count"/>) of every row.</summary>
+    /// <summary>
+    /// Columns [<paramref name="start"/>, <paramref name="start"/> + <paramref name="count"/>) of every row.
+    /// </summary>
     public Tensor SliceColumns(int start, int count)
     {
         if ((uint)start > (uint)Columns || (uint)count > (uint)(Columns - start))
@@ -89,7 +93,8 @@ public readonly unsafe struct Tensor
     }
 
     /// <summary>The elements of a dense tensor in host memory.</summary>
-    /// <exception cref="InvalidOperationException">The rows have gaps, or <typeparamref name="T"/> has another size.</exception>
+    /// <exception cref="InvalidOperationException">The rows have gaps, or <typeparamref name="T"/> has another
+    /// size.</exception>
     public Span<T> AsSpan<T>() where T : unmanaged
     {
         if (Address == 0)

@@ -7,8 +7,8 @@ using Krewe.Model.Tensors;
 namespace Krewe.Model.Training;
 
 /// <summary>
-/// A whole model on one device without a cluster: the same stages, experts and loop, called directly. The yardstick that
-/// the cluster is measured against, in bits and in speed.
+/// A whole model on one device without a cluster: the same stages, experts and loop, called directly. The yardstick
+/// that the cluster is measured against, in bits and in speed.
 /// </summary>
 public sealed class LocalModel : IInspectable, IExpertFleet, IDisposable
 {

@@ -71,7 +71,9 @@ internal sealed class ModelFolder : IDisposable
         return tokenizer;
     }
 
-    /// <summary>Whether texts of this model begin with the first token; <c>tokenizer_config.json</c> may deny it.</summary>
+    /// <summary>
+    /// Whether texts of this model begin with the first token; <c>tokenizer_config.json</c> may deny it.
+    /// </summary>
     public bool AddsBos()
     {
         string file = System.IO.Path.Combine(Path, "tokenizer_config.json");

@@ -44,7 +44,9 @@ internal sealed class Terminal
     /// <summary>A person looks at the standard error.</summary>
     public bool IsErrorLive { get; }
 
-    /// <summary>Tables and progress bars on <see cref="Out"/>; without colours or cursor movement unless live.</summary>
+    /// <summary>
+    /// Tables and progress bars on <see cref="Out"/>; without colours or cursor movement unless live.
+    /// </summary>
     public IAnsiConsole Console { get; }
 
     /// <summary>The streams of the process, UTF-8 whatever the locale says.</summary>

@@ -27,12 +27,14 @@ public sealed record EmbeddedClusterOptions
 }
 
 /// <summary>
-/// A cluster of real silos in this process: each with its own host, ports on loopback, device and grains, all sharing one
-/// pool of compute threads.
+/// A cluster of real silos in this process: each with its own host, ports on loopback, device and grains, all sharing
+/// one pool of compute threads.
 /// </summary>
 public sealed class EmbeddedCluster : IAsyncDisposable
 {
-    /// <summary>A step of a large model may take minutes; a silo that dies is noticed by its probes long before.</summary>
+    /// <summary>
+    /// A step of a large model may take minutes; a silo that dies is noticed by its probes long before.
+    /// </summary>
     private static readonly TimeSpan CallDeadline = TimeSpan.FromMinutes(10);
 
     private readonly List<IHost> _hosts;

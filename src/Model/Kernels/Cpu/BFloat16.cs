@@ -7,7 +7,9 @@ namespace Krewe.Model.Kernels.Cpu;
 /// <summary>Conversion between float32 vectors and stored bfloat16.</summary>
 internal static unsafe class BFloat16
 {
-    /// <summary>Widens 16 stored values, or <paramref name="left"/> where fewer are left; the other lanes are 0.</summary>
+    /// <summary>
+    /// Widens 16 stored values, or <paramref name="left"/> where fewer are left; the other lanes are 0.
+    /// </summary>
     [MethodImpl(MethodImplOptions.AggressiveInlining)]
     public static Vector512<float> Load(ushort* from, int left)
     {

@@ -126,7 +126,9 @@ public sealed unsafe partial class ComputePool
         }
     }
 
-    /// <summary>Spins until there is a signal (true) or the time is over; one thread of the pool watches for longer.</summary>
+    /// <summary>
+    /// Spins until there is a signal (true) or the time is over; one thread of the pool watches for longer.
+    /// </summary>
     private bool Spin(int seen, bool watches)
     {
         long start = Stopwatch.GetTimestamp();

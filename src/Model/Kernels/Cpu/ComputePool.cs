@@ -8,20 +8,20 @@ namespace Krewe.Model.Kernels.Cpu;
 /// the loops that the job forks are helped by threads which have no job of their own.
 /// </summary>
 /// <remarks>
-/// <para>Work-conserving: two jobs run on two threads at once; when one ends, its thread helps the other's loops, and it
-/// leaves them between two parts as soon as a job waits. The master always takes part in its own loop, so a loop ends
-/// even if nobody helps.</para>
+/// <para>Work-conserving: two jobs run on two threads at once; when one ends, its thread helps the other's loops, and
+/// it leaves them between two parts as soon as a job waits. The master always takes part in its own loop, so a loop
+/// ends even if nobody helps.</para>
 /// <para>An idle thread spins, then parks. While a job runs, its next loop is near: the thread spins for
-/// <see cref="SpinMicroseconds"/> and yields the core now and then. Without a job all threads but one park almost at once,
-/// so that the grain turn which decides what comes next finds a free core; two spinning threads on two cores would delay
-/// it by their whole spin time. Two spinning threads may also share a core while another idles, which the scheduler
-/// corrects only when one blocks.</para>
+/// <see cref="SpinMicroseconds"/> and yields the core now and then. Without a job all threads but one park almost at
+/// once, so that the grain turn which decides what comes next finds a free core; two spinning threads on two cores
+/// would delay it by their whole spin time. Two spinning threads may also share a core while another idles, which the
+/// scheduler corrects only when one blocks.</para>
 /// <para>These are not thread-pool threads: a long kernel cannot starve Orleans' turns.</para>
 /// </remarks>
 public sealed unsafe partial class ComputePool : IDisposable
 {
-    /// <summary>How long a thread looks for work before it parks while a job runs, in microseconds. With gaps of 20 to 60
-    /// microseconds between loops, 100 reached 1.01 to 1.17 times the ideal time and 30 reached 1.14 to 1.56, other
+    /// <summary>How long a thread looks for work before it parks while a job runs, in microseconds. With gaps of 20 to
+    /// 60 microseconds between loops, 100 reached 1.01 to 1.17 times the ideal time and 30 reached 1.14 to 1.56, other
     /// builds running (benchmarks/Kernels, case 'pool').</summary>
     public const int SpinMicroseconds = 100;
 
@@ -29,8 +29,8 @@ public sealed unsafe partial class ComputePool : IDisposable
     private const int IdleSpinMicroseconds = 5;
 
     /// <summary>
-    /// The same for the one thread that watches for the next job: between two layers of a decoded token the grain turn that
-    /// decides what comes next takes tens of microseconds, about as long as waking a parked thread.
+    /// The same for the one thread that watches for the next job: between two layers of a decoded token the grain turn
+    /// that decides what comes next takes tens of microseconds, about as long as waking a parked thread.
     /// </summary>
     private const int WatchMicroseconds = 150;
 
@@ -93,9 +93,9 @@ public sealed unsafe partial class ComputePool : IDisposable
     }
 
     /// <summary>
-    /// A pool of that many threads, bound to the cores where it takes all of them. Otherwise the kernel may keep two busy
-    /// threads on one core for seconds while another idles: seen in half of the runs on two cores, at half the speed
-    /// (docs/decisions/0005). A smaller pool is left free, so that two processes do not meet on the same cores.
+    /// A pool of that many threads, bound to the cores where it takes all of them. Otherwise the kernel may keep two
+    /// busy threads on one core for seconds while another idles: seen in half of the runs on two cores, at half the
+    /// speed (docs/decisions/0005). A smaller pool is left free, so that two processes do not meet on the same cores.
     /// </summary>
     /// <param name="threads">Number of computing threads, at least 1.</param>
     public static ComputePool ForThisMachine(int threads) =>
@@ -144,8 +144,8 @@ public sealed unsafe partial class ComputePool : IDisposable
     }
 
     /// <summary>
-    /// Runs <paramref name="body"/> for 0 to <paramref name="count"/> - 1 and returns when all are done. May be called from
-    /// any thread; inside a loop's body it runs in place. Allocates nothing.
+    /// Runs <paramref name="body"/> for 0 to <paramref name="count"/> - 1 and returns when all are done. May be called
+    /// from any thread; inside a loop's body it runs in place. Allocates nothing.
     /// </summary>
     /// <exception cref="Exception">The first exception of a part, after all parts ended.</exception>
     public void For<TLoop>(int count, TLoop body) where TLoop : struct, ILoop

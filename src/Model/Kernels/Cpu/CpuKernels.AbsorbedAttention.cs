@@ -6,8 +6,8 @@ namespace Krewe.Model.Kernels.Cpu;
 public sealed unsafe partial class CpuKernels
 {
     /// <inheritdoc/>
-    /// <remarks>All heads read the cache together: it is one product of R * H rows with the cache, and one back. A row's
-    /// bits do not depend on how many rows come with it.</remarks>
+    /// <remarks>All heads read the cache together: it is one product of R * H rows with the cache, and one back. A
+    /// row's bits do not depend on how many rows come with it.</remarks>
     public void AbsorbedAttention(
         Tensor query, Tensor upProjection, Tensor cache, int firstPosition, Tensor output, in AttentionShape attention)
     {

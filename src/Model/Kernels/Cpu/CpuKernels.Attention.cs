@@ -142,8 +142,8 @@ public sealed unsafe partial class CpuKernels
             }
         }
 
-        /// <summary>Scores of one row to exp(scale * score - maximum), zero past the diagonal; what came before is scaled
-        /// to the new maximum.</summary>
+        /// <summary>Scores of one row to exp(scale * score - maximum), zero past the diagonal; what came before is
+        /// scaled to the new maximum.</summary>
         private void SoftmaxRow(
             float* row, int seen, int keys, bool initial, ref float maximum, ref float sum, float* context, int value)
         {

@@ -132,9 +132,9 @@ public sealed unsafe partial class CpuKernels
         }
 
         /// <summary>
-        /// delta = g . output, which is the sum over keys of p dp: the row term of the softmax Jacobian. Chains in rising
-        /// order as in dp, so that dp - delta is exactly 0 where a query sees one key; four rows at a time, since one
-        /// chain waits for itself.
+        /// delta = g . output, which is the sum over keys of p dp: the row term of the softmax Jacobian. Chains in
+        /// rising order as in dp, so that dp - delta is exactly 0 where a query sees one key; four rows at a time,
+        /// since one chain waits for itself.
         /// </summary>
         [MethodImpl(MethodImplOptions.AggressiveOptimization)]
         private static void RowDots(float* a, nint aStride, float* b, nint bStride, int rows, int count, float* dots)

@@ -9,7 +9,8 @@ public sealed unsafe partial class CpuKernels
 {
     /// <inheritdoc/>
     /// <remarks>Every product and sum is rounded on its own, as in the reference; the update uses the moments before
-    /// they are rounded to their storage type. Bound by memory: 28 bytes an element, 20 with bfloat16 moments.</remarks>
+    /// they are rounded to their storage type. Bound by memory: 28 bytes an element, 20 with bfloat16
+    /// moments.</remarks>
     public void AdamW(Tensor weight, Tensor gradient, Tensor firstMoment, Tensor secondMoment, in AdamWStep step)
     {
         KernelChecks.AdamW(weight, gradient, firstMoment, secondMoment, step);

@@ -145,8 +145,8 @@ public sealed unsafe partial class CpuKernels
             }
         }
 
-        /// <summary>Positions of the largest values in rising order; among equals the lowest. One pass keeps the best so
-        /// far, sorted by value.</summary>
+        /// <summary>Positions of the largest values in rising order; among equals the lowest. One pass keeps the best
+        /// so far, sorted by value.</summary>
         private static void ChooseLargest(float* values, int count, int* chosen, int wanted)
         {
             int held = 0;
@@ -221,7 +221,9 @@ public sealed unsafe partial class CpuKernels
             }
         }
 
-        /// <summary>sn_i = s_i / S with S the sum over all experts: ds_j += (g_j - sum over i of g_i sn_i) / S.</summary>
+        /// <summary>
+        /// sn_i = s_i / S with S the sum over all experts: ds_j += (g_j - sum over i of g_i sn_i) / S.
+        /// </summary>
         private void AddBalanceGradient(float* gradNormalized, float* s, float* grad)
         {
             int experts = routing.Experts;

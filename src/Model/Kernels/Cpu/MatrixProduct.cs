@@ -5,12 +5,12 @@ namespace Krewe.Model.Kernels.Cpu;
 
 /// <summary>Blocked matrix products over the micro-kernel <typeparamref name="TKernel"/>.</summary>
 /// <remarks>
-/// <para>A task computes one tile of C from beginning to end. Per block of the inner dimension it packs its rows of A once
-/// (they stay in the second-level cache) and one panel of B at a time (it stays in the first-level cache while all rows
-/// pass over it). The product is never split along the inner dimension: the next block continues the chains from C, so
-/// every element is one chain in rising order, whatever the blocking.</para>
-/// <para>Tiles depend on shapes alone. Two tasks may pack the same panel; with tiles of 192 rows that is about 3 % of the
-/// time, less than sharing packed panels between threads would cost.</para>
+/// <para>A task computes one tile of C from beginning to end. Per block of the inner dimension it packs its rows of A
+/// once (they stay in the second-level cache) and one panel of B at a time (it stays in the first-level cache while all
+/// rows pass over it). The product is never split along the inner dimension: the next block continues the chains from
+/// C, so every element is one chain in rising order, whatever the blocking.</para>
+/// <para>Tiles depend on shapes alone. Two tasks may pack the same panel; with tiles of 192 rows that is about 3 % of
+/// the time, less than sharing packed panels between threads would cost.</para>
 /// </remarks>
 internal static unsafe class MatrixProduct<TKernel> where TKernel : struct, IMicroKernel
 {

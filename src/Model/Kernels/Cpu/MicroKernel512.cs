@@ -3,7 +3,9 @@ using System.Runtime.Intrinsics;
 
 namespace Krewe.Model.Kernels.Cpu;
 
-/// <summary>Tiles of up to 12 rows by 32 columns: 24 accumulators, 2 right vectors and a broadcast in 32 registers (AVX-512).</summary>
+/// <summary>
+/// Tiles of up to 12 rows by 32 columns: 24 accumulators, 2 right vectors and a broadcast in 32 registers (AVX-512).
+/// </summary>
 /// <remarks>The loops are unrolled by hand so that the JIT keeps every accumulator in a register.</remarks>
 internal unsafe partial struct MicroKernel512 : IMicroKernel
 {

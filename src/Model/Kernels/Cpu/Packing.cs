@@ -7,7 +7,10 @@ namespace Krewe.Model.Kernels.Cpu;
 /// <summary>Copies operands into the order in which a micro-kernel reads them.</summary>
 internal static unsafe class Packing
 {
-    /// <summary>to[k * width + i] = from[row(i) * stride + k]: transposes <paramref name="count"/> rows; the rest of the width is 0.</summary>
+    /// <summary>
+    /// to[k * width + i] = from[row(i) * stride + k]: transposes <paramref name="count"/> rows; the rest of the width
+    /// is 0.
+    /// </summary>
     [MethodImpl(MethodImplOptions.AggressiveOptimization)]
     public static void Transpose(float* from, nint stride, int* rows, int count, int depth, float* to, int width)
     {
@@ -45,7 +48,9 @@ internal static unsafe class Packing
         }
     }
 
-    /// <summary>to[k * width + j] = from[row(k) * stride + j] for j below <paramref name="count"/>; the rest of the width is 0.</summary>
+    /// <summary>
+    /// to[k * width + j] = from[row(k) * stride + j] for j below <paramref name="count"/>; the rest of the width is 0.
+    /// </summary>
     [MethodImpl(MethodImplOptions.AggressiveOptimization)]
     public static void CopyRows(float* from, nint stride, int* rows, int count, int depth, float* to, int width)
     {

@@ -19,7 +19,9 @@ internal enum CausalSkip
 /// <summary>One matrix product C[M, N] (+)= A[M, K] B[K, N] with the storage of its operands.</summary>
 internal unsafe struct Product
 {
-    /// <summary>A: row m at m * <see cref="AStride"/>, or column k at k * stride where <see cref="AByColumn"/>.</summary>
+    /// <summary>
+    /// A: row m at m * <see cref="AStride"/>, or column k at k * stride where <see cref="AByColumn"/>.
+    /// </summary>
     public float* A;
 
     /// <summary>Floats between stored rows of A.</summary>
@@ -31,7 +33,9 @@ internal unsafe struct Product
     /// <summary>Stored row of A for each m, or null. Only where A is stored by row.</summary>
     public int* ARows;
 
-    /// <summary>B: row k at k * <see cref="BStride"/>, or column n at n * stride where <see cref="BByColumn"/>.</summary>
+    /// <summary>
+    /// B: row k at k * <see cref="BStride"/>, or column n at n * stride where <see cref="BByColumn"/>.
+    /// </summary>
     public float* B;
 
     /// <summary>Floats between stored rows of B.</summary>

@@ -54,7 +54,10 @@ internal sealed unsafe class Scratch
     /// <summary>The calling thread's scratch.</summary>
     public static Scratch Current => t_current ??= new();
 
-    /// <summary>At least <paramref name="count"/> floats, uninitialised; what an earlier call with the same use returned is gone.</summary>
+    /// <summary>
+    /// At least <paramref name="count"/> floats, uninitialised; what an earlier call with the same use returned is
+    /// gone.
+    /// </summary>
     public float* Floats(ScratchUse use, long count) => (float*)Bytes(use, count * sizeof(float));
 
     /// <summary>At least <paramref name="count"/> bytes, uninitialised.</summary>

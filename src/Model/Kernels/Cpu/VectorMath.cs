@@ -40,10 +40,11 @@ internal static unsafe class VectorMath
     }
 
     /// <summary>
-    /// e^x, within 2 units in the last place, also where the result is subnormal; -inf gives 0, above 88.73 +inf, NaN stays.
+    /// e^x, within 2 units in the last place, also where the result is subnormal; -inf gives 0, above 88.73 +inf, NaN
+    /// stays.
     /// </summary>
-    /// <remarks>Cody-Waite reduction by multiples of ln 2 and the Cephes polynomial; the scaling is done in two steps so
-    /// that neither factor leaves the normal range.</remarks>
+    /// <remarks>Cody-Waite reduction by multiples of ln 2 and the Cephes polynomial; the scaling is done in two steps
+    /// so that neither factor leaves the normal range.</remarks>
     [MethodImpl(MethodImplOptions.AggressiveInlining)]
     public static Vector512<float> Exp(Vector512<float> x)
     {

@@ -3,7 +3,9 @@ using Krewe.Model.Configuration;
 
 namespace Krewe.Silo.Commands.Train;
 
-/// <summary>The options of <c>krewe train</c>; what they leave unsaid is the default of <see cref="TrainingConfig"/>.</summary>
+/// <summary>
+/// The options of <c>krewe train</c>; what they leave unsaid is the default of <see cref="TrainingConfig"/>.
+/// </summary>
 internal sealed class TrainOptions
 {
     private static readonly TrainingConfig _usual = new();

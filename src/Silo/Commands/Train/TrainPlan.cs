@@ -78,8 +78,8 @@ internal sealed record TrainPlan(
     }
 
     /// <summary>
-    /// The run's name. Unnamed runs are <c>default</c>, <c>default-2</c> and so on: a new one takes the first free name,
-    /// --resume the last one used.
+    /// The run's name. Unnamed runs are <c>default</c>, <c>default-2</c> and so on: a new one takes the first free
+    /// name, --resume the last one used.
     /// </summary>
     private static string RunName(TrainOptions options, ParseResult parsed, bool resume)
     {

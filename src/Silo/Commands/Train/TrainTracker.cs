@@ -32,7 +32,9 @@ internal sealed class TrainTracker(long firstStep, long steps)
     /// <summary>The newest checkpoint, or null.</summary>
     public CheckpointWritten? Checkpoint { get; private set; }
 
-    /// <summary>How the run ended: <see cref="RunFinished"/> or <see cref="RunFailed"/>; null while it goes on.</summary>
+    /// <summary>
+    /// How the run ended: <see cref="RunFinished"/> or <see cref="RunFailed"/>; null while it goes on.
+    /// </summary>
     public RunEvent? End { get; private set; }
 
     /// <summary>Mean MaxVio of the last 20 steps.</summary>
