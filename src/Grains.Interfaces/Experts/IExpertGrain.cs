@@ -25,6 +25,10 @@ public interface IExpertGrain : IGrainWithStringKey
     [Alias("JoinAsync")]
     ValueTask JoinAsync(long batch, int tokens);
 
+    /// <summary>Lets the grain go, so that it may be placed anew; its weights are freed by the gateway.</summary>
+    [Alias("UnloadAsync")]
+    Task UnloadAsync();
+
     /// <summary>Counters and place of the expert.</summary>
     [Alias("StatusAsync"), AlwaysInterleave]
     Task<ExpertStatus> StatusAsync();

@@ -9,8 +9,9 @@ namespace Krewe.Grains.Interfaces.Experts;
 /// there. Key: <c>model@silo</c>. Reentrant; the calls for one (layer, slot) must come one after the other.
 /// </summary>
 /// <remarks>
-/// Forward and backward are idempotent: the same step, layer and slot computes the same again. Tensors in a reply live
-/// until the next forward for the same layer and slot.
+/// A forward may be repeated. A backward that adds weight gradients may not, unless the step is begun anew with
+/// <see cref="ZeroGradientsAsync"/>; <see cref="ApplyAsync"/> applies a step once. Tensors in a reply live until the next
+/// forward for the same layer and slot.
 /// </remarks>
 [Alias("krewe.IExpertHostGrain")]
 public interface IExpertHostGrain : IGrainWithStringKey

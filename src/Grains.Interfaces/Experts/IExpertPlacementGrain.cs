@@ -12,6 +12,14 @@ public interface IExpertPlacementGrain : IGrainWithStringKey
     [Alias("CreateAsync")]
     Task<PlacementPlan> CreateAsync(string configJson, string[] silos, int stages);
 
+    /// <summary>The plan, or null where none was made.</summary>
+    [Alias("FindAsync")]
+    Task<PlacementPlan?> FindAsync();
+
+    /// <summary>Forgets the plan: the model was unloaded.</summary>
+    [Alias("ForgetAsync")]
+    Task ForgetAsync();
+
     /// <summary>The plan.</summary>
     /// <exception cref="InvalidOperationException">None was made.</exception>
     [Alias("GetAsync")]

@@ -13,8 +13,9 @@ namespace Krewe.Grains.Interfaces.Pipeline;
 /// </summary>
 /// <remarks>
 /// Reentrant, so that micro-batches interleave; the calls for one slot must come in order. Activations and gradients go
-/// from stage to stage directly (<see cref="AcceptAsync"/>), never through the caller. A forward or backward may be
-/// repeated for the same step; <see cref="ApplyAsync"/> applies a step once.
+/// from stage to stage directly (<see cref="AcceptAsync"/>), never through the caller, and a delivery is taken once: a step
+/// that failed is begun anew from its first stage, after <see cref="ZeroGradientsAsync"/>. <see cref="ApplyAsync"/>
+/// applies a step once.
 /// </remarks>
 [Alias("krewe.IPipelineStageGrain")]
 public interface IPipelineStageGrain : IGrainWithStringKey

@@ -19,7 +19,7 @@ public interface ITrainingRunGrain : IGrainWithStringKey
     Task<RunStarted> StartAsync(RunRequest request);
 
     /// <summary>
-    /// Everything that has happened since the run was started, then what happens; ends after <see cref="RunFinished"/>
+    /// What has happened since the run was started (the last few thousand events), then what happens; ends after <see cref="RunFinished"/>
     /// or <see cref="RunFailed"/>.
     /// </summary>
     [Alias("WatchAsync")]

@@ -44,11 +44,11 @@ public sealed class DeviceHost(string silo, IDevice device, bool inBand = false)
     /// <inheritdoc/>
     public void Dispose()
     {
+        // The device first: it waits for work that still touches the memory freed below.
+        Device.Dispose();
         foreach (string model in _models.Keys)
         {
             Unload(model);
         }
-
-        Device.Dispose();
     }
 }

@@ -11,25 +11,26 @@ namespace Krewe.Grains.Experts;
 [GrainType(GrainTypes.Expert), DevicePlacement, Reentrant, KeepAlive, Immovable]
 public sealed class ExpertGrain(DeviceHost host, ParameterSources sources) : Grain, IExpertGrain
 {
-    private HostedModel _model = null!;
+    private string _name = "";
     private int _layer;
     private int _index;
     private Task? _loading;
     private long _batches;
     private long _tokens;
 
+    private HostedModel Hosted => host.ModelOf(_name);
+
     /// <inheritdoc/>
     public override Task OnActivateAsync(CancellationToken cancellationToken)
     {
-        (string model, _layer, _index) = GrainKeys.ParseExpert(this.GetPrimaryKeyString());
-        _model = host.ModelOf(model);
+        (_name, _layer, _index) = GrainKeys.ParseExpert(this.GetPrimaryKeyString());
         return Task.CompletedTask;
     }
 
     /// <inheritdoc/>
     public Task LoadAsync(ModelSource source)
     {
-        if (_model.FindExpert(_layer, _index) is not null)
+        if (Hosted.FindExpert(_layer, _index) is not null)
         {
             return Task.CompletedTask;
         }
@@ -41,10 +42,18 @@ public sealed class ExpertGrain(DeviceHost host, ParameterSources sources) : Gra
     /// <inheritdoc/>
     public ValueTask JoinAsync(long batch, int tokens)
     {
-        _model.Join(batch, _layer, _index);
+        Hosted.Join(batch, _layer, _index);
         _batches++;
         _tokens += tokens;
         return ValueTask.CompletedTask;
+    }
+
+    /// <inheritdoc/>
+    public Task UnloadAsync()
+    {
+        // The weights are the gateway's to free; a new plan may put the expert elsewhere.
+        DeactivateOnIdle();
+        return Task.CompletedTask;
     }
 
     /// <inheritdoc/>
@@ -52,7 +61,7 @@ public sealed class ExpertGrain(DeviceHost host, ParameterSources sources) : Gra
     {
         Silo = host.Silo,
         Device = host.Device.Name,
-        Parameters = _model.FindExpert(_layer, _index)?.Parameters.Count ?? 0,
+        Parameters = Hosted.FindExpert(_layer, _index)?.Parameters.Count ?? 0,
         Batches = _batches,
         Tokens = _tokens,
     });
@@ -71,6 +80,6 @@ public sealed class ExpertGrain(DeviceHost host, ParameterSources sources) : Gra
             throw;
         }
 
-        _model.Add(expert);
+        Hosted.Add(expert);
     }
 }

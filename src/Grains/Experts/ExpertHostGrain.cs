@@ -143,8 +143,11 @@ public sealed class ExpertHostGrain(DeviceHost host, PlacementPlans plans) : Gra
     }
 
     /// <inheritdoc/>
-    public Task UnloadAsync()
+    public async Task UnloadAsync()
     {
+        await Task.WhenAll(_model.Experts.Select(e => GrainOf(e.Layer, e.Index).UnloadAsync()));
+        // On the device, behind all work that touches the memory.
+        await host.Device.SubmitAsync(_ => host.Unload(_name));
         foreach (Arena arena in _received.Values)
         {
             arena.Dispose();
@@ -152,10 +155,8 @@ public sealed class ExpertHostGrain(DeviceHost host, PlacementPlans plans) : Gra
 
         _received.Clear();
         _slices.Clear();
-        host.Unload(_name);
         plans.Forget(_name);
         _model = host.ModelOf(_name);
-        return Task.CompletedTask;
     }
 
     /// <summary>Announces a launch, lets the slice's expert grains join it, and waits until it is done.</summary>

@@ -21,7 +21,7 @@ internal sealed class GrainExpertFleet : IExpertFleet, IDisposable
         _device = device;
         _topologies = plan.SiloOfExpert.Keys.ToDictionary(layer => layer, plan.TopologyOf);
         Hosts = [.. gateways.Select((gateway, host) => (IExpertHost)new GrainExpertHost(
-            gateway.Grain, gateway.Direct, stageProcess, gateway.Process, (layer, slot) => ArenaOf(host, layer, slot)))];
+            gateway, stageProcess, (layer, slot) => ArenaOf(host, layer, slot)))];
     }
 
     /// <inheritdoc/>

@@ -1,20 +1,16 @@
-using Krewe.Grains.Devices;
 using Krewe.Model.Layers;
 using Krewe.Model.Tensors;
 
 namespace Krewe.Grains.Pipeline;
 
 /// <summary>A silo's experts as a stage sees them: every call goes to that silo's gateway grain once.</summary>
-/// <param name="gateway">The gateway; through the other silo's own factory where <paramref name="direct"/>.</param>
-/// <param name="direct">True for another silo of this process, called without the network.</param>
+/// <param name="gateway">The gateway.</param>
 /// <param name="stageProcess">Process identity of the stage's silo.</param>
-/// <param name="hostProcess">Process identity of the experts' silo.</param>
 /// <param name="received">Where tensors that come as bytes are put, one arena per layer and slot.</param>
 internal sealed class GrainExpertHost(
-    IExpertHostGrain gateway, bool direct, Guid stageProcess, Guid hostProcess, Func<int, long, Arena> received)
-    : IExpertHost
+    Neighbour<IExpertHostGrain> gateway, Guid stageProcess, Func<int, long, Arena> received) : IExpertHost
 {
-    private readonly bool _sameProcess = stageProcess == hostProcess;
+    private readonly bool _sameProcess = stageProcess == gateway.Process;
 
     /// <inheritdoc/>
     public async Task<Tensor> ForwardAsync(ExpertCall call, ExpertSlice slice, Tensor rows)
@@ -24,9 +20,7 @@ internal sealed class GrainExpertHost(
             TensorParcel.Of(rows, _sameProcess), stageProcess);
         try
         {
-            TensorParcel reply = direct
-                ? await ProcessSilos.CallAsync(() => gateway.ForwardAsync(request))
-                : await gateway.ForwardAsync(request);
+            TensorParcel reply = await gateway.CallAsync(grain => grain.ForwardAsync(request));
             Arena arena = received(call.Layer, call.Slot);
             arena.Reset();
             return reply.Open(arena);
@@ -46,9 +40,7 @@ internal sealed class GrainExpertHost(
             call.Layer, call.Slot, call.Step, TensorParcel.Of(gradRows, _sameProcess), weightGradients, stageProcess);
         try
         {
-            TensorParcel[] reply = direct
-                ? await ProcessSilos.CallAsync(() => gateway.BackwardAsync(request))
-                : await gateway.BackwardAsync(request);
+            TensorParcel[] reply = await gateway.CallAsync(grain => grain.BackwardAsync(request));
             Arena arena = received(call.Layer, call.Slot);
             return new(reply[0].Open(arena), reply[1].Open(arena));
         }
@@ -60,12 +52,9 @@ internal sealed class GrainExpertHost(
     }
 
     /// <inheritdoc/>
-    public Task BackwardWeightAsync(ExpertCall call) => direct
-        ? ProcessSilos.CallAsync(() => gateway.BackwardWeightAsync(call.Layer, call.Slot, call.Step))
-        : gateway.BackwardWeightAsync(call.Layer, call.Slot, call.Step);
+    public Task BackwardWeightAsync(ExpertCall call) =>
+        gateway.CallAsync(grain => grain.BackwardWeightAsync(call.Layer, call.Slot, call.Step));
 
     /// <inheritdoc/>
-    public Task ReleaseAsync(long slot) => direct
-        ? ProcessSilos.CallAsync(() => gateway.ReleaseAsync(slot))
-        : gateway.ReleaseAsync(slot);
+    public Task ReleaseAsync(long slot) => gateway.CallAsync(grain => grain.ReleaseAsync(slot));
 }

@@ -48,9 +48,8 @@ public sealed class PipelineStageGrain(
         {
             string key = GrainKeys.Host(_name, silo);
             HostDescription description = await GrainFactory.GetGrain<IExpertHostGrain>(key).LoadAsync(source);
-            (IExpertHostGrain grain, bool direct) = Neighbour<IExpertHostGrain>.Reach(
-                GrainFactory, cluster.Value.ClusterId, host.Silo, silo, key);
-            return new Neighbour<IExpertHostGrain>(grain, direct, description.Process);
+            return Neighbour<IExpertHostGrain>.Reach(
+                GrainFactory, cluster.Value.ClusterId, host.Silo, silo, description.Process, key);
         }));
         _previous = _index > 0 ? StageAt(_index - 1) : null;
         _next = _index < stages - 1 ? StageAt(_index + 1) : null;
@@ -65,9 +64,9 @@ public sealed class PipelineStageGrain(
         Neighbour<IPipelineStageGrain> StageAt(int stage)
         {
             int ordinal = plan.SiloOfStage[stage];
-            (IPipelineStageGrain grain, bool direct) = Neighbour<IPipelineStageGrain>.Reach(
-                GrainFactory, cluster.Value.ClusterId, host.Silo, plan.Silos[ordinal], GrainKeys.Stage(_name, stage));
-            return new(grain, direct, gateways[ordinal].Process);
+            return Neighbour<IPipelineStageGrain>.Reach(
+                GrainFactory, cluster.Value.ClusterId, host.Silo, plan.Silos[ordinal], gateways[ordinal].Process,
+                GrainKeys.Stage(_name, stage));
         }
     }
 
@@ -170,7 +169,7 @@ public sealed class PipelineStageGrain(
         Stage.OpenSession(session, capacity);
         if (_next is { } next)
         {
-            await next.Grain.OpenSessionAsync(session, capacity);
+            await next.CallAsync(grain => grain.OpenSessionAsync(session, capacity));
         }
     }
 
@@ -184,16 +183,22 @@ public sealed class PipelineStageGrain(
         }
 
         arena.Reset();
-        (Tensor output, long position) = await Stage.DecodeAsync(session, tokens, hidden.Open(arena));
+        DecodeResult result = await Stage.DecodeAsync(session, tokens, hidden.Open(arena), sampling);
         if (_next is not { } next)
         {
-            return Sampler.Sample(output.Row(0), sampling, position);
+            return result.Token;
         }
 
-        TensorParcel parcel = TensorParcel.Of(output, next.Process == host.Process);
-        return next.Direct
-            ? await ProcessSilos.CallAsync(() => next.Grain.DecodeAsync(session, tokens, parcel, sampling))
-            : await next.Grain.DecodeAsync(session, tokens, parcel, sampling);
+        TensorParcel parcel = TensorParcel.Of(result.Hidden, next.Process == host.Process);
+        try
+        {
+            return await next.CallAsync(grain => grain.DecodeAsync(session, tokens, parcel, sampling));
+        }
+        catch
+        {
+            parcel.Withdraw();
+            throw;
+        }
     }
 
     /// <inheritdoc/>
@@ -210,14 +215,16 @@ public sealed class PipelineStageGrain(
 
         if (_next is { } next)
         {
-            await next.Grain.ReleaseAsync(slot);
+            await next.CallAsync(grain => grain.ReleaseAsync(slot));
         }
     }
 
     /// <inheritdoc/>
-    public Task UnloadAsync()
+    public async Task UnloadAsync()
     {
-        host.ModelOf(_name).RemoveStage(_index);
+        // On the device, behind all work that touches the memory.
+        await host.Device.SubmitAsync(_ => host.ModelOf(_name).RemoveStage(_index));
+        plans.Forget(_name);
         _stage = null;
         _fleet?.Dispose();
         _fleet = null;
@@ -228,8 +235,8 @@ public sealed class PipelineStageGrain(
 
         _received.Clear();
         _inbox.Clear();
+        // A new plan may put the stage elsewhere.
         DeactivateOnIdle();
-        return Task.CompletedTask;
     }
 
     private async Task LoadStageAsync(ModelSource source, ModelConfig config, GrainExpertFleet fleet, int stages)
@@ -255,16 +262,23 @@ public sealed class PipelineStageGrain(
         host.ModelOf(_name).Add(stage);
     }
 
-    private Task DeliverAsync(
+    private async Task DeliverAsync(
         Neighbour<IPipelineStageGrain> neighbour, long slot, long step, bool gradients, StageActivations value)
     {
         bool sameProcess = neighbour.Process == host.Process;
         var delivery = new StageDelivery(
             slot, step, gradients, TensorParcel.Of(value.Hidden, sameProcess),
             TensorParcel.Of(value.Embeddings, sameProcess));
-        return neighbour.Direct
-            ? ProcessSilos.CallAsync(() => neighbour.Grain.AcceptAsync(delivery))
-            : neighbour.Grain.AcceptAsync(delivery);
+        try
+        {
+            await neighbour.CallAsync(grain => grain.AcceptAsync(delivery));
+        }
+        catch
+        {
+            delivery.Hidden.Withdraw();
+            delivery.Embeddings.Withdraw();
+            throw;
+        }
     }
 
     private StageActivations Take(long slot, long step, bool gradients)

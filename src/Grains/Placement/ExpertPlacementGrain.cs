@@ -10,6 +10,7 @@ namespace Krewe.Grains.Placement;
 public sealed class ExpertPlacementGrain : Grain, IExpertPlacementGrain
 {
     private PlacementPlan? _plan;
+    private long _version;
 
     /// <inheritdoc/>
     public Task<PlacementPlan> CreateAsync(string configJson, string[] silos, int stages)
@@ -24,7 +25,7 @@ public sealed class ExpertPlacementGrain : Grain, IExpertPlacementGrain
         int[] spread = config.NRoutedExperts > 0 ? ExpertPlacementPlanner.Spread(config, silos.Length) : [];
         _plan = new()
         {
-            Version = (_plan?.Version ?? 0) + 1,
+            Version = ++_version,
             Silos = silos,
             CanonicalGroups = config.NRoutedExperts > 0 ? ExpertTopology.CanonicalGroups(config) : 1,
             SiloOfExpert = Enumerable.Range(0, config.TotalLayers).Where(config.IsMoeLayer)
@@ -33,6 +34,16 @@ public sealed class ExpertPlacementGrain : Grain, IExpertPlacementGrain
             FirstLayerOfStage = [.. ranges.Select(range => range.FirstLayer)],
         };
         return Task.FromResult(_plan);
+    }
+
+    /// <inheritdoc/>
+    public Task<PlacementPlan?> FindAsync() => Task.FromResult(_plan);
+
+    /// <inheritdoc/>
+    public Task ForgetAsync()
+    {
+        _plan = null;
+        return Task.CompletedTask;
     }
 
     /// <inheritdoc/>

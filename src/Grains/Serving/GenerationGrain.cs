@@ -25,12 +25,12 @@ public sealed class GenerationGrain : Grain, IGenerationGrain
         IPipelineStageGrain first = GrainFactory.GetGrain<IPipelineStageGrain>(
             GrainKeys.Stage(this.GetPrimaryKeyString(), 0));
         long session = _sessions++;
-        int capacity = request.Prompt.Length + request.MaxTokens;
+        int capacity = checked(request.Prompt.Length + request.MaxTokens);
         var tokens = new List<int>(request.Prompt);
         int[] next = request.Prompt;
-        await first.OpenSessionAsync(session, capacity);
         try
         {
+            await first.OpenSessionAsync(session, capacity);
             for (int index = 0; index < request.MaxTokens; index++)
             {
                 cancellationToken.ThrowIfCancellationRequested();

@@ -65,8 +65,14 @@ public sealed class ClusterModel : IInspectable, IAsyncDisposable
         }
 
         ModelConfig config = ModelConfig.Parse(source.ConfigJson, "the load request");
-        PlacementPlan plan = await grains.GetGrain<IExpertPlacementGrain>(name)
-            .CreateAsync(source.ConfigJson, silos, stages);
+        IExpertPlacementGrain placement = grains.GetGrain<IExpertPlacementGrain>(name);
+        if (await placement.FindAsync() is { } old)
+        {
+            // A model of this name is loaded, or was left half loaded: the new one takes its place.
+            await UnloadAsync(grains, name, old);
+        }
+
+        PlacementPlan plan = await placement.CreateAsync(source.ConfigJson, silos, stages);
         // The gateways first: the stages then find the experts in place.
         await Task.WhenAll(silos.Select(silo =>
             grains.GetGrain<IExpertHostGrain>(GrainKeys.Host(name, silo)).LoadAsync(source)));
@@ -167,8 +173,16 @@ public sealed class ClusterModel : IInspectable, IAsyncDisposable
     /// <inheritdoc/>
     public async ValueTask DisposeAsync()
     {
-        await Task.WhenAll(_stages.Select(stage => stage.UnloadAsync()));
-        await Task.WhenAll(_hosts.Select(host => host.UnloadAsync()));
+        await UnloadAsync(_grains, Name, _plan);
+        await _grains.GetGrain<IExpertPlacementGrain>(Name).ForgetAsync();
+    }
+
+    private static async Task UnloadAsync(IGrainFactory grains, string name, PlacementPlan plan)
+    {
+        await Task.WhenAll(plan.SiloOfStage.Select((_, stage) =>
+            grains.GetGrain<IPipelineStageGrain>(GrainKeys.Stage(name, stage)).UnloadAsync()));
+        await Task.WhenAll(plan.Silos.Select(silo =>
+            grains.GetGrain<IExpertHostGrain>(GrainKeys.Host(name, silo)).UnloadAsync()));
     }
 
     private Task ResetRoutersAsync() => Config.HasRoutingBias

@@ -8,13 +8,18 @@ namespace Krewe.Grains.Training;
 /// </summary>
 internal sealed class RunEventLog
 {
+    /// <summary>Events that are kept; a step of a large model holds some ten kilobytes of loads.</summary>
+    private const int Kept = 4096;
+
     private readonly List<RunEvent> _events = [];
+    private long _first;
     private TaskCompletionSource _more = New();
     private bool _ended;
 
     /// <summary>Forgets everything: a new run begins.</summary>
     public void Clear()
     {
+        _first += _events.Count;
         _events.Clear();
         _ended = false;
     }
@@ -23,6 +28,13 @@ internal sealed class RunEventLog
     public void Add(RunEvent happened)
     {
         _events.Add(happened);
+        if (_events.Count > Kept)
+        {
+            int old = _events.Count / 4;
+            _events.RemoveRange(0, old);
+            _first += old;
+        }
+
         TaskCompletionSource more = _more;
         _more = New();
         more.SetResult();
@@ -35,15 +47,16 @@ internal sealed class RunEventLog
         Add(happened);
     }
 
-    /// <summary>All events so far, then new ones as they come, up to the last.</summary>
+    /// <summary>The events that are kept, then new ones as they come, up to the last.</summary>
     public async IAsyncEnumerable<RunEvent> ReadAsync([EnumeratorCancellation] CancellationToken cancellationToken)
     {
-        for (int next = 0; ;)
+        for (long next = _first; ;)
         {
             Task more = _more.Task;
-            while (next < _events.Count)
+            while (next < _first + _events.Count)
             {
-                yield return _events[next++];
+                next = Math.Max(next, _first);
+                yield return _events[(int)(next++ - _first)];
             }
 
             if (_ended)

@@ -42,9 +42,10 @@ public sealed partial class TrainingRunGrain(ILogger<TrainingRunGrain> logger) :
             _ = LoopAsync();
             return started;
         }
-        catch
+        catch (Exception exception)
         {
             _phase = "Failed";
+            _events.End(new RunFailed(exception.Message, exception is KreweException));
             throw;
         }
     }
@@ -137,6 +138,7 @@ public sealed partial class TrainingRunGrain(ILogger<TrainingRunGrain> logger) :
 
     private async Task LoopAsync()
     {
+        RunEvent outcome;
         try
         {
             var trainer = new Trainer(_model, _model.Config, _recipe);
@@ -172,20 +174,19 @@ public sealed partial class TrainingRunGrain(ILogger<TrainingRunGrain> logger) :
 
             await SaveAsync();
             _events.Add(await EvaluateAsync(trainer));
-            _phase = "Finished";
-            _events.End(new RunFinished(_step, _stop, _checkpoint));
+            outcome = new RunFinished(_step, _stop, _checkpoint);
         }
         catch (Exception exception)
         {
             // Whatever ended the loop is the run's outcome: watchers get it as an event.
-            _phase = "Failed";
             LogFailure(logger, exception, this.GetPrimaryKeyString(), _step);
-            _events.End(new RunFailed(exception.Message, exception is KreweException));
+            outcome = new RunFailed(exception.Message, exception is KreweException);
         }
-        finally
-        {
-            await UnloadAsync();
-        }
+
+        // Before anybody learns that the run is over and starts another of its name.
+        await UnloadAsync();
+        _phase = outcome is RunFinished ? "Finished" : "Failed";
+        _events.End(outcome);
     }
 
     /// <summary>Frees the model on every silo: what is worth keeping is in the checkpoints.</summary>

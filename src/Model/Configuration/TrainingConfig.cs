@@ -116,7 +116,10 @@ public sealed record TrainingConfig
         Check(Epsilon > 0, $"epsilon must be positive, not {Epsilon}");
         Check(WeightDecay >= 0 && ClipNorm >= 0, $"weight decay and clip norm must not be negative: {WeightDecay}, {ClipNorm}");
         Check(BiasUpdateSpeed >= 0, $"bias update speed must not be negative: {BiasUpdateSpeed}");
-        Check(MtpLossWeight >= 0, $"MTP loss weight must not be negative: {MtpLossWeight}");
+        Check(double.IsFinite(MtpLossWeight) && MtpLossWeight >= 0,
+            $"MTP loss weight must not be negative: {MtpLossWeight}");
+        Check(BalanceLossAlpha is null or (>= 0 and < double.PositiveInfinity),
+            $"balance loss alpha must not be negative: {BalanceLossAlpha}");
         Check(MomentType is DType.Float32 or DType.BFloat16, $"moments are float32 or bfloat16, not {MomentType}");
         return faults;
 

@@ -40,6 +40,11 @@ public static class Sampler
             return ArgMax(logits);
         }
 
+        if (options.TopK <= 0 && options.TopP >= 1)
+        {
+            return SampleAll(logits, options, draw);
+        }
+
         int[] order = new int[logits.Length];
         float[] keys = new float[logits.Length];
         for (int i = 0; i < order.Length; i++)
@@ -80,6 +85,29 @@ public static class Sampler
         }
 
         return order[kept - 1];
+    }
+
+    /// <summary>A draw from the whole vocabulary needs no order.</summary>
+    private static int SampleAll(ReadOnlySpan<float> logits, SamplingOptions options, long draw)
+    {
+        float largest = logits[ArgMax(logits)];
+        double total = 0;
+        foreach (float logit in logits)
+        {
+            total += Math.Exp((logit - largest) / (double)options.Temperature);
+        }
+
+        double target = Uniform(options.Seed, draw) * total;
+        for (int i = 0; i < logits.Length; i++)
+        {
+            target -= Math.Exp((logits[i] - largest) / (double)options.Temperature);
+            if (target < 0)
+            {
+                return i;
+            }
+        }
+
+        return ArgMax(logits);
     }
 
     /// <summary>A number in [0, 1) from seed and counter (SplitMix64).</summary>

@@ -165,8 +165,17 @@ public sealed class BlockRunner(IDevice device, IExpertFleet fleet)
         var call = new ExpertCall(entry.Block.Layer, slot, step);
         Task<Tensor>[] away = [.. Busy(state.Plan.Slices).Select(host =>
             fleet.Hosts[host].ForwardAsync(call, state.Plan.Slices[host], state.HostRows[host]))];
-        await device.SubmitAsync(kernels => entry.Block.ForwardShared(kernels, arena, entry.State));
-        Tensor[] rows = await Task.WhenAll(away);
+        Tensor[] rows;
+        try
+        {
+            await device.SubmitAsync(kernels => entry.Block.ForwardShared(kernels, arena, entry.State));
+        }
+        finally
+        {
+            // Whatever happens here, nobody may still write to this micro-batch when its caller goes on.
+            rows = await Task.WhenAll(away);
+        }
+
         int next = 0;
         foreach (int host in Busy(state.Plan.Slices))
         {
@@ -180,8 +189,16 @@ public sealed class BlockRunner(IDevice device, IExpertFleet fleet)
         var call = new ExpertCall(entry.Block.Layer, slot, step);
         Task<ExpertGradients>[] away = [.. Busy(state.Plan.Slices).Select(host =>
             fleet.Hosts[host].BackwardAsync(call, state.HostRows[host], weightGradients))];
-        await device.SubmitAsync(kernels => entry.Block.BackwardShared(kernels, arena, entry.State));
-        ExpertGradients[] gradients = await Task.WhenAll(away);
+        ExpertGradients[] gradients;
+        try
+        {
+            await device.SubmitAsync(kernels => entry.Block.BackwardShared(kernels, arena, entry.State));
+        }
+        finally
+        {
+            gradients = await Task.WhenAll(away);
+        }
+
         int next = 0;
         foreach (int host in Busy(state.Plan.Slices))
         {

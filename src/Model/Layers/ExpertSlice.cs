@@ -6,7 +6,7 @@ namespace Krewe.Model.Layers;
 /// ordered by expert, then by token.
 /// </summary>
 /// <remarks>
-/// Lists are reused from step to step; whoever receives a slice by reference must not keep it past its call.
+/// Lists are reused from step to step: a receiver may keep a slice until the next forward of its layer and slot.
 /// </remarks>
 public sealed class ExpertSlice
 {

@@ -53,9 +53,9 @@ public sealed class ExpertTopology
     /// </summary>
     public static int CanonicalGroups(ModelConfig config)
     {
-        if (config.NGroup > 1)
+        if (config.Routing.Groups > 1)
         {
-            return config.NGroup;
+            return config.Routing.Groups;
         }
 
         int groups = Math.Min(GroupsWithoutRouterGroups, config.NRoutedExperts);

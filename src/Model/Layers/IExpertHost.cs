@@ -5,7 +5,7 @@ namespace Krewe.Model.Layers;
 /// <summary>Which piece of work a call to an expert host belongs to.</summary>
 /// <param name="Layer">Layer number in checkpoint names.</param>
 /// <param name="Slot">Micro-batch of a step, or a generation session: where activations are kept.</param>
-/// <param name="Step">Number of the step or token, so that a late answer can be told from a current one.</param>
+/// <param name="Step">Number of the step or token, for messages and logs.</param>
 public readonly record struct ExpertCall(int Layer, long Slot, long Step);
 
 /// <summary>What the backward of a host's experts returns.</summary>

@@ -4,6 +4,11 @@ using Krewe.Model.Tensors;
 
 namespace Krewe.Model.Layers;
 
+/// <summary>Outcome of a decoding call on one stage.</summary>
+/// <param name="Hidden">[R, D]: residual stream, for the next stage.</param>
+/// <param name="Token">The token that follows, on the last stage; -1 on the others.</param>
+public readonly record struct DecodeResult(Tensor Hidden, int Token);
+
 /// <content>Generation with a latent cache, and tensors by name for checks.</content>
 public sealed partial class ModelStage
 {
@@ -19,12 +24,13 @@ public sealed partial class ModelStage
     /// Runs the next tokens of a session: the first stage takes <paramref name="tokens"/>, later ones
     /// <paramref name="hidden"/>.
     /// </summary>
-    /// <returns>The residual stream [R, D], on the last stage the logits of the last row [1, V]; and the position of
-    /// the next token.</returns>
+    /// <returns>The residual stream [R, D], and on the last stage the token that follows.</returns>
     /// <param name="session">An open session.</param>
     /// <param name="tokens">R token ids.</param>
     /// <param name="hidden">[R, D] from the previous stage.</param>
-    public async Task<(Tensor Output, long Position)> DecodeAsync(long session, int[] tokens, Tensor hidden)
+    /// <param name="sampling">How the last stage chooses the token.</param>
+    public async Task<DecodeResult> DecodeAsync(
+        long session, int[] tokens, Tensor hidden, SamplingOptions sampling)
     {
         Slot held = SlotOf(session);
         LatentKvCache cache = held.Cache
@@ -33,18 +39,20 @@ public sealed partial class ModelStage
         int step = cache.Length;
         held.Layout = TokenLayout.Create(held.Arena, [0, tokens.Length], step);
         var pass = new ForwardPass(held.Layout, _rotaryTable, null, cache, Range.FirstLayer);
-        Tensor logits = default;
+        int token = -1;
+        long position = step + tokens.Length;
         Tensor stream = await _runner.ForwardAsync(
             held.Blocks, held.Arena, kernels => Embed(kernels, held, tokens, hidden), pass, session, step,
-            Range.IsLast ? (kernels, output) => logits = LastLogits(kernels, held, output) : null);
+            Range.IsLast ? (kernels, output) => token = Choose(kernels, held, output, sampling, position) : null);
         cache.Advance(tokens.Length);
-        return (Range.IsLast ? logits : stream, cache.Length);
+        return new(stream, token);
     }
 
-    private Tensor LastLogits(IKernels kernels, Slot held, Tensor stream)
+    /// <summary>The token after the last row. The draw is numbered by its position, wherever the sequence runs.</summary>
+    private int Choose(IKernels kernels, Slot held, Tensor stream, SamplingOptions sampling, long position)
     {
         RmsNorm.Saved normed = _norm!.Forward(kernels, held.Arena, stream.SliceRows(stream.Rows - 1, 1));
-        return _head!.Logits(kernels, held.Arena, normed.Output);
+        return Sampler.Sample(_head!.Logits(kernels, held.Arena, normed.Output).Row(0), sampling, position);
     }
 
     /// <summary>
@@ -56,8 +64,14 @@ public sealed partial class ModelStage
     {
         Slot held = SlotOf(slot);
         string[] parts = name.Split('.');
-        int number = parts.Length > 1 ? int.Parse(parts[1], System.Globalization.CultureInfo.InvariantCulture) : 0;
-        TransformerBlock.State? block = held.Blocks.FirstOrDefault(entry => entry.Block.Layer == number).State;
+        int number = -1;
+        if (parts.Length == 2 && !int.TryParse(parts[1], System.Globalization.CultureInfo.InvariantCulture, out number))
+        {
+            return default;
+        }
+
+        TransformerBlock.State? block =
+            held.Blocks.Concat(MtpEntries(held)).FirstOrDefault(entry => entry.Block.Layer == number).State;
         return parts[0] switch
         {
             "layer_output" => block?.Output ?? default,

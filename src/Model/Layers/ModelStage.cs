@@ -113,7 +113,12 @@ public sealed partial class ModelStage : IDisposable
             _slots.Remove(slot, out held);
         }
 
-        held?.Dispose();
+        if (held is not null)
+        {
+            // On the device, behind all work that touches the slot.
+            await _device.SubmitAsync(_ => held.Dispose());
+        }
+
         await Task.WhenAll(_fleet.Hosts.Select(host => host.ReleaseAsync(slot)));
     }
 

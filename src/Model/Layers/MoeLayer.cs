@@ -176,6 +176,12 @@ public sealed class MoeLayer
     {
         DispatchPlan plan = state.Plan;
         int splitRows = plan.SplitStarts.Count - 1;
+        if (plan.ReturnedRows == 0)
+        {
+            // No tokens, so no host was asked: sequences shorter than an MTP depth.
+            return;
+        }
+
         Tensor source;
         if (plan.Slices.Count == 1 && splitRows == 0)
         {

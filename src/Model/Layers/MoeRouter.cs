@@ -74,6 +74,7 @@ public sealed class MoeRouter
         kernels.Linear(input, _weight.Value, state.Logits);
         kernels.Route(state.Logits, Bias, state.Scores, state.Indices, state.Weights, _shape);
         state.BalanceLoss = 0;
+        state.Frequency = default;
         if (balance is null || tokens == 0)
         {
             return;
@@ -99,7 +100,7 @@ public sealed class MoeRouter
         state.GradLogits = arena.Allocate(state.Logits.Rows, _shape.Experts);
         Tensor balanceGradient = default;
         Tensor sequenceOfToken = default;
-        if (balance.Alpha != 0)
+        if (balance.Alpha != 0 && !state.Frequency.IsEmpty)
         {
             balanceGradient = arena.Allocate(state.Frequency.Rows, _shape.Experts);
             BalanceLoss.Gradient(state.Frequency, state.Layout, balance, balanceGradient);

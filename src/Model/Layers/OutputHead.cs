@@ -49,6 +49,11 @@ public sealed class OutputHead(Parameter weight)
         }
 
         kernels.CrossEntropy(state.GradLogits, targets, state.Losses, gradScale);
+        if (gradScale == 0)
+        {
+            // The kernel leaves the logits in place then; a loss without weight has no gradient.
+            kernels.Fill(state.GradLogits, 0);
+        }
     }
 
     /// <summary>Gradient of the normalised hidden state [T, D].</summary>

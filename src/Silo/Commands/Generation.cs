@@ -33,13 +33,13 @@ internal static class Generation
                 pending = [.. sequence];
             }
 
-            Tensor output = default;
+            var result = new DecodeResult(default, -1);
             foreach (ModelStage stage in model.Stages)
             {
-                (output, _) = await stage.DecodeAsync(Session, pending, output);
+                result = await stage.DecodeAsync(Session, pending, result.Hidden, request.Sampling);
             }
 
-            int token = Sampler.Sample(output.Row(0), request.Sampling, index);
+            int token = result.Token;
             sequence.Add(token);
             pending = [token];
             yield return token;

@@ -63,8 +63,8 @@ internal static class TrainCommand
         view.Preparing($"starting {options.Silos} silo{(options.Silos == 1 ? "" : "s")} and reading the corpus");
         await using EmbeddedCluster cluster = await EmbeddedCluster.StartAsync(options, cancellation);
         ITrainingRunGrain grain = cluster.Grains.GetGrain<ITrainingRunGrain>(plan.Name);
-        RunStarted started = await grain.StartAsync(plan.Request with { Silos = cluster.SiloNames });
         using ReplacedCheckpoints replaced = ReplacedCheckpoints.SetAside(plan.Replaced);
+        RunStarted started = await grain.StartAsync(plan.Request with { Silos = cluster.SiloNames });
 
         view.Started(plan, started);
         var run = new TrainTracker(started.FirstStep, started.Steps);

@@ -1,0 +1,96 @@
+using Krewe.Model.Configuration;
+using Krewe.Model.Kernels.Cpu;
+using Krewe.Model.Layers;
+using Krewe.Model.Tensors;
+using Krewe.Model.Training;
+using Xunit;
+
+namespace Krewe.Model.Tests.Training;
+
+public class TrainerTests
+{
+    private static readonly ModelConfig Tiny = ModelPresets.Get("tiny");
+
+    private static readonly MicroBatch Batch =
+        MicroBatch.OfTexts([[.. Enumerable.Range(0, 30).Select(i => i * 41 % 250)], [1, 2, 3, 4, 5]]);
+
+    [Fact]
+    public async Task A_prediction_loss_without_weight_has_no_gradient()
+    {
+        double without = (await StepAsync(Tiny with { NumNextnPredictLayers = 0 }, new())).GradientNorm;
+        double weightless = (await StepAsync(Tiny, new() { MtpLossWeight = 0, BalanceLossAlpha = 0 })).GradientNorm;
+        double plain = (await StepAsync(
+            Tiny with { NumNextnPredictLayers = 0 }, new() { BalanceLossAlpha = 0 })).GradientNorm;
+        Assert.Equal(plain, weightless, 1e-6);
+        Assert.InRange(without, 0.1, 100);
+    }
+
+    [Fact]
+    public async Task Deferred_weight_gradients_are_the_immediate_ones()
+    {
+        Dictionary<string, float[]> immediate = await GradientsAsync(deferred: false);
+        Dictionary<string, float[]> deferred = await GradientsAsync(deferred: true);
+        foreach ((string name, float[] values) in immediate)
+        {
+            Assert.True(values.AsSpan().SequenceEqual(deferred[name]), name);
+        }
+    }
+
+    [Fact]
+    public async Task Micro_batches_add_up_to_the_whole_batch()
+    {
+        MicroBatch first = MicroBatch.OfTexts([[.. Enumerable.Range(0, 30).Select(i => i * 41 % 250)]]);
+        MicroBatch second = MicroBatch.OfTexts([[1, 2, 3, 4, 5]]);
+        StepReport whole = await StepAsync(Tiny, new(), Batch);
+        StepReport parts = await StepAsync(Tiny, new(), first, second);
+        Assert.Equal(whole.TotalLoss, parts.TotalLoss, 1e-6);
+        Assert.Equal(1, parts.GradientNorm / whole.GradientNorm, 1e-4);
+    }
+
+    [Fact]
+    public void A_greedy_router_ignores_groups_that_do_not_divide()
+    {
+        ModelConfig config = Tiny with
+        {
+            ModelType = "deepseek_v2", TopkMethod = "greedy", ScoringFunc = "softmax", NGroup = 3, TopkGroup = 1,
+        };
+        Assert.Equal(8, ExpertTopology.CanonicalGroups(config));
+    }
+
+    private static Task<StepReport> StepAsync(ModelConfig config, TrainingConfig recipe, params MicroBatch[] batch) =>
+        WithModelAsync(config, model =>
+            new Trainer(model, config, recipe with { WarmupSteps = 0 }).StepAsync(0, batch.Length > 0 ? batch : [Batch]));
+
+    private static Task<Dictionary<string, float[]>> GradientsAsync(bool deferred) => WithModelAsync(Tiny, async model =>
+    {
+        ForwardOptions options = new Trainer(model, Tiny, new()).Options([Batch], ForwardMode.Training);
+        StageActivations activations = default, gradients = default;
+        foreach (ModelStage stage in model.Stages)
+        {
+            activations = await stage.ForwardAsync(0, 0, Batch, activations, options);
+        }
+
+        foreach (ModelStage stage in model.Stages.Reverse())
+        {
+            gradients = await stage.BackwardAsync(0, 0, gradients, weightGradients: !deferred);
+        }
+
+        foreach (ModelStage stage in deferred ? model.Stages.Reverse() : [])
+        {
+            await stage.BackwardWeightAsync(0, 0);
+        }
+
+        return model.ParameterSets.SelectMany(set => set.All)
+            .ToDictionary(parameter => parameter.Name, parameter => TensorValues.ToFloats(parameter.Gradient));
+    });
+
+    private static async Task<T> WithModelAsync<T>(ModelConfig config, Func<LocalModel, Task<T>> use)
+    {
+        using var pool = new ComputePool(2);
+        using var device = new CpuDevice(pool, "cpu:0");
+        using var model = new LocalModel(
+            config, device, new SeededParameters(3, config.InitializerRange), stages: 2, maxPositions: 64);
+        await model.PrepareForTrainingAsync(DType.Float32);
+        return await use(model);
+    }
+}
