@@ -10,7 +10,7 @@ internal static class KreweCommand
     private static readonly string[] _examples =
     [
         "krewe train                                          trains the default model on two silos, two minutes",
-        "krewe generate runs/default/step-001000 --prompt \"Gets or sets\"",
+        "krewe generate runs/default/step-001200 --prompt \"Gets or sets\"",
         "krewe eval MODEL --texts held_out.json",
         "krewe devices",
     ];
