@@ -52,7 +52,11 @@ public class TrainerTests
     {
         ModelConfig config = Tiny with
         {
-            ModelType = "deepseek_v2", TopkMethod = "greedy", ScoringFunc = "softmax", NGroup = 3, TopkGroup = 1,
+            ModelType = "deepseek_v2",
+            TopkMethod = "greedy",
+            ScoringFunc = "softmax",
+            NGroup = 3,
+            TopkGroup = 1,
         };
         Assert.Equal(8, ExpertTopology.CanonicalGroups(config));
     }
