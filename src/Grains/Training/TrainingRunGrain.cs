@@ -144,7 +144,7 @@ public sealed partial class TrainingRunGrain(ILogger<TrainingRunGrain> logger) :
             var trainer = new Trainer(_model, _model.Config, _recipe);
             if (_step < _recipe.Steps)
             {
-                _events.Add(await EvaluateAsync(trainer));
+                await EvaluateAsync(trainer);
             }
 
             while (_step < _recipe.Steps && !_stop)
@@ -154,7 +154,7 @@ public sealed partial class TrainingRunGrain(ILogger<TrainingRunGrain> logger) :
                 _step++;
                 if (!double.IsFinite(report.TotalLoss))
                 {
-                    throw new KreweException(
+                    throw new DivergedException(
                         $"the loss of step {_step} is {report.TotalLoss}: lower the learning rate ({_recipe.LearningRate}) " +
                         "or resume from an older checkpoint");
                 }
@@ -168,12 +168,12 @@ public sealed partial class TrainingRunGrain(ILogger<TrainingRunGrain> logger) :
 
                 if (!last && IsDue(_request.EvaluateEvery))
                 {
-                    _events.Add(await EvaluateAsync(trainer));
+                    await EvaluateAsync(trainer);
                 }
             }
 
             await SaveAsync();
-            _events.Add(await EvaluateAsync(trainer));
+            await EvaluateAsync(trainer);
             outcome = new RunFinished(_step, _stop, _checkpoint);
         }
         catch (Exception exception)
@@ -216,7 +216,8 @@ public sealed partial class TrainingRunGrain(ILogger<TrainingRunGrain> logger) :
         _events.Add(written);
     }
 
-    private async Task<Evaluated> EvaluateAsync(Trainer trainer)
+    /// <summary>Evaluates the held-out part, where there is one.</summary>
+    private async Task EvaluateAsync(Trainer trainer)
     {
         double sum = 0, mtpSum = 0;
         long count = 0, mtpCount = 0, same = 0, compared = 0;
@@ -233,10 +234,15 @@ public sealed partial class TrainingRunGrain(ILogger<TrainingRunGrain> logger) :
             compared += report.Losses.AgreementCount;
         }
 
-        double loss = sum / Math.Max(1, count);
-        return new(
+        if (count == 0)
+        {
+            return;
+        }
+
+        double loss = sum / count;
+        _events.Add(new Evaluated(
             _step, loss, loss / _data.Dataset.BytesPerToken, mtpCount > 0 ? mtpSum / mtpCount : null,
-            compared > 0 ? (double)same / compared : null, count);
+            compared > 0 ? (double)same / compared : null, count));
     }
 
     [LoggerMessage(Level = LogLevel.Error, Message = "Run {Run} failed after {Step} committed steps")]

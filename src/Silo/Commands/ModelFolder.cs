@@ -32,6 +32,11 @@ internal sealed class ModelFolder : IDisposable
     /// <exception cref="KreweException">Missing, damaged or contradicting files.</exception>
     public static ModelFolder Open(string path)
     {
+        if (RunFolder.Newest(path) is { } newest && !File.Exists(System.IO.Path.Combine(path, "config.json")))
+        {
+            throw new KreweException($"{path} is the folder of a run: give one of its checkpoints, such as {newest}");
+        }
+
         CheckpointReader reader = CheckpointReader.Open(path);
         try
         {

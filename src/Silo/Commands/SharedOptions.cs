@@ -6,6 +6,9 @@ namespace Krewe.Silo.Commands;
 /// <summary>Arguments and options that several commands have; each call makes a new one.</summary>
 internal static class SharedOptions
 {
+    /// <summary>Silos that one process can reasonably hold.</summary>
+    public const int MostSilos = 32;
+
     /// <summary>The checkpoint folder.</summary>
     public static Argument<string> Model() => new("MODEL")
     {
@@ -16,7 +19,7 @@ internal static class SharedOptions
     public static Option<bool> Json(string what) => new("--json") { Description = what };
 
     /// <summary>Silos of the embedded cluster; 0 computes without one.</summary>
-    public static Option<int> Silos() => AtLeast(0, new("--silos")
+    public static Option<int> Silos() => Within(0, MostSilos, new("--silos")
     {
         Description = "Run through the grains of an embedded cluster of N silos; 0 computes without a cluster",
         HelpName = "N",
@@ -39,9 +42,23 @@ internal static class SharedOptions
         DefaultValueFactory = _ => Environment.ProcessorCount,
     });
 
+    /// <summary>Refuses values outside a range with a line that says so.</summary>
+    public static Option<T> Within<T>(T least, T most, Option<T> option) where T : struct, IComparable<T>
+    {
+        option.Validators.Add(result =>
+        {
+            if (Value<T>(result) is { } value && value.CompareTo(most) > 0)
+            {
+                result.AddError($"{option.Name} must be at most {most}, not {value}");
+            }
+        });
+        return AtLeast(least, option);
+    }
+
     /// <summary>Refuses values below <paramref name="least"/> with a line that says so.</summary>
     public static Option<T> AtLeast<T>(T least, Option<T> option) where T : struct, IComparable<T>
     {
+        RefuseThousands(option);
         option.Validators.Add(result =>
         {
             if (Value<T>(result) is { } value && value.CompareTo(least) < 0)
@@ -50,6 +67,23 @@ internal static class SharedOptions
             }
         });
         return option;
+    }
+
+    /// <summary>
+    /// Refuses real numbers with a comma: the default reading takes it for a thousands sign and makes 4 of 0,004.
+    /// </summary>
+    private static void RefuseThousands(Option option)
+    {
+        if (option.ValueType == typeof(double) || option.ValueType == typeof(float))
+        {
+            option.Validators.Add(result =>
+            {
+                if (result.Tokens.Any(token => token.Value.Contains(',', StringComparison.Ordinal)))
+                {
+                    result.AddError($"{option.Name} takes a number with a decimal point, not '{result.Tokens[0].Value}'");
+                }
+            });
+        }
     }
 
     /// <summary>The value of an option, or null where it is none of its type, which is reported elsewhere.</summary>

@@ -53,7 +53,9 @@ internal sealed class Terminal
     public static Terminal OfProcess()
     {
         var utf8 = new UTF8Encoding(false);
-        var input = new StreamReader(System.Console.OpenStandardInput(), utf8);
+        var input = new StreamReader(
+            System.Console.OpenStandardInput(), new UTF8Encoding(false, throwOnInvalidBytes: true),
+            detectEncodingFromByteOrderMarks: false);
         bool live = !System.Console.IsOutputRedirected;
         if (live)
         {

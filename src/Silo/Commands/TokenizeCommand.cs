@@ -31,7 +31,7 @@ internal static class TokenizeCommand
         command.SetAction(async (parsed, cancellation) =>
         {
             Tokenizer loaded = Load(parsed.GetRequiredValue(tokenizer));
-            string input = await terminal.In.ReadToEndAsync(cancellation);
+            string input = await ReadAsync(terminal, cancellation);
             Action<Terminal, Tokenizer, string> run = (parsed.GetValue(decode), parsed.GetValue(json)) switch
             {
                 (false, false) => EncodePlain,
@@ -43,6 +43,18 @@ internal static class TokenizeCommand
             return ExitCode.Fine;
         });
         return command;
+    }
+
+    private static async Task<string> ReadAsync(Terminal terminal, CancellationToken cancellation)
+    {
+        try
+        {
+            return await terminal.In.ReadToEndAsync(cancellation);
+        }
+        catch (System.Text.DecoderFallbackException exception)
+        {
+            throw new KreweException("standard input is no UTF-8 text: convert it first", exception);
+        }
     }
 
     /// <summary>A tokenizer by path, or the byte tokenizer.</summary>

@@ -56,7 +56,7 @@ public class TrainCommandTests
 
         string text = output.ToString();
         Assert.Contains("step 25/50  loss 1.000  mtp 1.200  MaxVio 0.25  1000 tokens/s  0:25 left", text, StringComparison.Ordinal);
-        Assert.Contains("held-out after step 0: 5.000 nats per token, 4.000 per byte", text, StringComparison.Ordinal);
+        Assert.Contains("held-out at step 0: 5.000 nats/token, 4.000 nats/byte", text, StringComparison.Ordinal);
         Assert.Contains("4.000 -> 2.000", text, StringComparison.Ordinal);
         Assert.Contains("checkpoint f/step-000050 (1.0 MiB)", text, StringComparison.Ordinal);
         Assert.Contains("Gets the value", text, StringComparison.Ordinal);

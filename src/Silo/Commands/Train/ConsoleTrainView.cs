@@ -48,17 +48,19 @@ internal sealed class ConsoleTrainView(Terminal terminal) : ITrainView
         {
             string prompt = sample.Prompt.Length > 0 ? $"after \"{sample.Prompt}\"" : "a new document";
             terminal.Out.WriteLine($"sample, {prompt}:");
-            terminal.Out.WriteLine($"  {sample.Prompt}{sample.Continuation}".ReplaceLineEndings("\n  "));
+            terminal.Out.WriteLine($"  {sample.Prompt}{TrainText.Shown(sample.Continuation)}".ReplaceLineEndings("\n  "));
             terminal.Out.WriteLine();
         }
 
         if (run.Checkpoint is { } checkpoint)
         {
-            string folder = TrainText.Relative(checkpoint.Folder);
+            string folder = TrainText.Quoted(TrainText.Relative(checkpoint.Folder));
             terminal.Out.WriteLine($"go on: {TrainText.Program} generate {folder} --prompt \"Gets the\" --temperature 0.7");
             if (run.Step < run.Steps)
             {
-                terminal.Out.WriteLine($"resume: {TrainText.Program} train --run {plan.Name} --resume (with the same --data and --tokenizer)");
+                string target = TrainText.Quoted(TrainText.Relative(plan.Request.Folder));
+                terminal.Out.WriteLine(
+                    $"resume: {TrainText.Program} train --output {target} --resume (with the same --data and --tokenizer)");
             }
         }
     }

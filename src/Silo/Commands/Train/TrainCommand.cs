@@ -60,6 +60,7 @@ internal static class TrainCommand
     private static async Task<TrainTracker> RunAsync(
         TrainPlan plan, EmbeddedClusterOptions options, ITrainView view, CancellationToken cancellation)
     {
+        using RunLock held = RunLock.Take(plan.Request.Folder);
         view.Preparing($"starting {options.Silos} silo{(options.Silos == 1 ? "" : "s")} and reading the corpus");
         await using EmbeddedCluster cluster = await EmbeddedCluster.StartAsync(options, cancellation);
         ITrainingRunGrain grain = cluster.Grains.GetGrain<ITrainingRunGrain>(plan.Name);

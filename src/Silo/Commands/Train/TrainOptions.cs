@@ -112,7 +112,8 @@ internal sealed class TrainOptions
         "--sample", "TEXT", "Prompt of the sample at the end (default: a new document)");
 
     /// <summary>Silos.</summary>
-    public Option<int> Silos { get; } = Number("--silos", "Silos of the embedded cluster", 2, 1);
+    public Option<int> Silos { get; } = SharedOptions.Within(
+        1, SharedOptions.MostSilos, Number("--silos", "Silos of the embedded cluster", 2, 1));
 
     /// <summary>Stages.</summary>
     public Option<int> Stages { get; } = SharedOptions.Stages(2);

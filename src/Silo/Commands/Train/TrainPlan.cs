@@ -46,7 +46,8 @@ internal sealed record TrainPlan(
             ? TrainingConfig.Parse(TrainingManifest.Read(newest!).TrainingJson, newest!)
             : RecipeOf(options, parsed);
         recipe.ThrowIfInvalid("the recipe");
-        (string? tokenizer, model) = TokenizerOf(parsed.GetValue(options.Tokenizer), model, resume);
+        (string? tokenizer, model) = TokenizerOf(
+            parsed.GetValue(options.Tokenizer), model, resume, parsed.GetValue(options.Sample) ?? "");
         string? data = DataOf(parsed.GetValue(options.Data));
         int stages = parsed.GetValue(options.Stages);
         _ = StageRange.Partition(model, stages);
@@ -144,11 +145,19 @@ internal sealed record TrainPlan(
     };
 
     /// <summary>Checks the size of the tokenizer and gives the model its first and last token.</summary>
-    private static (string? Path, ModelConfig Model) TokenizerOf(string? path, ModelConfig model, bool resume)
+    private static (string? Path, ModelConfig Model) TokenizerOf(
+        string? path, ModelConfig model, bool resume, string sample)
     {
         path = path == "bytes" ? null : path;
         Tokenizer tokenizer = path is null ? new ByteTokenizer() : Tokenizer.Load(path);
         tokenizer.EnsureFits(model.VocabSize);
+        int prompt = tokenizer.Encode(sample).Length + 1;
+        if (prompt >= model.MaxPositionEmbeddings)
+        {
+            throw new KreweException(
+                $"--sample has {prompt} tokens, the model reads {model.MaxPositionEmbeddings}: give a shorter prompt");
+        }
+
         bool same = model.BosTokenId == tokenizer.BosId && model.EosTokenId == tokenizer.EosId;
         ModelConfig fitted = same || resume
             ? model

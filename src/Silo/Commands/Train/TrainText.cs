@@ -23,8 +23,9 @@ internal static class TrainText
     /// <summary>An evaluation.</summary>
     public static string Evaluation(Evaluated result)
     {
-        string agreement = result.MtpAgreement is { } share ? $", MTP agreement {share:P1}" : "";
-        return $"held-out after step {result.Step}: {result.Loss:F3} nats per token, {result.NatsPerByte:F3} per byte{agreement}";
+        // Within 80 columns, so that a line above the bar does not wrap into it.
+        string agreement = result.MtpAgreement is { } share ? $", MTP agrees {share:P1}" : "";
+        return $"held-out at step {result.Step}: {result.Loss:F3} nats/token, {result.NatsPerByte:F3} nats/byte{agreement}";
     }
 
     /// <summary>A checkpoint.</summary>
@@ -58,6 +59,16 @@ internal static class TrainText
         string relative = Path.GetRelativePath(Environment.CurrentDirectory, path);
         return relative.Length < path.Length && !relative.StartsWith("..", StringComparison.Ordinal) ? relative : path;
     }
+
+    /// <summary>A path as a shell takes it.</summary>
+    public static string Quoted(string path) =>
+        path.Any(c => !char.IsAsciiLetterOrDigit(c) && c is not ('/' or '.' or '-' or '_'))
+            ? $"'{path.Replace("'", "'\\''", StringComparison.Ordinal)}'"
+            : path;
+
+    /// <summary>Text that a young model wrote, safe to show: control characters as dots.</summary>
+    public static string Shown(string text) =>
+        string.Concat(text.Select(c => char.IsControl(c) && c is not ('\n' or '\r' or '\t') ? '·' : c));
 
     /// <summary>How this program is called from here: a line that can be copied.</summary>
     public static string Program =>
