@@ -1,4 +1,5 @@
 using System.Text.Json.Nodes;
+using Krewe.Silo.Commands.Train;
 using Xunit;
 
 namespace Krewe.Silo.Tests.Commands;
@@ -91,6 +92,27 @@ public class BadInputTests
         await File.WriteAllTextAsync(checkpoint["bad.jsonl"], "{\"text\": 1}\n");
         Directory.CreateDirectory(checkpoint["folder"]);
         await RefusesAsync(checkpoint, says, ["train", "--data", checkpoint[name], "--output", checkpoint["run"]]);
+    }
+
+    [Theory]
+    [InlineData("--silos", "1000", "at most 32")]
+    [InlineData("--learning-rate", "0,004", "decimal point")]
+    [InlineData("--balance-alpha", "-1", "balance")]
+    [InlineData("--steps", "0", "at least 1")]
+    [InlineData("--stages", "9", "stages")]
+    public async Task Numbers_out_of_range_are_refused(string option, string value, string says)
+    {
+        using var checkpoint = new SmallCheckpoint();
+        await RefusesAsync(checkpoint, says, ["train", option, value, "--output", checkpoint["run"]]);
+    }
+
+    [Fact]
+    public async Task A_folder_in_use_is_refused()
+    {
+        using var checkpoint = new SmallCheckpoint();
+        Directory.CreateDirectory(checkpoint["run"]);
+        using RunLock held = RunLock.Take(checkpoint["run"]);
+        await RefusesAsync(checkpoint, "another krewe trains here", ["train", "--output", checkpoint["run"]]);
     }
 
     [Fact]
