@@ -29,7 +29,8 @@ public sealed class DevicePlacementDirector(ISiloMetadataCache metadata, Placeme
         }
 
         string node = await NodeOfAsync(target.GrainIdentity);
-        // A silo's metadata reaches the others a moment after it has joined.
+        // A silo's metadata reaches the others a moment after it has joined, and Orleans signals its arrival to nobody: look
+        // again until the deadline, which names grain and silo.
         using var deadline = new CancellationTokenSource(MetadataDeadline);
         while (true)
         {

@@ -1,4 +1,3 @@
-using System.Runtime.InteropServices;
 using Krewe.Model.Kernels;
 using Krewe.Model.Tensors;
 
@@ -33,8 +32,8 @@ public sealed class ExpertBatch(IDevice device, string name) : IDisposable
         int assignments = slice.Assignments;
         Prepare(2 * experts.Length);
         _input = input;
-        _rows = CopyOf(slice.Rows);
-        _scale = CopyOf(slice.Weights);
+        _rows = _arena.CopyOf(slice.Rows);
+        _scale = _arena.CopyOf(slice.Weights);
         _gate = _arena.Allocate(assignments, width);
         _up = _arena.Allocate(assignments, width);
         _hidden = _arena.Allocate(assignments, width);
@@ -141,14 +140,14 @@ public sealed class ExpertBatch(IDevice device, string name) : IDisposable
             }
 
             kernels.SumRows(
-                rows, CopyOf(_slice.ReducedAssignments), scale, CopyOf(_slice.ReducedStarts),
+                rows, _arena.CopyOf(_slice.ReducedAssignments), scale, _arena.CopyOf(_slice.ReducedStarts),
                 result.SliceRows(0, _slice.ReducedRows));
         }
 
         if (_slice.RawAssignments.Count > 0)
         {
             kernels.GatherRows(
-                rows, CopyOf(_slice.RawAssignments), default,
+                rows, _arena.CopyOf(_slice.RawAssignments), default,
                 result.SliceRows(_slice.ReducedRows, _slice.RawAssignments.Count));
         }
 
@@ -170,19 +169,5 @@ public sealed class ExpertBatch(IDevice device, string name) : IDisposable
     {
         int start = _slice.Offsets[expert];
         return new(_rows.Address + (start * sizeof(int)), new(_slice.Offsets[expert + 1] - start), DType.Int32);
-    }
-
-    private Tensor CopyOf(List<int> values)
-    {
-        Tensor copy = _arena.Allocate(values.Count, DType.Int32);
-        CollectionsMarshal.AsSpan(values).CopyTo(copy.AsSpan<int>());
-        return copy;
-    }
-
-    private Tensor CopyOf(List<float> values)
-    {
-        Tensor copy = _arena.Allocate(values.Count);
-        CollectionsMarshal.AsSpan(values).CopyTo(copy.AsSpan<float>());
-        return copy;
     }
 }

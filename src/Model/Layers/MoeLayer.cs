@@ -85,8 +85,8 @@ public sealed class MoeLayer
     /// <summary>output += routed experts, from what the hosts returned.</summary>
     public static void Combine(IKernels kernels, Arena arena, State state)
     {
-        state.TokenStarts = CopyOf(arena, state.Plan.TokenStarts);
-        state.TokenGroupRows = CopyOf(arena, state.Plan.TokenGroupRows);
+        state.TokenStarts = arena.CopyOf(state.Plan.TokenStarts);
+        state.TokenGroupRows = arena.CopyOf(state.Plan.TokenGroupRows);
         SumReturned(kernels, arena, state, weighted: true, state.Output);
     }
 
@@ -167,7 +167,7 @@ public sealed class MoeLayer
             state.HostRows[host] = arena.Allocate(slice.TokenRows.Count, source.Columns);
             if (slice.TokenRows.Count > 0)
             {
-                kernels.GatherRows(source, CopyOf(arena, slice.TokenRows), default, state.HostRows[host]);
+                kernels.GatherRows(source, arena.CopyOf(slice.TokenRows), default, state.HostRows[host]);
             }
         }
     }
@@ -202,26 +202,12 @@ public sealed class MoeLayer
 
         if (splitRows > 0)
         {
-            Tensor scale = weighted ? CopyOf(arena, plan.SplitWeights) : default;
+            Tensor scale = weighted ? arena.CopyOf(plan.SplitWeights) : default;
             kernels.SumRows(
-                source, CopyOf(arena, plan.SplitRows), scale, CopyOf(arena, plan.SplitStarts),
+                source, arena.CopyOf(plan.SplitRows), scale, arena.CopyOf(plan.SplitStarts),
                 source.SliceRows(plan.ReturnedRows, splitRows));
         }
 
         kernels.SumRows(source, state.TokenGroupRows, default, state.TokenStarts, output, accumulate: true);
-    }
-
-    private static Tensor CopyOf(Arena arena, List<int> values)
-    {
-        Tensor copy = arena.Allocate(values.Count, DType.Int32);
-        CollectionsMarshal.AsSpan(values).CopyTo(copy.AsSpan<int>());
-        return copy;
-    }
-
-    private static Tensor CopyOf(Arena arena, List<float> values)
-    {
-        Tensor copy = arena.Allocate(values.Count);
-        CollectionsMarshal.AsSpan(values).CopyTo(copy.AsSpan<float>());
-        return copy;
     }
 }

@@ -71,13 +71,22 @@ public class TrainCommandTests
         string data = checkpoint["text.txt"];
         await File.WriteAllTextAsync(data, string.Concat(Enumerable.Range(0, 3000).Select(i => $"Line {i * 7919 % 1000}. ")));
         using var interruption = new CancellationTokenSource();
+        // A checkpoint appears by the renaming of its folder.
+        Directory.CreateDirectory(checkpoint["run"]);
+        var saved = new TaskCompletionSource();
+        using var watcher = new FileSystemWatcher(checkpoint["run"]) { NotifyFilter = NotifyFilters.DirectoryName };
+        watcher.Renamed += (_, renamed) =>
+        {
+            if (renamed.Name == "step-000001")
+            {
+                saved.TrySetResult();
+            }
+        };
+        watcher.EnableRaisingEvents = true;
         Task<Outcome> running = KreweProgram.RunAsync(
             ["train", "--config", checkpoint.Path, "--data", data, "--output", checkpoint["run"], "--steps", "100000", "--checkpoint-every", "1"],
             cancellation: interruption.Token);
-        while (!running.IsCompleted && !Directory.Exists(checkpoint["run/step-000001"]))
-        {
-            await Task.Delay(20, TestContext.Current.CancellationToken);
-        }
+        await Task.WhenAny(running, saved.Task);
 
         await interruption.CancelAsync();
         Outcome outcome = await running;
