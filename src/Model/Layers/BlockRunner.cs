@@ -10,7 +10,8 @@ namespace Krewe.Model.Layers;
 /// </summary>
 /// <param name="device">Where the blocks live.</param>
 /// <param name="fleet">Where the experts live.</param>
-public sealed class BlockRunner(IDevice device, IExpertFleet fleet)
+/// <param name="parameters">The blocks' parameters.</param>
+public sealed class BlockRunner(IDevice device, IExpertFleet fleet, ParameterSet parameters)
 {
     /// <summary>One block and its state in the current micro-batch.</summary>
     /// <param name="Block">The block.</param>
@@ -57,7 +58,7 @@ public sealed class BlockRunner(IDevice device, IExpertFleet fleet)
             waiting = null;
             if (entry.Block.Moe is not null)
             {
-                await ExpertsForwardAsync(entry, arena, slot, step);
+                await ExpertsForwardAsync(entry, arena, new(entry.Block.Layer, slot, step, pass.Balance is not null));
                 waiting = entry.State;
             }
 
@@ -90,6 +91,7 @@ public sealed class BlockRunner(IDevice device, IExpertFleet fleet)
     {
         Entry? waiting = null;
         Tensor stream = gradOutput;
+        var requests = new List<Task>();
         for (int i = blocks.Count - 1; i >= 0; i--)
         {
             Entry entry = blocks[i];
@@ -108,6 +110,7 @@ public sealed class BlockRunner(IDevice device, IExpertFleet fleet)
                     TakeWeights(kernels, entry);
                 }
             });
+            RequestWeights(previous);
             waiting = null;
             if (entry.Block.Moe is null)
             {
@@ -115,17 +118,29 @@ public sealed class BlockRunner(IDevice device, IExpertFleet fleet)
                 continue;
             }
 
-            await ExpertsBackwardAsync(entry, arena, slot, step, weightGradients);
+            await ExpertsBackwardAsync(entry, arena, slot, step);
             waiting = entry;
         }
 
         if (waiting is { } last)
         {
             await device.SubmitAsync(kernels => Finish(kernels, last));
+            RequestWeights(last);
             stream = last.State.GradInput;
         }
 
+        await Task.WhenAll(requests);
         return stream;
+
+        // The hosts add the experts' weight gradients while the backward goes on here. Not before their rows were
+        // combined: from then on they may use the memory for another micro-batch.
+        void RequestWeights(Entry? entry)
+        {
+            if (weightGradients && entry is { Block.Moe: not null } done)
+            {
+                requests.Add(RequestExpertWeightsAsync(done, slot, step));
+            }
+        }
 
         void Finish(IKernels kernels, Entry entry)
         {
@@ -137,6 +152,7 @@ public sealed class BlockRunner(IDevice device, IExpertFleet fleet)
         {
             if (weightGradients)
             {
+                parameters.SelectGradients(slot);
                 entry.Block.BackwardWeight(kernels, entry.State);
             }
         }
@@ -150,19 +166,20 @@ public sealed class BlockRunner(IDevice device, IExpertFleet fleet)
             Entry entry = blocks[i];
             if (entry.Block.Moe is not null)
             {
-                var call = new ExpertCall(entry.Block.Layer, slot, step);
-                IReadOnlyList<ExpertSlice> slices = entry.State.Moe.Plan.Slices;
-                await Task.WhenAll(Busy(slices).Select(host => fleet.Hosts[host].BackwardWeightAsync(call)));
+                await RequestExpertWeightsAsync(entry, slot, step);
             }
 
-            await device.SubmitAsync(kernels => entry.Block.BackwardWeight(kernels, entry.State));
+            await device.SubmitAsync(kernels =>
+            {
+                parameters.SelectGradients(slot);
+                entry.Block.BackwardWeight(kernels, entry.State);
+            });
         }
     }
 
-    private async Task ExpertsForwardAsync(Entry entry, Arena arena, long slot, long step)
+    private async Task ExpertsForwardAsync(Entry entry, Arena arena, ExpertCall call)
     {
         MoeLayer.State state = entry.State.Moe;
-        var call = new ExpertCall(entry.Block.Layer, slot, step);
         Task<Tensor>[] away = [.. Busy(state.Plan.Slices).Select(host =>
             fleet.Hosts[host].ForwardAsync(call, state.Plan.Slices[host], state.HostRows[host]))];
         Tensor[] rows;
@@ -183,12 +200,19 @@ public sealed class BlockRunner(IDevice device, IExpertFleet fleet)
         }
     }
 
-    private async Task ExpertsBackwardAsync(Entry entry, Arena arena, long slot, long step, bool weightGradients)
+    /// <summary>Asks every host, also one that got no token: a slot's turn must come or pass everywhere.</summary>
+    private Task RequestExpertWeightsAsync(Entry entry, long slot, long step)
+    {
+        var call = new ExpertCall(entry.Block.Layer, slot, step, BackwardFollows: true);
+        return Task.WhenAll(fleet.Hosts.Select(host => host.BackwardWeightAsync(call)));
+    }
+
+    private async Task ExpertsBackwardAsync(Entry entry, Arena arena, long slot, long step)
     {
         MoeLayer.State state = entry.State.Moe;
-        var call = new ExpertCall(entry.Block.Layer, slot, step);
+        var call = new ExpertCall(entry.Block.Layer, slot, step, BackwardFollows: true);
         Task<ExpertGradients>[] away = [.. Busy(state.Plan.Slices).Select(host =>
-            fleet.Hosts[host].BackwardAsync(call, state.HostRows[host], weightGradients))];
+            fleet.Hosts[host].BackwardAsync(call, state.HostRows[host]))];
         ExpertGradients[] gradients;
         try
         {

@@ -5,33 +5,52 @@ namespace Krewe.Model.Layers;
 
 /// <summary>
 /// The experts of one host at work on one micro-batch of one layer: one grouped launch for all of them, forward and
-/// backward. Keeps the activations between the two; used again for the same place in the next step.
+/// backward. Keeps the activations between the two, and all that the weight gradients need: they may be taken long after
+/// the results were handed over. Then it serves another micro-batch.
 /// </summary>
 public sealed class ExpertBatch(IDevice device, string name) : IDisposable
 {
     private readonly Arena _arena = device.CreateArena(name);
     private GroupedProduct[] _products = [];
     private Expert[] _experts = [];
+    private int[] _offsets = [0];
     private ExpertSlice _slice = new();
     private Tensor _input, _gate, _up, _hidden, _output, _rows, _scale;
     private Tensor _gradOutput, _gradGate, _gradUp;
+
+    /// <summary>The experts of the last forward.</summary>
+    public IReadOnlyList<Expert> Experts => _experts;
+
+    /// <summary>Tokens of each of <see cref="Experts"/>.</summary>
+    public int TokensOf(int expert) => _offsets[expert + 1] - _offsets[expert];
 
     /// <summary>Rows of the experts' outputs, reduced as far as the tree allows.</summary>
     /// <param name="kernels">Kernels of the device.</param>
     /// <param name="slice">Who takes which row.</param>
     /// <param name="experts">The experts of <see cref="ExpertSlice.Experts"/>, in that order.</param>
     /// <param name="input">[rows, D]: the rows of <see cref="ExpertSlice.TokenRows"/>.</param>
+    /// <param name="copyInput">
+    /// Copies them for the weight gradients: the memory is the caller's and will be used for something else by then.
+    /// </param>
     /// <returns>[<see cref="ExpertSlice.OutputRows"/>, D]; lives until the next forward of this batch.</returns>
-    public Tensor Forward(IKernels kernels, ExpertSlice slice, ReadOnlySpan<Expert> experts, Tensor input)
+    public Tensor Forward(
+        IKernels kernels, ExpertSlice slice, ReadOnlySpan<Expert> experts, Tensor input, bool copyInput)
     {
         _arena.Reset();
         _slice = slice;
         _experts = experts.ToArray();
+        _offsets = [.. slice.Offsets];
         int hidden = input.Columns;
         int width = experts.Length == 0 ? 1 : experts[0].Gate.Shape.D0;
         int assignments = slice.Assignments;
         Prepare(2 * experts.Length);
         _input = input;
+        if (copyInput)
+        {
+            _input = _arena.Allocate(input.Rows, input.Columns);
+            kernels.Copy(input, _input);
+        }
+
         _rows = _arena.CopyOf(slice.Rows);
         _scale = _arena.CopyOf(slice.Weights);
         _gate = _arena.Allocate(assignments, width);
@@ -41,8 +60,8 @@ public sealed class ExpertBatch(IDevice device, string name) : IDisposable
         for (int i = 0; i < experts.Length; i++)
         {
             Tensor rows = RowsOf(i);
-            _products[2 * i] = new(input, experts[i].Gate.Value, PartOf(_gate, i), rows);
-            _products[(2 * i) + 1] = new(input, experts[i].Up.Value, PartOf(_up, i), rows);
+            _products[2 * i] = new(_input, experts[i].Gate.Value, PartOf(_gate, i), rows);
+            _products[(2 * i) + 1] = new(_input, experts[i].Up.Value, PartOf(_up, i), rows);
         }
 
         kernels.GroupedLinear(_products.AsSpan(0, 2 * experts.Length));
@@ -163,11 +182,11 @@ public sealed class ExpertBatch(IDevice device, string name) : IDisposable
     }
 
     private Tensor PartOf(Tensor all, int expert) =>
-        all.SliceRows(_slice.Offsets[expert], _slice.Offsets[expert + 1] - _slice.Offsets[expert]);
+        all.SliceRows(_offsets[expert], _offsets[expert + 1] - _offsets[expert]);
 
     private Tensor RowsOf(int expert)
     {
-        int start = _slice.Offsets[expert];
-        return new(_rows.Address + (start * sizeof(int)), new(_slice.Offsets[expert + 1] - start), DType.Int32);
+        int start = _offsets[expert];
+        return new(_rows.Address + (start * sizeof(int)), new(_offsets[expert + 1] - start), DType.Int32);
     }
 }

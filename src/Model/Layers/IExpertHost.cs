@@ -6,7 +6,8 @@ namespace Krewe.Model.Layers;
 /// <param name="Layer">Layer number in checkpoint names.</param>
 /// <param name="Slot">Micro-batch of a step, or a generation session: where activations are kept.</param>
 /// <param name="Step">Number of the step or token, for messages and logs.</param>
-public readonly record struct ExpertCall(int Layer, long Slot, long Step);
+/// <param name="BackwardFollows">True in training: the host keeps what a backward needs.</param>
+public readonly record struct ExpertCall(int Layer, long Slot, long Step, bool BackwardFollows);
 
 /// <summary>What the backward of a host's experts returns.</summary>
 /// <param name="Rows">[OutputRows, D]: gradients of the received rows, reduced as the forward's results.</param>
@@ -15,25 +16,30 @@ public readonly record struct ExpertGradients(Tensor Rows, Tensor Weights);
 
 /// <summary>
 /// Somebody who holds experts: this device itself, or a silo reached through its gateway grain. Tensors that it returns
-/// live until its next forward for the same layer and slot.
+/// live until its next forward for the same layer and slot, and until the slot's weight gradients are asked for.
 /// </summary>
+/// <remarks>
+/// Weight gradients of a layer are added in the order of the slots, whoever asks first: two directions of a pipeline
+/// share the experts, and a sum must not depend on their race (docs/decisions/0006). So a request for them returns at
+/// once, and every slot of a step must make it, with or without tokens.
+/// </remarks>
 public interface IExpertHost
 {
     /// <summary>Runs the experts of <paramref name="slice"/> over <paramref name="rows"/>.</summary>
     /// <param name="call">Layer, slot and step.</param>
     /// <param name="slice">Who takes which row.</param>
-    /// <param name="rows">[rows, D]; must live until the weight gradients were taken.</param>
+    /// <param name="rows">[rows, D]; must live until the task completes.</param>
     Task<Tensor> ForwardAsync(ExpertCall call, ExpertSlice slice, Tensor rows);
 
     /// <summary>Gradients of the rows and of the gate weights.</summary>
     /// <param name="call">As given to the forward.</param>
     /// <param name="gradRows">[rows, D].</param>
-    /// <param name="weightGradients">
-    /// Also adds the experts' weight gradients (else <see cref="BackwardWeightAsync"/>).
-    /// </param>
-    Task<ExpertGradients> BackwardAsync(ExpertCall call, Tensor gradRows, bool weightGradients);
+    Task<ExpertGradients> BackwardAsync(ExpertCall call, Tensor gradRows);
 
-    /// <summary>Adds the experts' weight gradients, deferred from <see cref="BackwardAsync"/>.</summary>
+    /// <summary>
+    /// Has the experts' weight gradients of a slot added in its turn; also said of a slot without tokens here, whose turn
+    /// then passes. What <see cref="BackwardAsync"/> returned may be overwritten from now on.
+    /// </summary>
     Task BackwardWeightAsync(ExpertCall call);
 
     /// <summary>Frees what is kept for a slot in every layer.</summary>

@@ -8,6 +8,7 @@ namespace Krewe.Model.Layers;
 public sealed class LocalExpertHost(IDevice device, Func<int, IReadOnlyList<Expert?>> experts) : IExpertHost, IDisposable
 {
     private readonly Dictionary<(int Layer, long Slot), ExpertBatch> _batches = [];
+    private readonly Stack<ExpertBatch> _idle = [];
 
     /// <inheritdoc/>
     public async Task<Tensor> ForwardAsync(ExpertCall call, ExpertSlice slice, Tensor rows)
@@ -17,31 +18,33 @@ public sealed class LocalExpertHost(IDevice device, Func<int, IReadOnlyList<Expe
         Expert[] chosen = [.. slice.Experts.Select(index => all[index]
             ?? throw new InvalidOperationException($"expert {call.Layer}/{index} is not on {device.Name}"))];
         Tensor result = default;
-        await device.SubmitAsync(kernels => result = batch.Forward(kernels, slice, chosen, rows));
+        await device.SubmitAsync(kernels => result = batch.Forward(kernels, slice, chosen, rows, copyInput: false));
         return result;
     }
 
     /// <inheritdoc/>
-    public async Task<ExpertGradients> BackwardAsync(ExpertCall call, Tensor gradRows, bool weightGradients)
+    public async Task<ExpertGradients> BackwardAsync(ExpertCall call, Tensor gradRows)
     {
         ExpertBatch batch = BatchOf(call);
         ExpertGradients result = default;
-        await device.SubmitAsync(kernels =>
-        {
-            result = batch.Backward(kernels, gradRows);
-            if (weightGradients)
-            {
-                batch.BackwardWeight(kernels);
-            }
-        });
+        await device.SubmitAsync(kernels => result = batch.Backward(kernels, gradRows));
         return result;
     }
 
     /// <inheritdoc/>
-    public Task BackwardWeightAsync(ExpertCall call)
+    public async Task BackwardWeightAsync(ExpertCall call)
     {
-        ExpertBatch batch = BatchOf(call);
-        return device.SubmitAsync(batch.BackwardWeight);
+        ExpertBatch? batch;
+        lock (_batches)
+        {
+            batch = _batches.GetValueOrDefault((call.Layer, call.Slot));
+        }
+
+        if (batch is not null)
+        {
+            await device.SubmitAsync(batch.BackwardWeight);
+            Retire(call);
+        }
     }
 
     /// <inheritdoc/>
@@ -62,12 +65,24 @@ public sealed class LocalExpertHost(IDevice device, Func<int, IReadOnlyList<Expe
     /// <inheritdoc/>
     public void Dispose()
     {
-        foreach (ExpertBatch batch in _batches.Values)
+        foreach (ExpertBatch batch in _batches.Values.Concat(_idle))
         {
             batch.Dispose();
         }
 
         _batches.Clear();
+        _idle.Clear();
+    }
+
+    private void Retire(ExpertCall call)
+    {
+        lock (_batches)
+        {
+            if (_batches.Remove((call.Layer, call.Slot), out ExpertBatch? batch))
+            {
+                _idle.Push(batch);
+            }
+        }
     }
 
     private ExpertBatch BatchOf(ExpertCall call)
@@ -76,7 +91,7 @@ public sealed class LocalExpertHost(IDevice device, Func<int, IReadOnlyList<Expe
         {
             if (!_batches.TryGetValue((call.Layer, call.Slot), out ExpertBatch? batch))
             {
-                batch = new(device, $"experts of layer {call.Layer}, slot {call.Slot}");
+                batch = _idle.Count > 0 ? _idle.Pop() : new(device, $"experts, activations {_batches.Count}");
                 _batches.Add((call.Layer, call.Slot), batch);
             }
 

@@ -97,15 +97,16 @@ public sealed partial class ModelStage
             _norm!.BackwardInput(kernels, held.Norm, held.GradNormed, gradStream, accumulate: true);
             if (weightGradients)
             {
-                HeadsBackwardWeight(kernels, held);
+                HeadsBackwardWeight(kernels, held, slot);
             }
         });
         return (gradStream, gradEmbeddings);
     }
 
     /// <summary>Head, final norm and the MTP modules' own weights, the head's contributions in depth order.</summary>
-    private void HeadsBackwardWeight(IKernels kernels, Slot held)
+    private void HeadsBackwardWeight(IKernels kernels, Slot held, long slot)
     {
+        Parameters.SelectGradients(slot);
         _head!.BackwardWeight(kernels, held.Head);
         _norm!.BackwardWeight(kernels, held.Norm, held.GradNormed);
         foreach (MultiTokenPrediction module in _mtp)

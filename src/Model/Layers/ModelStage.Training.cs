@@ -80,8 +80,8 @@ public sealed partial class ModelStage
     }
 
     /// <summary>
-    /// Gradients of what the previous stage handed over. Weight gradients are added now, or by
-    /// <see cref="BackwardWeightAsync"/>.
+    /// Gradients of what the previous stage handed over; they live until the next forward of any slot. Weight gradients
+    /// are added now, or by <see cref="BackwardWeightAsync"/>; after them the slot is over, unless it is a check's.
     /// </summary>
     /// <param name="slot">The micro-batch.</param>
     /// <param name="step">Step number.</param>
@@ -101,12 +101,14 @@ public sealed partial class ModelStage
         Tensor gradInput = await _runner.BackwardAsync(
             held.Blocks, held.Arena, gradStream, held.Options.Balance, slot, step, weightGradients);
         held.GradInput = new(gradInput, gradEmbeddings);
-        if (_embedding is not null && weightGradients)
+        StageActivations result = held.GradInput;
+        if (weightGradients)
         {
-            await _device.SubmitAsync(kernels => EmbeddingBackwardWeight(kernels, held));
+            await EmbeddingBackwardWeightAsync(held, slot);
+            Retire(slot, held);
         }
 
-        return held.GradInput;
+        return result;
     }
 
     /// <summary>Takes the weight gradients that <see cref="BackwardAsync"/> left, the experts' included.</summary>
@@ -115,7 +117,7 @@ public sealed partial class ModelStage
         Slot held = SlotOf(slot);
         if (Range.IsLast)
         {
-            await _device.SubmitAsync(kernels => HeadsBackwardWeight(kernels, held));
+            await _device.SubmitAsync(kernels => HeadsBackwardWeight(kernels, held, slot));
             for (int depth = _mtp.Count; depth >= 1; depth--)
             {
                 await _runner.BackwardWeightAsync([MtpEntry(held, depth)], slot, step);
@@ -123,10 +125,8 @@ public sealed partial class ModelStage
         }
 
         await _runner.BackwardWeightAsync(held.Blocks, slot, step);
-        if (_embedding is not null)
-        {
-            await _device.SubmitAsync(kernels => EmbeddingBackwardWeight(kernels, held));
-        }
+        await EmbeddingBackwardWeightAsync(held, slot);
+        Retire(slot, held);
     }
 
     /// <summary>
@@ -145,14 +145,17 @@ public sealed partial class ModelStage
         return held.Embeddings;
     }
 
-    private void EmbeddingBackwardWeight(IKernels kernels, Slot held)
-    {
-        _embedding!.BackwardWeight(kernels, held.Ids, held.GradInput.Hidden);
-        if (!held.GradInput.Embeddings.IsEmpty)
+    private Task EmbeddingBackwardWeightAsync(Slot held, long slot) => _embedding is null
+        ? Task.CompletedTask
+        : _device.SubmitAsync(kernels =>
         {
-            _embedding.BackwardWeight(kernels, held.Ids, held.GradInput.Embeddings);
-        }
-    }
+            Parameters.SelectGradients(slot);
+            _embedding.BackwardWeight(kernels, held.Ids, held.GradInput.Hidden);
+            if (!held.GradInput.Embeddings.IsEmpty)
+            {
+                _embedding.BackwardWeight(kernels, held.Ids, held.GradInput.Embeddings);
+            }
+        });
 
     private BlockRunner.Entry MtpEntry(Slot held, int depth) =>
         new(_mtp[depth - 1].Block, held.Mtp[depth - 1].Block);

@@ -25,6 +25,7 @@ public sealed partial class ModelStage : IDisposable
     private readonly OutputHead? _head;
     private readonly List<MultiTokenPrediction> _mtp = [];
     private readonly Dictionary<long, Slot> _slots = [];
+    private readonly Stack<Slot> _idle = [];
     private readonly Dictionary<int, Tensor> _biases = [];
 
     /// <summary>Allocates the stage's parameters, uninitialised, and its rotary table.</summary>
@@ -33,15 +34,19 @@ public sealed partial class ModelStage : IDisposable
     /// <param name="device">Where it computes.</param>
     /// <param name="fleet">Where the routed experts are.</param>
     /// <param name="maxPositions">Longest sequence, in tokens.</param>
-    public ModelStage(ModelConfig config, StageRange range, IDevice device, IExpertFleet fleet, int maxPositions)
+    /// <param name="twin">
+    /// The same stage of the other direction on the same device, whose parameters are shared; or null.
+    /// </param>
+    public ModelStage(
+        ModelConfig config, StageRange range, IDevice device, IExpertFleet fleet, int maxPositions, ModelStage? twin = null)
     {
         Config = config;
         Range = range;
         _device = device;
         _fleet = fleet;
-        _runner = new(device, fleet);
         string owner = $"stage {range.Index}";
-        Parameters = new(device, owner);
+        Parameters = twin?.Parameters.Share() ?? new(device, owner, gradientBanks: 2);
+        _runner = new(device, fleet, Parameters);
         _buffers = device.CreateArena($"{owner} buffers");
         _rotaryTable = RotaryEmbedding.CreateTable(config, _buffers, maxPositions);
         if (range.IsFirst)
@@ -82,9 +87,6 @@ public sealed partial class ModelStage : IDisposable
     /// <summary>Parameters of the stage, the routed experts' excluded.</summary>
     public ParameterSet Parameters { get; }
 
-    /// <summary>Number of the last optimizer step that was applied to the parameters; 0 for none.</summary>
-    public int AppliedStep { get; set; }
-
     /// <summary>Longest sequence, in tokens.</summary>
     public int MaxPositions => _rotaryTable.Rows;
 
@@ -122,15 +124,33 @@ public sealed partial class ModelStage : IDisposable
         await Task.WhenAll(_fleet.Hosts.Select(host => host.ReleaseAsync(slot)));
     }
 
+    /// <summary>Takes the memory of every slot back for new ones: a step was given up, its slots will not go on.</summary>
+    public void RetireAll()
+    {
+        lock (_slots)
+        {
+            foreach (Slot slot in _slots.Values.Where(slot => slot.Cache is null))
+            {
+                _idle.Push(slot);
+            }
+
+            foreach (long slot in _slots.Keys.Where(key => _slots[key].Cache is null).ToArray())
+            {
+                _slots.Remove(slot);
+            }
+        }
+    }
+
     /// <inheritdoc/>
     public void Dispose()
     {
-        foreach (Slot slot in _slots.Values)
+        foreach (Slot slot in _slots.Values.Concat(_idle))
         {
             slot.Dispose();
         }
 
         _slots.Clear();
+        _idle.Clear();
         Parameters.Dispose();
         _buffers.Dispose();
     }
@@ -141,11 +161,31 @@ public sealed partial class ModelStage : IDisposable
         {
             if (!_slots.TryGetValue(slot, out Slot? held))
             {
-                held = new(_device.CreateArena($"stage {Range.Index}, slot {slot}"), _blocks, _mtp);
+                held = _idle.Count > 0
+                    ? _idle.Pop()
+                    : new(_device.CreateArena($"stage {Range.Index}, activations {_slots.Count}"), _blocks, _mtp);
                 _slots.Add(slot, held);
             }
 
             return held;
+        }
+    }
+
+    /// <summary>
+    /// The micro-batch is over: the next one takes its memory, so that a stage holds as many as its schedule keeps alive
+    /// and not as many as a step has. After a check the activations stay, to be read.
+    /// </summary>
+    private void Retire(long slot, Slot held)
+    {
+        if (held.Options.Mode != ForwardMode.Training)
+        {
+            return;
+        }
+
+        lock (_slots)
+        {
+            _slots.Remove(slot);
+            _idle.Push(held);
         }
     }
 

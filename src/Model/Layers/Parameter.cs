@@ -16,7 +16,10 @@ public sealed class Parameter(string name, Tensor value)
     /// <summary>Extent of the weight.</summary>
     public TensorShape Shape => Value.Shape;
 
-    /// <summary>Accumulated gradient, float32; empty unless the set was prepared for training.</summary>
+    /// <summary>
+    /// Accumulated gradient of the selected bank (<see cref="ParameterSet.SelectGradients"/>), float32; empty unless the
+    /// set was prepared for training.
+    /// </summary>
     public Tensor Gradient { get; internal set; }
 
     /// <summary>AdamW's first moment, float32 or bfloat16; empty unless prepared for training.</summary>

@@ -7,13 +7,25 @@ namespace Krewe.Model.Layers;
 /// The parameters of one owner (a stage or an expert) with their gradients and optimizer state, each kind in an arena
 /// of its own.
 /// </summary>
+/// <remarks>
+/// Gradients may have two banks, one for even and one for odd micro-batches, that are summed at the end of a step. A
+/// bidirectional pipeline needs them: the two copies of a stage each see one half of the micro-batches. All schedules
+/// use them, so that all of them add the same numbers in the same order (docs/decisions/0006).
+/// </remarks>
 /// <param name="device">Where the memory lives.</param>
 /// <param name="owner">Name of the owner, for the memory report.</param>
-public sealed class ParameterSet(IDevice device, string owner) : IDisposable
+/// <param name="gradientBanks">1, or 2 to accumulate even and odd micro-batches apart.</param>
+public sealed class ParameterSet(IDevice device, string owner, int gradientBanks = 1) : IDisposable
 {
+    /// <summary>Gradients of a bank begin on multiples of this many elements: 64 bytes, as an arena's tensors do.</summary>
+    private const int Alignment = 16;
+
     private readonly Arena _values = device.CreateArena($"{owner} parameters");
     private readonly List<Parameter> _parameters = [];
     private readonly Dictionary<string, Parameter> _byName = new(StringComparer.Ordinal);
+    private Tensor[] _banks = [];
+    private int _selected;
+    private int _owners = 1;
     private Arena? _gradients;
     private Arena? _moments;
 
@@ -26,9 +38,30 @@ public sealed class ParameterSet(IDevice device, string owner) : IDisposable
     /// <summary>Number of elements of all parameters.</summary>
     public long Count => _parameters.Sum(parameter => parameter.Value.Count);
 
-    /// <summary>Adds an uninitialised parameter.</summary>
+    /// <summary>Number of the last optimizer step that was applied; 0 for none.</summary>
+    public int AppliedStep { get; set; }
+
+    /// <summary>Gradients of every parameter, one flat tensor per bank; empty unless prepared for training.</summary>
+    public IReadOnlyList<Tensor> GradientBanks => _banks;
+
+    /// <summary>
+    /// Makes another owner of the same parameters, such as a stage's copy for the other direction on the same device:
+    /// what it adds is already here.
+    /// </summary>
+    public ParameterSet Share()
+    {
+        _owners++;
+        return this;
+    }
+
+    /// <summary>Adds an uninitialised parameter, or finds it where the set is shared.</summary>
     public Parameter Add(string name, TensorShape shape)
     {
+        if (_owners > 1)
+        {
+            return _byName[name];
+        }
+
         var parameter = new Parameter(name, _values.Allocate(shape));
         _byName.Add(name, parameter);
         _parameters.Add(parameter);
@@ -50,31 +83,77 @@ public sealed class ParameterSet(IDevice device, string owner) : IDisposable
 
         _gradients = device.CreateArena($"{owner} gradients");
         _moments = device.CreateArena($"{owner} moments");
+        long length = _parameters.Sum(parameter => Aligned(parameter.Value.Count));
+        _banks = [.. Enumerable.Range(0, gradientBanks).Select(_ => _gradients.Allocate(TensorShape.Of([length])))];
         foreach (Parameter parameter in _parameters)
         {
-            parameter.Gradient = _gradients.Allocate(parameter.Shape);
             parameter.FirstMoment = _moments.Allocate(parameter.Shape, momentType);
             parameter.SecondMoment = _moments.Allocate(parameter.Shape, momentType);
-            kernels.Fill(parameter.Gradient, 0);
             kernels.Fill(parameter.FirstMoment, 0);
             kernels.Fill(parameter.SecondMoment, 0);
+        }
+
+        ZeroGradients(kernels);
+        Select(0);
+    }
+
+    /// <summary>
+    /// Chooses the bank that a micro-batch's weight gradients are added to; to be called in the same submission as the
+    /// additions.
+    /// </summary>
+    public void SelectGradients(long slot)
+    {
+        int bank = (int)(slot % gradientBanks);
+        if (bank != _selected && _banks.Length > 1)
+        {
+            Select(bank);
+        }
+    }
+
+    /// <summary>Sums the banks into the first and selects it; the second time nothing changes.</summary>
+    public void MergeGradients(IKernels kernels)
+    {
+        SelectGradients(0);
+        foreach (Tensor bank in _banks.Skip(1))
+        {
+            kernels.Add(bank, _banks[0]);
+            kernels.Fill(bank, 0);
         }
     }
 
     /// <summary>Sets every gradient to zero.</summary>
     public void ZeroGradients(IKernels kernels)
     {
-        foreach (Parameter parameter in _parameters)
+        foreach (Tensor bank in _banks)
         {
-            kernels.Fill(parameter.Gradient, 0);
+            kernels.Fill(bank, 0);
         }
     }
 
-    /// <summary>Frees values, gradients and moments.</summary>
+    /// <summary>Frees values, gradients and moments when the last owner disposes the set.</summary>
     public void Dispose()
     {
+        if (--_owners > 0)
+        {
+            return;
+        }
+
         _values.Dispose();
         _gradients?.Dispose();
         _moments?.Dispose();
+    }
+
+    private static long Aligned(long count) => (count + Alignment - 1) / Alignment * Alignment;
+
+    private void Select(int bank)
+    {
+        nint address = _banks[bank].Address;
+        foreach (Parameter parameter in _parameters)
+        {
+            parameter.Gradient = new(address, parameter.Shape, DType.Float32);
+            address += (nint)(Aligned(parameter.Value.Count) * sizeof(float));
+        }
+
+        _selected = bank;
     }
 }

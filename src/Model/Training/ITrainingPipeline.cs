@@ -6,6 +6,13 @@ namespace Krewe.Model.Training;
 /// <summary>The stages and experts of a run as a trainer sees them: in this process, or grains of a cluster.</summary>
 public interface ITrainingPipeline
 {
+    /// <summary>Forward and backward of all micro-batches of a step, in the order of the pipeline's schedule.</summary>
+    /// <param name="step">Step number.</param>
+    /// <param name="batch">The micro-batches.</param>
+    /// <param name="options">Scales and mode.</param>
+    /// <returns>One report per micro-batch, in their order.</returns>
+    Task<IReadOnlyList<MicroBatchReport>> RunStepAsync(long step, IReadOnlyList<MicroBatch> batch, ForwardOptions options);
+
     /// <summary>Forward and, unless evaluating, backward of one micro-batch through all stages.</summary>
     /// <param name="slot">Number of the micro-batch within the step.</param>
     /// <param name="step">Step number.</param>

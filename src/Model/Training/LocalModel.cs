@@ -87,6 +87,19 @@ public sealed class LocalModel : IInspectable, IExpertFleet, IDisposable
     });
 
     /// <inheritdoc/>
+    public async Task<IReadOnlyList<MicroBatchReport>> RunStepAsync(
+        long step, IReadOnlyList<MicroBatch> batch, ForwardOptions options)
+    {
+        var reports = new List<MicroBatchReport>(batch.Count);
+        for (int slot = 0; slot < batch.Count; slot++)
+        {
+            reports.Add(await RunAsync(slot, step, batch[slot], options));
+        }
+
+        return reports;
+    }
+
+    /// <inheritdoc/>
     public async Task<MicroBatchReport> RunAsync(long slot, long step, MicroBatch batch, ForwardOptions options)
     {
         StageActivations activations = default;

@@ -11,27 +11,39 @@ public readonly record struct GradientNorm(string Name, double SumOfSquares);
 /// <summary>AdamW over a set of parameters, and the global norm over sets.</summary>
 public static class Optimizer
 {
-    /// <summary>Squared gradient norms of a set.</summary>
+    /// <summary>Squared gradient norms of a set, its banks summed.</summary>
     public static void Norms(IKernels kernels, ParameterSet parameters, ICollection<GradientNorm> norms)
     {
+        parameters.MergeGradients(kernels);
         foreach (Parameter parameter in parameters.All)
         {
             norms.Add(new(parameter.Name, kernels.SumOfSquares(parameter.Gradient)));
         }
     }
 
-    /// <summary>One step of every parameter of the set; its gradients become zero.</summary>
+    /// <summary>
+    /// One step of every parameter of the set; its gradients become zero. A step that was applied already is not applied
+    /// again.
+    /// </summary>
     /// <param name="kernels">Kernels of the device.</param>
     /// <param name="parameters">The set.</param>
     /// <param name="rates">Rates; the weight decay is dropped for norm scales.</param>
     public static void Apply(IKernels kernels, ParameterSet parameters, in AdamWStep rates)
     {
+        if (rates.Step <= parameters.AppliedStep)
+        {
+            return;
+        }
+
+        parameters.MergeGradients(kernels);
         foreach (Parameter parameter in parameters.All)
         {
             AdamWStep own = parameter.Decays ? rates : rates with { WeightDecay = 0 };
             kernels.AdamW(parameter.Value, parameter.Gradient, parameter.FirstMoment, parameter.SecondMoment, own);
             kernels.Fill(parameter.Gradient, 0);
         }
+
+        parameters.AppliedStep = rates.Step;
     }
 
     /// <summary>The global norm: squares summed in ordinal order of the names, so that owners do not matter.</summary>

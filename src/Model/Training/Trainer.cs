@@ -20,6 +20,11 @@ public sealed record StepReport(
     long Step, double MainLoss, double[] MtpLosses, double TotalLoss, double BalanceLoss, double GradientNorm,
     double LearningRate, double MaxViolation, IReadOnlyDictionary<int, long[]> Loads, int Tokens);
 
+/// <summary>A step whose gradients are complete and whose parameters have not moved yet.</summary>
+/// <param name="Report">What the step did, and will have done.</param>
+/// <param name="Rates">What AdamW is to be told.</param>
+public sealed record PreparedStep(StepReport Report, AdamWStep Rates);
+
 /// <summary>One optimizer step over a pipeline: the loop that a cluster and a single process share.</summary>
 /// <param name="pipeline">Stages and experts.</param>
 /// <param name="model">The model.</param>
@@ -31,28 +36,37 @@ public sealed class Trainer(ITrainingPipeline pipeline, ModelConfig model, Train
     /// <summary>Runs a step over the micro-batches of one global batch.</summary>
     public async Task<StepReport> StepAsync(long step, IReadOnlyList<MicroBatch> batch)
     {
-        ForwardOptions options = Options(batch, ForwardMode.Training);
-        var reports = new List<MicroBatchReport>(batch.Count);
-        for (int slot = 0; slot < batch.Count; slot++)
-        {
-            reports.Add(await pipeline.RunAsync(slot, step, batch[slot], options));
-        }
+        PreparedStep prepared = await PrepareAsync(step, batch);
+        await FinishAsync(prepared);
+        return prepared.Report;
+    }
 
+    /// <summary>
+    /// Everything of a step that changes no parameter: forward, backward, norms. May be given up and done again.
+    /// </summary>
+    public async Task<PreparedStep> PrepareAsync(long step, IReadOnlyList<MicroBatch> batch)
+    {
+        ForwardOptions options = Options(batch, ForwardMode.Training);
+        IReadOnlyList<MicroBatchReport> reports = await pipeline.RunStepAsync(step, batch, options);
         double norm = Optimizer.GlobalNorm(await pipeline.GradientNormsAsync());
         double rate = _schedule.At(step);
         // PyTorch's clip_grad_norm_: the factor is max / (norm + 1e-6), and at most 1.
         double clip = config.ClipNorm > 0 ? Math.Min(1, config.ClipNorm / (norm + 1e-6)) : 1;
-        await pipeline.ApplyAsync(new(
+        var rates = new AdamWStep(
             (float)rate, (float)config.Beta1, (float)config.Beta2, (float)config.Epsilon, (float)config.WeightDecay,
-            checked((int)step + 1), (float)clip));
-        Dictionary<int, long[]> loads = SumLoads(reports);
+            checked((int)step + 1), (float)clip);
+        return new(Summarize(step, batch, reports, SumLoads(reports), norm, rate), rates);
+    }
+
+    /// <summary>The rest: AdamW everywhere, then the routing biases. Doing it twice does it once.</summary>
+    public async Task FinishAsync(PreparedStep prepared)
+    {
+        await pipeline.ApplyAsync(prepared.Rates);
         if (model.HasRoutingBias)
         {
             // Also with a speed of zero: edits by hand reach the stages on this way.
-            await pipeline.UpdateBiasesAsync(step, loads, (float)config.BiasUpdateSpeed);
+            await pipeline.UpdateBiasesAsync(prepared.Report.Step, prepared.Report.Loads, (float)config.BiasUpdateSpeed);
         }
-
-        return Summarize(step, batch, reports, loads, norm, rate);
     }
 
     /// <summary>Loss scales of a global batch.</summary>
@@ -75,7 +89,7 @@ public sealed class Trainer(ITrainingPipeline pipeline, ModelConfig model, Train
     }
 
     private StepReport Summarize(
-        long step, IReadOnlyList<MicroBatch> batch, List<MicroBatchReport> reports, Dictionary<int, long[]> loads,
+        long step, IReadOnlyList<MicroBatch> batch, IReadOnlyList<MicroBatchReport> reports, Dictionary<int, long[]> loads,
         double norm, double rate)
     {
         double main = reports.Sum(report => report.Losses.MainSum)
@@ -95,7 +109,7 @@ public sealed class Trainer(ITrainingPipeline pipeline, ModelConfig model, Train
             batch.Sum(part => part.Tokens.Length));
     }
 
-    private static Dictionary<int, long[]> SumLoads(List<MicroBatchReport> reports)
+    private static Dictionary<int, long[]> SumLoads(IReadOnlyList<MicroBatchReport> reports)
     {
         var loads = new Dictionary<int, long[]>();
         foreach (LayerLoad load in reports.SelectMany(report => report.Loads))
