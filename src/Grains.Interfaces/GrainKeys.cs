@@ -27,10 +27,10 @@ public static class GrainKeys
     }
 
     /// <summary>Reads a stage's key.</summary>
-    public static (string Model, int Stage) ParseStage(string key)
+    public static (string Model, int Direction, int Stage) ParseStage(string key)
     {
         string[] parts = Split(key, 3);
-        return (parts[0], Number(parts[2], key));
+        return (parts[0], Number(parts[1], key), Number(parts[2], key));
     }
 
     /// <summary>Reads a gateway's key.</summary>

@@ -26,6 +26,9 @@ public sealed record ModelSource
 
     /// <summary>Longest sequence, in tokens.</summary>
     [Id(6)] public int MaxPositions { get; init; }
+
+    /// <summary>Optimizer steps that the parameters have behind them.</summary>
+    [Id(7)] public int Step { get; init; }
 }
 
 /// <summary>What of a parameter is read.</summary>

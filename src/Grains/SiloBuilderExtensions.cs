@@ -29,6 +29,7 @@ public static class SiloBuilderExtensions
         silo.Services.AddSingleton(services => new DeviceHost(name, device(services), inBand));
         silo.Services.AddSingleton<ParameterSources>();
         silo.Services.AddSingleton<PlacementPlans>();
+        silo.Services.AddSingleton<TensorPost>();
         silo.Services.AddSingleton<ILifecycleParticipant<ISiloLifecycle>, ProcessSiloRegistration>();
         silo.Services.TryAddSingleton(TimeProvider.System);
         return silo;

@@ -1,3 +1,5 @@
+using Krewe.Grains.Interfaces.Experts;
+
 namespace Krewe.Grains.Interfaces.Devices;
 
 /// <summary>The device of one silo. Key: name of the silo.</summary>
@@ -7,6 +9,14 @@ public interface IDeviceGrain : IGrainWithStringKey
     /// <summary>Inventory and memory.</summary>
     [Alias("StatusAsync")]
     Task<DeviceStatus> StatusAsync();
+
+    /// <summary>How the silo sends and receives tensors.</summary>
+    [Alias("PeerAsync")]
+    Task<TensorPeer> PeerAsync();
+
+    /// <summary>Hands the silo a placement plan, so that it places grains by it; an older one than known is ignored.</summary>
+    [Alias("UsePlanAsync")]
+    Task UsePlanAsync(string model, PlacementPlan plan);
 }
 
 /// <summary>State of a device.</summary>

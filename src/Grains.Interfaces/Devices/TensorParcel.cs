@@ -33,6 +33,9 @@ public sealed class TensorParcel
     /// <summary>True where there is no tensor.</summary>
     public bool IsEmpty => _shape.Length == 0;
 
+    /// <summary>True where the sender's own memory is handed over, within a process.</summary>
+    public bool IsByReference => _ticket != 0;
+
     /// <summary>Wraps a tensor for a receiver.</summary>
     /// <param name="tensor">The tensor, or empty.</param>
     /// <param name="sameProcess">True where the receiver lives in this process.</param>

@@ -1,4 +1,5 @@
 using Krewe.Grains.Interfaces.Devices;
+using Krewe.Grains.Interfaces.Pipeline;
 using Krewe.Model.Kernels;
 using Krewe.Model.Training;
 
@@ -6,19 +7,29 @@ namespace Krewe.Grains.Interfaces.Experts;
 
 /// <summary>
 /// The gateway to all experts of one model on one silo: a stage calls it once per layer, however many experts it needs
-/// there. Key: <c>model@silo</c>. Reentrant; the calls for one (layer, slot) must come one after the other.
+/// there. Key: <c>model@silo</c>. Reentrant; the calls for one (layer, slot) must come one after the other. It also speaks
+/// for the whole silo in what concerns all parts of the model there: opening a step, snapshots, freeing.
 /// </summary>
 /// <remarks>
-/// A forward may be repeated. A backward that adds weight gradients may not, unless the step is begun anew with
-/// <see cref="ZeroGradientsAsync"/>; <see cref="ApplyAsync"/> applies a step once. Tensors in a reply live until the next
-/// forward for the same layer and slot.
+/// A forward may be repeated; a step that failed is begun anew under a higher attempt (<see cref="BeginAsync"/>);
+/// <see cref="ApplyAsync"/> applies a step once. Tensors in a reply live until the slot's weight gradients are asked for.
 /// </remarks>
 [Alias("krewe.IExpertHostGrain")]
 public interface IExpertHostGrain : IGrainWithStringKey
 {
-    /// <summary>Loads every expert that the plan puts here.</summary>
+    /// <summary>
+    /// Loads every expert that the plan puts here, and frees those that it puts elsewhere; an expert that is loaded
+    /// already is brought to the state that the source names.
+    /// </summary>
     [Alias("LoadAsync")]
     Task<HostDescription> LoadAsync(ModelSource source);
+
+    /// <summary>
+    /// Opens a step on the silo. A higher attempt than before abandons all that is under way: waits until it has ended,
+    /// drops what was delivered, and sets every gradient to zero.
+    /// </summary>
+    [Alias("BeginAsync")]
+    Task<SiloReadiness> BeginAsync(StepBegin begin);
 
     /// <summary>Runs the experts of a slice.</summary>
     [Alias("ForwardAsync")]
@@ -28,9 +39,12 @@ public interface IExpertHostGrain : IGrainWithStringKey
     [Alias("BackwardAsync")]
     Task<TensorParcel[]> BackwardAsync(ExpertBackward request);
 
-    /// <summary>Adds the experts' deferred weight gradients.</summary>
+    /// <summary>
+    /// Has the experts' weight gradients of a micro-batch added when its turn comes: in the order of the slots, whichever
+    /// direction of the pipeline asks first. Returns at once; <see cref="GradientNormsAsync"/> waits for all.
+    /// </summary>
     [Alias("BackwardWeightAsync")]
-    Task BackwardWeightAsync(int layer, long slot, long step);
+    Task BackwardWeightAsync(int layer, StepCall call);
 
     /// <summary>Frees what is kept for a slot.</summary>
     [Alias("ReleaseAsync")]
@@ -43,10 +57,6 @@ public interface IExpertHostGrain : IGrainWithStringKey
     /// <summary>One AdamW step of every expert here. A step that was applied already is not applied again.</summary>
     [Alias("ApplyAsync")]
     Task ApplyAsync(AdamWStep rates);
-
-    /// <summary>Sets the gradients of every expert here to zero: the step is run again.</summary>
-    [Alias("ZeroGradientsAsync")]
-    Task ZeroGradientsAsync();
 
     /// <summary>A parameter of an expert here.</summary>
     /// <param name="name">Checkpoint name.</param>
@@ -72,24 +82,22 @@ public sealed record HostDescription(
 
 /// <summary>A forward call.</summary>
 /// <param name="Layer">Layer number.</param>
-/// <param name="Slot">Micro-batch or session.</param>
-/// <param name="Step">Step or token number.</param>
+/// <param name="Call">Micro-batch or session, step, attempt.</param>
 /// <param name="Slice">Who takes which row.</param>
 /// <param name="Rows">[rows, D].</param>
+/// <param name="BackwardFollows">True in training: the host keeps what a backward needs.</param>
 /// <param name="Process">Process of the caller.</param>
 [GenerateSerializer, Immutable, Alias("krewe.ExpertForward")]
 public sealed record ExpertForward(
-    [property: Id(0)] int Layer, [property: Id(1)] long Slot, [property: Id(2)] long Step,
-    [property: Id(3)] ExpertSliceParcel Slice, [property: Id(4)] TensorParcel Rows, [property: Id(5)] Guid Process);
+    [property: Id(0)] int Layer, [property: Id(1)] StepCall Call, [property: Id(2)] ExpertSliceParcel Slice,
+    [property: Id(3)] TensorParcel Rows, [property: Id(4)] bool BackwardFollows, [property: Id(5)] Guid Process);
 
 /// <summary>A backward call.</summary>
 /// <param name="Layer">Layer number.</param>
-/// <param name="Slot">Micro-batch.</param>
-/// <param name="Step">Step number.</param>
+/// <param name="Call">Micro-batch, step, attempt.</param>
 /// <param name="GradRows">[rows, D].</param>
-/// <param name="WeightGradients">Also adds the weight gradients.</param>
 /// <param name="Process">Process of the caller.</param>
 [GenerateSerializer, Immutable, Alias("krewe.ExpertBackward")]
 public sealed record ExpertBackward(
-    [property: Id(0)] int Layer, [property: Id(1)] long Slot, [property: Id(2)] long Step,
-    [property: Id(3)] TensorParcel GradRows, [property: Id(4)] bool WeightGradients, [property: Id(5)] Guid Process);
+    [property: Id(0)] int Layer, [property: Id(1)] StepCall Call, [property: Id(2)] TensorParcel GradRows,
+    [property: Id(3)] Guid Process);

@@ -1,3 +1,4 @@
+using Krewe.Grains.Interfaces.Devices;
 using Krewe.Model.Layers;
 
 namespace Krewe.Grains.Interfaces.Experts;
@@ -21,12 +22,26 @@ public sealed record PlacementPlan
     /// <summary>The silo ordinal of each stage.</summary>
     [Id(4)] public required int[] SiloOfStage { get; init; }
 
+    /// <summary>
+    /// The silo ordinal of each stage's copy for direction 1; empty where the pipeline has one direction.
+    /// </summary>
+    [Id(6)] public int[] SiloOfMirror { get; init; } = [];
+
+    /// <summary>The silos as senders and receivers of tensors, in the order of <see cref="Silos"/>.</summary>
+    [Id(7)] public TensorPeer[] Peers { get; init; } = [];
+
+    /// <summary>Directions of the pipeline.</summary>
+    public int Directions => SiloOfMirror.Length > 0 ? 2 : 1;
+
     /// <summary>First main layer of each stage.</summary>
     [Id(5)] public required int[] FirstLayerOfStage { get; init; }
 
     /// <summary>Name of the silo that holds an expert.</summary>
     /// <exception cref="KeyNotFoundException">The model has no such layer of experts.</exception>
     public string SiloOf(int layer, int expert) => Silos[SiloOfExpert[layer][expert]];
+
+    /// <summary>The silo ordinal of a stage's copy.</summary>
+    public int SiloOfCopy(int direction, int stage) => direction == 0 ? SiloOfStage[stage] : SiloOfMirror[stage];
 
     /// <summary>The topology of one layer, hosts by silo ordinal.</summary>
     public ExpertTopology TopologyOf(int layer) => new(SiloOfExpert[layer], CanonicalGroups);

@@ -1,4 +1,5 @@
 using Krewe.Grains.Interfaces.Devices;
+using Krewe.Grains.Interfaces.Experts;
 using Krewe.Model.Generation;
 using Krewe.Model.Kernels;
 using Krewe.Model.Layers;
@@ -14,13 +15,17 @@ namespace Krewe.Grains.Interfaces.Pipeline;
 /// <remarks>
 /// Reentrant, so that micro-batches interleave; the calls for one slot must come in order. Activations and gradients go
 /// from stage to stage directly (<see cref="AcceptAsync"/>), never through the caller, and a delivery is taken once: a step
-/// that failed is begun anew from its first stage, after <see cref="ZeroGradientsAsync"/>. <see cref="ApplyAsync"/>
-/// applies a step once.
+/// that failed is begun anew from its first stage under a higher attempt (<see cref="IExpertHostGrain.BeginAsync"/> on
+/// every silo). <see cref="ApplyAsync"/> applies a step once. A stage that is activated anew finds everything in the
+/// silo's store.
 /// </remarks>
 [Alias("krewe.IPipelineStageGrain")]
 public interface IPipelineStageGrain : IGrainWithStringKey
 {
-    /// <summary>Allocates and fills the stage, and learns where the experts are.</summary>
+    /// <summary>
+    /// Allocates and fills the stage and learns where the experts and its neighbours are; loading what is loaded already
+    /// brings it to the state that the source names.
+    /// </summary>
     [Alias("LoadAsync")]
     Task<StageDescription> LoadAsync(ModelSource source);
 
@@ -31,18 +36,34 @@ public interface IPipelineStageGrain : IGrainWithStringKey
     Task AcceptAsync(StageDelivery delivery);
 
     /// <summary>
-    /// Forward of one micro-batch; hands the result to the next stage. The last stage returns its losses.
+    /// Forward of one micro-batch, once the previous stage has delivered; hands the result to the next stage. The last
+    /// stage returns its losses.
     /// </summary>
+    /// <exception cref="TimeoutException">Nothing was delivered in time; the message names stages and
+    /// micro-batch.</exception>
     [Alias("ForwardAsync")]
-    Task<StageReport> ForwardAsync(long slot, long step, [Immutable] MicroBatch batch, [Immutable] ForwardOptions options);
+    Task<StageReport> ForwardAsync(StepCall call, [Immutable] MicroBatch batch, [Immutable] ForwardOptions options);
 
-    /// <summary>Backward of one micro-batch; hands the gradients to the previous stage.</summary>
+    /// <summary>
+    /// Backward of one micro-batch, once the next stage has delivered; hands the gradients to the previous stage.
+    /// </summary>
     [Alias("BackwardAsync")]
-    Task BackwardAsync(long slot, long step, bool weightGradients);
+    Task BackwardAsync(StepCall call, bool weightGradients);
 
     /// <summary>Adds the weight gradients that a backward deferred.</summary>
     [Alias("BackwardWeightAsync")]
-    Task BackwardWeightAsync(long slot, long step);
+    Task BackwardWeightAsync(StepCall call);
+
+    /// <summary>
+    /// Exchanges gradients with the copy of this stage for the other direction, where it lives elsewhere: afterwards
+    /// both hold the sums of even and of odd micro-batches.
+    /// </summary>
+    [Alias("ExchangeGradientsAsync")]
+    Task ExchangeGradientsAsync(StepCall call);
+
+    /// <summary>Takes the other copy's gradients and returns the own ones.</summary>
+    [Alias("AcceptGradientsAsync")]
+    Task<TensorParcel> AcceptGradientsAsync(StepCall call, TensorParcel gradients, Guid process);
 
     /// <summary>Squared gradient norms of the stage's parameters.</summary>
     [Alias("GradientNormsAsync")]
@@ -51,10 +72,6 @@ public interface IPipelineStageGrain : IGrainWithStringKey
     /// <summary>One AdamW step. A step that was applied already is not applied again.</summary>
     [Alias("ApplyAsync")]
     Task ApplyAsync(AdamWStep rates);
-
-    /// <summary>Sets the stage's gradients to zero.</summary>
-    [Alias("ZeroGradientsAsync")]
-    Task ZeroGradientsAsync();
 
     /// <summary>Replaces the routing bias of a layer.</summary>
     [Alias("SetBiasAsync")]
@@ -96,24 +113,23 @@ public interface IPipelineStageGrain : IGrainWithStringKey
 
 /// <summary>Where a stage is and what it holds.</summary>
 /// <param name="Silo">Name of the silo.</param>
-/// <param name="Process">Its process.</param>
+/// <param name="Device">Name of its device.</param>
 /// <param name="Parameters">Number of parameters, the routed experts' excluded.</param>
 /// <param name="MoeLayers">Layers with routed experts.</param>
 [GenerateSerializer, Immutable, Alias("krewe.StageDescription")]
 public sealed record StageDescription(
-    [property: Id(0)] string Silo, [property: Id(1)] Guid Process, [property: Id(2)] long Parameters,
+    [property: Id(0)] string Silo, [property: Id(1)] string Device, [property: Id(2)] long Parameters,
     [property: Id(3)] int[] MoeLayers);
 
 /// <summary>Activations or gradients from a neighbour.</summary>
-/// <param name="Slot">Micro-batch.</param>
-/// <param name="Step">Step number.</param>
+/// <param name="Call">Micro-batch, step and attempt.</param>
 /// <param name="Gradients">True for gradients, from the stage behind.</param>
 /// <param name="Hidden">[T, D].</param>
 /// <param name="Embeddings">[T, D], or empty.</param>
 [GenerateSerializer, Immutable, Alias("krewe.StageDelivery")]
 public sealed record StageDelivery(
-    [property: Id(0)] long Slot, [property: Id(1)] long Step, [property: Id(2)] bool Gradients,
-    [property: Id(3)] TensorParcel Hidden, [property: Id(4)] TensorParcel Embeddings);
+    [property: Id(0)] StepCall Call, [property: Id(1)] bool Gradients, [property: Id(2)] TensorParcel Hidden,
+    [property: Id(3)] TensorParcel Embeddings);
 
 /// <summary>What a stage reports of a forward.</summary>
 /// <param name="Losses">Losses; null but on the last stage.</param>

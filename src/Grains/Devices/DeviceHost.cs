@@ -30,7 +30,7 @@ public sealed class DeviceHost(string silo, IDevice device, bool inBand = false)
     public IEnumerable<HostedModel> Models => _models.Values;
 
     /// <summary>The part of a model that lives here, created empty when first asked for.</summary>
-    public HostedModel ModelOf(string model) => _models.GetOrAdd(model, name => new(name, Device));
+    public HostedModel ModelOf(string model) => _models.GetOrAdd(model, name => new(name, Silo, Device));
 
     /// <summary>Frees everything of a model.</summary>
     public void Unload(string model)

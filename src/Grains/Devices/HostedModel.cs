@@ -7,13 +7,17 @@ namespace Krewe.Grains.Devices;
 
 /// <summary>The part of one model that lives on one device: experts, stages and their work in progress.</summary>
 /// <param name="name">Model or run name.</param>
+/// <param name="silo">Name of the silo, for messages.</param>
 /// <param name="device">The device.</param>
-public sealed class HostedModel(string name, IDevice device) : IDisposable
+public sealed class HostedModel(string name, string silo, IDevice device) : IDisposable
 {
     private readonly ConcurrentDictionary<(int Layer, int Index), Expert> _experts = new();
-    private readonly ConcurrentDictionary<(int Layer, long Slot), ExpertBatch> _batches = new();
+    private readonly ConcurrentDictionary<(int Direction, int Stage), HostedStage> _stages = new();
     private readonly ConcurrentDictionary<long, JoinedBatch> _open = new();
-    private readonly ConcurrentDictionary<int, ModelStage> _stages = new();
+    private readonly Lock _lock = new();
+    private readonly Dictionary<(int Layer, long Slot), ExpertPass> _passes = [];
+    private readonly Dictionary<int, WeightQueue> _queues = [];
+    private readonly Stack<ExpertPass> _idle = [];
     private long _lastBatch;
 
     /// <summary>Model or run name.</summary>
@@ -22,14 +26,20 @@ public sealed class HostedModel(string name, IDevice device) : IDisposable
     /// <summary>The device.</summary>
     public IDevice Device { get; } = device;
 
+    /// <summary>Lets in the calls of the current attempt at a step.</summary>
+    public StepGate Gate { get; } = new($"'{name}' on silo '{silo}'");
+
     /// <summary>Experts whose weights are here.</summary>
     public ICollection<Expert> Experts => _experts.Values;
 
-    /// <summary>Stages whose weights are here.</summary>
-    public ICollection<ModelStage> Stages => _stages.Values;
+    /// <summary>Stages whose weights are here, copies for both directions counted.</summary>
+    public IEnumerable<ModelStage> Stages => _stages.Values.Select(hosted => hosted.Stage);
 
-    /// <summary>The last optimizer step that was applied to the experts here; 0 for none.</summary>
-    public int AppliedStep { get; set; }
+    /// <summary>Parameters of everything that is here, copies that share memory counted once.</summary>
+    public IEnumerable<ParameterSet> ParameterSets => _experts.Values.Select(expert => expert.Parameters)
+        .Concat(Stages.Select(stage => stage.Parameters).Distinct());
+
+    internal ICollection<HostedStage> HostedStages => _stages.Values;
 
     /// <summary>The expert, or null before it was loaded.</summary>
     public Expert? FindExpert(int layer, int index) => _experts.GetValueOrDefault((layer, index));
@@ -37,24 +47,122 @@ public sealed class HostedModel(string name, IDevice device) : IDisposable
     /// <summary>Keeps an expert.</summary>
     public void Add(Expert expert) => _experts[(expert.Layer, expert.Index)] = expert;
 
-    /// <summary>The stage, or null before it was loaded.</summary>
-    public ModelStage? FindStage(int index) => _stages.GetValueOrDefault(index);
-
-    /// <summary>Keeps a stage.</summary>
-    public void Add(ModelStage stage) => _stages[stage.Range.Index] = stage;
-
-    /// <summary>Frees a stage.</summary>
-    public void RemoveStage(int index)
+    /// <summary>Frees an expert.</summary>
+    public void RemoveExpert(int layer, int index)
     {
-        if (_stages.TryRemove(index, out ModelStage? stage))
+        if (_experts.TryRemove((layer, index), out Expert? expert))
         {
-            stage.Dispose();
+            expert.Dispose();
         }
     }
 
-    /// <summary>The activations of the experts here for one layer and slot.</summary>
-    public ExpertBatch BatchOf(int layer, long slot) => _batches.GetOrAdd(
-        (layer, slot), key => new(Device, $"{Name}: experts of layer {key.Layer}, slot {key.Slot}"));
+    internal HostedStage? FindStage(int direction, int stage) => _stages.GetValueOrDefault((direction, stage));
+
+    internal void Add(int direction, HostedStage hosted) => _stages[(direction, hosted.Stage.Range.Index)] = hosted;
+
+    /// <summary>Frees a stage.</summary>
+    public void RemoveStage(int direction, int stage)
+    {
+        if (_stages.TryRemove((direction, stage), out HostedStage? hosted))
+        {
+            hosted.Dispose();
+        }
+    }
+
+    /// <summary>What the experts here keep of a layer and slot, made when first asked for.</summary>
+    public ExpertPass PassOf(int layer, long slot)
+    {
+        lock (_lock)
+        {
+            if (!_passes.TryGetValue((layer, slot), out ExpertPass? pass))
+            {
+                pass = _idle.Count > 0 ? _idle.Pop() : new(Device, $"{Name}: experts, activations {_passes.Count}");
+                _passes.Add((layer, slot), pass);
+            }
+
+            return pass;
+        }
+    }
+
+    /// <summary>What was kept of a layer and slot, or null where no token came.</summary>
+    public ExpertPass? FindPass(int layer, long slot)
+    {
+        lock (_lock)
+        {
+            return _passes.GetValueOrDefault((layer, slot));
+        }
+    }
+
+    internal WeightQueue QueueOf(int layer)
+    {
+        lock (_lock)
+        {
+            if (!_queues.TryGetValue(layer, out WeightQueue? queue))
+            {
+                _queues.Add(layer, queue = new());
+            }
+
+            return queue;
+        }
+    }
+
+    internal IReadOnlyDictionary<int, WeightQueue> Queues => _queues;
+
+    /// <summary>Lets another micro-batch have the memory of one whose weight gradients were added.</summary>
+    public void Retire(int layer, long slot)
+    {
+        lock (_lock)
+        {
+            if (_passes.Remove((layer, slot), out ExpertPass? pass))
+            {
+                _idle.Push(pass);
+            }
+        }
+    }
+
+    /// <summary>
+    /// Opens a step: layers take weight gradients from <paramref name="firstSlot"/> on; where everything is begun anew,
+    /// what was kept of other micro-batches is forgotten and every gradient becomes zero.
+    /// </summary>
+    internal async Task BeginAsync(long firstSlot, bool anew)
+    {
+        lock (_lock)
+        {
+            foreach (WeightQueue queue in _queues.Values)
+            {
+                queue.Reset(firstSlot);
+            }
+
+            if (anew)
+            {
+                foreach (ExpertPass pass in _passes.Values)
+                {
+                    _idle.Push(pass);
+                }
+
+                _passes.Clear();
+            }
+        }
+
+        if (!anew)
+        {
+            return;
+        }
+
+        foreach (HostedStage stage in _stages.Values)
+        {
+            stage.RetireAll();
+        }
+
+        ParameterSet[] sets = [.. ParameterSets.Where(set => set.IsTrainable)];
+        await Device.SubmitAsync(kernels =>
+        {
+            foreach (ParameterSet set in sets)
+            {
+                set.ZeroGradients(kernels);
+            }
+        });
+    }
 
     /// <summary>
     /// Announces a batch: <paramref name="work"/> runs once when <paramref name="count"/> experts have joined.
@@ -87,11 +195,12 @@ public sealed class HostedModel(string name, IDevice device) : IDisposable
     /// <summary>Frees the activations of a slot.</summary>
     public void Release(long slot)
     {
-        foreach ((int Layer, long Slot) key in _batches.Keys.Where(key => key.Slot == slot))
+        lock (_lock)
         {
-            if (_batches.TryRemove(key, out ExpertBatch? batch))
+            foreach ((int Layer, long Slot) key in _passes.Keys.Where(key => key.Slot == slot).ToArray())
             {
-                batch.Dispose();
+                _passes.Remove(key, out ExpertPass? pass);
+                pass!.Dispose();
             }
         }
     }
@@ -99,9 +208,9 @@ public sealed class HostedModel(string name, IDevice device) : IDisposable
     /// <inheritdoc/>
     public void Dispose()
     {
-        foreach (ExpertBatch batch in _batches.Values)
+        foreach (ExpertPass pass in _passes.Values.Concat(_idle))
         {
-            batch.Dispose();
+            pass.Dispose();
         }
 
         foreach (Expert expert in _experts.Values)
@@ -109,12 +218,14 @@ public sealed class HostedModel(string name, IDevice device) : IDisposable
             expert.Dispose();
         }
 
-        foreach (ModelStage stage in _stages.Values)
+        foreach (HostedStage stage in _stages.Values)
         {
             stage.Dispose();
         }
 
-        _batches.Clear();
+        Gate.Dispose();
+        _passes.Clear();
+        _idle.Clear();
         _experts.Clear();
         _stages.Clear();
     }

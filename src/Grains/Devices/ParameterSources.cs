@@ -37,6 +37,24 @@ public sealed class ParameterSources : IDisposable
         }
     }
 
+    /// <summary>Fills a stage; where it shares its parameters with a twin, only its buffers are filled.</summary>
+    public async Task FillAsync(ModelSource source, ModelStage stage, IDevice device, ModelStage? twin)
+    {
+        Dictionary<string, Tensor> biases =
+            stage.Biases.ToDictionary(bias => ModelStage.BiasName(bias.Key), bias => bias.Value);
+        if (twin is null)
+        {
+            await FillAsync(source, stage.Parameters, device, biases);
+            stage.Parameters.AppliedStep = source.Step;
+            return;
+        }
+
+        foreach ((string name, Tensor bias) in biases)
+        {
+            twin.FindBias(name).AsSpan<float>().CopyTo(bias.AsSpan<float>());
+        }
+    }
+
     private async Task ReadAsync(
         ModelSource source, ParameterSet parameters, IDevice device, IReadOnlyDictionary<string, Tensor>? buffers)
     {

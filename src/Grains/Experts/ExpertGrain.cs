@@ -80,6 +80,7 @@ public sealed class ExpertGrain(DeviceHost host, ParameterSources sources) : Gra
             throw;
         }
 
+        expert.Parameters.AppliedStep = source.Step;
         Hosted.Add(expert);
     }
 }

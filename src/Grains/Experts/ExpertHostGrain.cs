@@ -5,33 +5,29 @@ using Krewe.Model.Layers;
 using Krewe.Model.Tensors;
 using Krewe.Model.Training;
 using Orleans.Concurrency;
-using Orleans.Placement;
 
 namespace Krewe.Grains.Experts;
 
 /// <inheritdoc cref="IExpertHostGrain"/>
-[GrainType(GrainTypes.Host), DevicePlacement, Reentrant, KeepAlive, Immovable]
-public sealed class ExpertHostGrain(DeviceHost host, PlacementPlans plans) : Grain, IExpertHostGrain
+[GrainType(GrainTypes.Host), DevicePlacement, Reentrant, KeepAlive, Orleans.Placement.Immovable]
+public sealed partial class ExpertHostGrain(DeviceHost host, PlacementPlans plans, TensorPost post)
+    : Grain, IExpertHostGrain
 {
     private readonly Dictionary<(int Layer, int Expert), IExpertGrain> _grains = [];
-    private readonly Dictionary<(int Layer, long Slot), Arena> _received = [];
-    private readonly Dictionary<(int Layer, long Slot), ExpertSlice> _slices = [];
     private string _name = "";
-    private HostedModel _model = null!;
+
+    private HostedModel Model => host.ModelOf(_name);
 
     /// <inheritdoc/>
     public override Task OnActivateAsync(CancellationToken cancellationToken)
     {
         _name = GrainKeys.ParseHost(this.GetPrimaryKeyString()).Model;
-        _model = host.ModelOf(_name);
         return Task.CompletedTask;
     }
 
     /// <inheritdoc/>
     public async Task<HostDescription> LoadAsync(ModelSource source)
     {
-        // The plan may have been made anew since a model of this name was last here.
-        plans.Forget(_name);
         PlacementPlan plan = await plans.GetAsync(_name);
         int silo = Array.IndexOf(plan.Silos, host.Silo);
         await Task.WhenAll(plan.ExpertsOf(silo).Select(e => GrainOf(e.Layer, e.Expert).LoadAsync(source)));
@@ -39,61 +35,75 @@ public sealed class ExpertHostGrain(DeviceHost host, PlacementPlans plans) : Gra
     }
 
     /// <inheritdoc/>
+    public async Task<SiloReadiness> BeginAsync(StepBegin begin)
+    {
+        bool anew = await Model.Gate.BeginAsync(begin.Attempt);
+        await Model.BeginAsync(begin.FirstSlot, anew);
+        int[] steps = [.. Model.ParameterSets.Select(set => set.AppliedStep)];
+        return new(steps.Length, steps.DefaultIfEmpty().Min(), steps.DefaultIfEmpty().Max());
+    }
+
+    /// <inheritdoc/>
     public async Task<TensorParcel> ForwardAsync(ExpertForward request)
     {
-        ExpertSlice slice = request.Slice.Open();
-        Arena arena = ArenaOf(request.Layer, request.Slot);
-        arena.Reset();
-        Tensor rows = request.Rows.Open(arena);
-        ExpertBatch batch = _model.BatchOf(request.Layer, request.Slot);
-        _slices[(request.Layer, request.Slot)] = slice;
+        using StepGate.Entry entry = Model.Gate.Enter(request.Call.Attempt);
+        ExpertPass pass = Model.PassOf(request.Layer, request.Call.Slot);
+        pass.Received.Reset();
+        pass.Slice = request.Slice.Open();
+        Tensor rows = await post.OpenAsync(request.Rows, pass.Received, entry.Abandoned);
+        bool copy = request.BackwardFollows && request.Rows.IsByReference;
         Tensor result = default;
-        await RunAsync(request.Layer, slice, (kernels, experts) => result = batch.Forward(kernels, slice, experts, rows));
-        return TensorParcel.Of(result, request.Process == host.Process);
+        ExpertSlice slice = pass.Slice;
+        await RunAsync(
+            request.Layer, slice.Experts.Count, i => (slice.Experts[i], slice.Offsets[i + 1] - slice.Offsets[i]),
+            (kernels, experts) => result = pass.Batch.Forward(kernels, slice, experts, rows, copy));
+        return await SendAsync(result, request.Process, entry.Abandoned);
     }
 
     /// <inheritdoc/>
     public async Task<TensorParcel[]> BackwardAsync(ExpertBackward request)
     {
-        Tensor gradRows = request.GradRows.Open(ArenaOf(request.Layer, request.Slot));
-        ExpertBatch batch = _model.BatchOf(request.Layer, request.Slot);
+        using StepGate.Entry entry = Model.Gate.Enter(request.Call.Attempt);
+        ExpertPass pass = Model.FindPass(request.Layer, request.Call.Slot)
+            ?? throw new InvalidOperationException(
+                $"no forward of layer {request.Layer}, slot {request.Call.Slot} came before its backward");
+        Tensor gradRows = await post.OpenAsync(request.GradRows, pass.Received, entry.Abandoned);
         ExpertGradients gradients = default;
-        await RunAsync(request.Layer, SliceOf(request.Layer, request.Slot), (kernels, _) =>
-        {
-            gradients = batch.Backward(kernels, gradRows);
-            if (request.WeightGradients)
-            {
-                batch.BackwardWeight(kernels);
-            }
-        });
-        bool sameProcess = request.Process == host.Process;
-        return [TensorParcel.Of(gradients.Rows, sameProcess), TensorParcel.Of(gradients.Weights, sameProcess)];
+        await RunAsync(request.Layer, pass, (kernels, _) => gradients = pass.Batch.Backward(kernels, gradRows));
+        return
+        [
+            await SendAsync(gradients.Rows, request.Process, entry.Abandoned),
+            await SendAsync(gradients.Weights, request.Process, entry.Abandoned),
+        ];
     }
 
     /// <inheritdoc/>
-    public Task BackwardWeightAsync(int layer, long slot, long step)
+    public Task BackwardWeightAsync(int layer, StepCall call)
     {
-        ExpertBatch batch = _model.BatchOf(layer, slot);
-        return RunAsync(layer, SliceOf(layer, slot), (kernels, _) => batch.BackwardWeight(kernels));
-    }
-
-    /// <inheritdoc/>
-    public Task ReleaseAsync(long slot)
-    {
-        _model.Release(slot);
-        foreach ((int, long Slot) key in _received.Keys.Where(key => key.Slot == slot).ToArray())
+        StepGate.Entry entry = Model.Gate.Enter(call.Attempt);
+        if (Model.QueueOf(layer).Add(call.Slot, Model.FindPass(layer, call.Slot)))
         {
-            _received.Remove(key, out Arena? arena);
-            arena!.Dispose();
-            _slices.Remove(key);
+            _weights.Add(TakeTurnsAsync(layer, entry));
+        }
+        else
+        {
+            entry.Dispose();
         }
 
         return Task.CompletedTask;
     }
 
     /// <inheritdoc/>
+    public Task ReleaseAsync(long slot)
+    {
+        Model.Release(slot);
+        return Task.CompletedTask;
+    }
+
+    /// <inheritdoc/>
     public async Task<List<GradientNorm>> GradientNormsAsync()
     {
+        await WeightsDoneAsync();
         var norms = new List<GradientNorm>();
         await RunOnAllAsync((kernels, experts) =>
         {
@@ -106,88 +116,77 @@ public sealed class ExpertHostGrain(DeviceHost host, PlacementPlans plans) : Gra
     }
 
     /// <inheritdoc/>
-    public async Task ApplyAsync(AdamWStep rates)
-    {
-        if (rates.Step <= _model.AppliedStep)
-        {
-            return;
-        }
-
-        await RunOnAllAsync((kernels, experts) =>
-        {
-            foreach (Expert expert in experts)
-            {
-                Optimizer.Apply(kernels, expert.Parameters, rates);
-            }
-        });
-        _model.AppliedStep = rates.Step;
-    }
-
-    /// <inheritdoc/>
-    public Task ZeroGradientsAsync() => RunOnAllAsync((kernels, experts) =>
+    public Task ApplyAsync(AdamWStep rates) => RunOnAllAsync((kernels, experts) =>
     {
         foreach (Expert expert in experts)
         {
-            expert.Parameters.ZeroGradients(kernels);
+            Optimizer.Apply(kernels, expert.Parameters, rates);
         }
     });
 
     /// <inheritdoc/>
-    public Task<TensorParcel> ReadAsync(string name, ParameterPart part, Guid process)
+    public async Task<TensorParcel> ReadAsync(string name, ParameterPart part, Guid process)
     {
+        await WeightsDoneAsync();
         (int layer, int index) = PlacementPlan.ExpertOf(name)
             ?? throw new ArgumentException($"'{name}' is no routed expert's parameter");
-        Parameter parameter = _model.FindExpert(layer, index)?.Parameters.Find(name)
+        Parameter parameter = Model.FindExpert(layer, index)?.Parameters.Find(name)
             ?? throw new ArgumentException($"'{name}' is not on silo '{host.Silo}'");
-        return Task.FromResult(TensorParcel.Of(Parts.Of(parameter, part), process == host.Process));
+        return await SendAsync(Parts.Of(parameter, part), process, CancellationToken.None);
     }
 
     /// <inheritdoc/>
     public async Task UnloadAsync()
     {
-        await Task.WhenAll(_model.Experts.Select(e => GrainOf(e.Layer, e.Index).UnloadAsync()));
+        await Task.WhenAll(Model.Experts.Select(e => GrainOf(e.Layer, e.Index).UnloadAsync()));
         // On the device, behind all work that touches the memory.
         await host.Device.SubmitAsync(_ => host.Unload(_name));
-        foreach (Arena arena in _received.Values)
-        {
-            arena.Dispose();
-        }
-
-        _received.Clear();
-        _slices.Clear();
         plans.Forget(_name);
-        _model = host.ModelOf(_name);
     }
 
-    /// <summary>Announces a launch, lets the slice's expert grains join it, and waits until it is done.</summary>
-    private async Task RunAsync(int layer, ExpertSlice slice, Action<IKernels, Expert[]> work)
+    private async Task<TensorParcel> SendAsync(Tensor tensor, Guid process, CancellationToken abandoned)
     {
-        JoinedBatch batch = _model.Announce(slice.Experts.Count, work);
+        TensorPost.Posted posted = post.Post(tensor, process, abandoned);
+        await posted.Sent;
+        return posted.Parcel;
+    }
+
+    private Task RunAsync(int layer, ExpertPass pass, Action<IKernels, Expert[]> work) => RunAsync(
+        layer, pass.Batch.Experts.Count, i => (pass.Batch.Experts[i].Index, pass.Batch.TokensOf(i)), work);
+
+    /// <summary>Announces a launch, lets the expert grains join it, and waits until it is done.</summary>
+    private async Task RunAsync(
+        int layer, int count, Func<int, (int Expert, int Tokens)> expert, Action<IKernels, Expert[]> work)
+    {
+        HostedModel model = Model;
+        JoinedBatch batch = model.Announce(count, work);
         try
         {
-            for (int i = 0; i < slice.Experts.Count; i++)
+            for (int i = 0; i < count; i++)
             {
                 // Local calls complete in microseconds; one after the other they need no array of tasks.
-                await GrainOf(layer, slice.Experts[i]).JoinAsync(batch.Id, slice.Offsets[i + 1] - slice.Offsets[i]);
+                (int index, int tokens) = expert(i);
+                await GrainOf(layer, index).JoinAsync(batch.Id, tokens);
             }
 
             await batch.Done;
         }
         finally
         {
-            _model.Close(batch);
+            model.Close(batch);
         }
     }
 
     private async Task RunOnAllAsync(Action<IKernels, Expert[]> work)
     {
-        Expert[] experts = [.. _model.Experts];
+        Expert[] experts = [.. Model.Experts];
         if (experts.Length == 0)
         {
             return;
         }
 
-        JoinedBatch batch = _model.Announce(experts.Length, work);
+        HostedModel model = Model;
+        JoinedBatch batch = model.Announce(experts.Length, work);
         try
         {
             await Task.WhenAll(experts.Select(e => GrainOf(e.Layer, e.Index).JoinAsync(batch.Id, 0).AsTask()));
@@ -195,7 +194,7 @@ public sealed class ExpertHostGrain(DeviceHost host, PlacementPlans plans) : Gra
         }
         finally
         {
-            _model.Close(batch);
+            model.Close(batch);
         }
     }
 
@@ -208,19 +207,5 @@ public sealed class ExpertHostGrain(DeviceHost host, PlacementPlans plans) : Gra
         }
 
         return grain;
-    }
-
-    private ExpertSlice SliceOf(int layer, long slot) => _slices.GetValueOrDefault((layer, slot))
-        ?? throw new InvalidOperationException($"no forward of layer {layer}, slot {slot} came before its backward");
-
-    private Arena ArenaOf(int layer, long slot)
-    {
-        if (!_received.TryGetValue((layer, slot), out Arena? arena))
-        {
-            arena = host.Device.CreateArena($"{_name}: received rows of layer {layer}, slot {slot}");
-            _received.Add((layer, slot), arena);
-        }
-
-        return arena;
     }
 }

@@ -1,65 +1,85 @@
+using Krewe.Grains.Devices;
 using Krewe.Model.Layers;
 using Krewe.Model.Tensors;
 
 namespace Krewe.Grains.Pipeline;
 
 /// <summary>All silos with experts of a model, as one of its stages sees them.</summary>
-internal sealed class GrainExpertFleet : IExpertFleet, IDisposable
+/// <param name="device">Device of the stage.</param>
+/// <param name="post">Sends and opens tensors.</param>
+/// <param name="process">Process identity of the stage's silo.</param>
+internal sealed class GrainExpertFleet(IDevice device, TensorPost post, Guid process) : IExpertFleet, IDisposable
 {
+    private readonly Lock _lock = new();
     private readonly Dictionary<(int Host, int Layer, long Slot), Arena> _received = [];
-    private readonly Dictionary<int, ExpertTopology> _topologies;
-    private readonly IDevice _device;
-
-    /// <summary>A fleet by the plan.</summary>
-    /// <param name="plan">Who holds what.</param>
-    /// <param name="device">Device of the stage.</param>
-    /// <param name="stageProcess">Process identity of the stage's silo.</param>
-    /// <param name="gateways">Gateway of each silo of the plan.</param>
-    public GrainExpertFleet(
-        PlacementPlan plan, IDevice device, Guid stageProcess, IReadOnlyList<Neighbour<IExpertHostGrain>> gateways)
-    {
-        _device = device;
-        _topologies = plan.SiloOfExpert.Keys.ToDictionary(layer => layer, plan.TopologyOf);
-        Hosts = [.. gateways.Select((gateway, host) => (IExpertHost)new GrainExpertHost(
-            gateway, stageProcess, (layer, slot) => ArenaOf(host, layer, slot)))];
-    }
+    private readonly Stack<Arena> _idle = [];
+    private Dictionary<int, ExpertTopology> _topologies = [];
 
     /// <inheritdoc/>
-    public IReadOnlyList<IExpertHost> Hosts { get; }
+    public IReadOnlyList<IExpertHost> Hosts { get; private set; } = [];
 
     /// <inheritdoc/>
     public ExpertTopology TopologyOf(int layer) => _topologies[layer];
 
+    /// <summary>Goes over to a plan; not while calls are under way.</summary>
+    /// <param name="plan">Who holds what.</param>
+    /// <param name="gateways">Gateway of each silo of the plan.</param>
+    public void Connect(PlacementPlan plan, IReadOnlyList<Neighbour<IExpertHostGrain>> gateways)
+    {
+        _topologies = plan.SiloOfExpert.Keys.ToDictionary(layer => layer, plan.TopologyOf);
+        Hosts = [.. gateways.Select((gateway, host) => (IExpertHost)new GrainExpertHost(
+            gateway, post, process, (layer, slot) => ArenaOf(host, layer, slot)))];
+    }
+
+    /// <summary>Lets other micro-batches have the memory of what was received for a slot.</summary>
+    public void Retire(long slot)
+    {
+        lock (_lock)
+        {
+            foreach ((int, int, long Slot) key in _received.Keys.Where(key => key.Slot == slot).ToArray())
+            {
+                _received.Remove(key, out Arena? arena);
+                _idle.Push(arena!);
+            }
+        }
+    }
+
     /// <summary>Frees what was received for a slot.</summary>
     public void Release(long slot)
     {
-        foreach ((int, int, long Slot) key in _received.Keys.Where(key => key.Slot == slot).ToArray())
+        lock (_lock)
         {
-            _received.Remove(key, out Arena? arena);
-            arena!.Dispose();
+            foreach ((int, int, long Slot) key in _received.Keys.Where(key => key.Slot == slot).ToArray())
+            {
+                _received.Remove(key, out Arena? arena);
+                arena!.Dispose();
+            }
         }
     }
 
     /// <inheritdoc/>
     public void Dispose()
     {
-        foreach (Arena arena in _received.Values)
+        foreach (Arena arena in _received.Values.Concat(_idle))
         {
             arena.Dispose();
         }
 
         _received.Clear();
+        _idle.Clear();
     }
 
     private Arena ArenaOf(int host, int layer, long slot)
     {
-        // Called in the stage grain's turns only.
-        if (!_received.TryGetValue((host, layer, slot), out Arena? arena))
+        lock (_lock)
         {
-            arena = _device.CreateArena($"rows from host {host}, layer {layer}, slot {slot}");
-            _received.Add((host, layer, slot), arena);
-        }
+            if (!_received.TryGetValue((host, layer, slot), out Arena? arena))
+            {
+                arena = _idle.Count > 0 ? _idle.Pop() : device.CreateArena("rows from expert hosts");
+                _received.Add((host, layer, slot), arena);
+            }
 
-        return arena;
+            return arena;
+        }
     }
 }

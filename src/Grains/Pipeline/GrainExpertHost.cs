@@ -1,3 +1,4 @@
+using Krewe.Grains.Devices;
 using Krewe.Model.Layers;
 using Krewe.Model.Tensors;
 
@@ -5,25 +6,26 @@ namespace Krewe.Grains.Pipeline;
 
 /// <summary>A silo's experts as a stage sees them: every call goes to that silo's gateway grain once.</summary>
 /// <param name="gateway">The gateway.</param>
-/// <param name="stageProcess">Process identity of the stage's silo.</param>
+/// <param name="post">Sends and opens tensors.</param>
+/// <param name="process">Process identity of the stage's silo.</param>
 /// <param name="received">Where tensors that come as bytes are put, one arena per layer and slot.</param>
 internal sealed class GrainExpertHost(
-    Neighbour<IExpertHostGrain> gateway, Guid stageProcess, Func<int, long, Arena> received) : IExpertHost
+    Neighbour<IExpertHostGrain> gateway, TensorPost post, Guid process, Func<int, long, Arena> received) : IExpertHost
 {
-    private readonly bool _sameProcess = stageProcess == gateway.Process;
-
     /// <inheritdoc/>
     public async Task<Tensor> ForwardAsync(ExpertCall call, ExpertSlice slice, Tensor rows)
     {
+        ExpertSliceParcel sliceParcel = ExpertSliceParcel.Of(slice, process == gateway.Process);
+        TensorPost.Posted posted = post.Post(rows, gateway.Process, call.Work.Abandoned);
         var request = new ExpertForward(
-            call.Layer, call.Slot, call.Step, ExpertSliceParcel.Of(slice, _sameProcess),
-            TensorParcel.Of(rows, _sameProcess), stageProcess);
+            call.Layer, CallOf(call.Work), sliceParcel, posted.Parcel, call.BackwardFollows, process);
         try
         {
-            TensorParcel reply = await gateway.CallAsync(grain => grain.ForwardAsync(request));
+            TensorParcel reply = await gateway.CallAsync(grain => grain.ForwardAsync(request))
+                .WaitAsync(call.Work.Abandoned);
             Arena arena = received(call.Layer, call.Slot);
             arena.Reset();
-            return reply.Open(arena);
+            return await post.OpenAsync(reply, arena, call.Work.Abandoned);
         }
         catch
         {
@@ -31,30 +33,44 @@ internal sealed class GrainExpertHost(
             request.Rows.Withdraw();
             throw;
         }
+        finally
+        {
+            await posted.Sent;
+        }
     }
 
     /// <inheritdoc/>
-    public async Task<ExpertGradients> BackwardAsync(ExpertCall call, Tensor gradRows, bool weightGradients)
+    public async Task<ExpertGradients> BackwardAsync(ExpertCall call, Tensor gradRows)
     {
-        var request = new ExpertBackward(
-            call.Layer, call.Slot, call.Step, TensorParcel.Of(gradRows, _sameProcess), weightGradients, stageProcess);
+        TensorPost.Posted posted = post.Post(gradRows, gateway.Process, call.Work.Abandoned);
+        var request = new ExpertBackward(call.Layer, CallOf(call.Work), posted.Parcel, process);
         try
         {
-            TensorParcel[] reply = await gateway.CallAsync(grain => grain.BackwardAsync(request));
+            TensorParcel[] reply = await gateway.CallAsync(grain => grain.BackwardAsync(request))
+                .WaitAsync(call.Work.Abandoned);
             Arena arena = received(call.Layer, call.Slot);
-            return new(reply[0].Open(arena), reply[1].Open(arena));
+            return new(
+                await post.OpenAsync(reply[0], arena, call.Work.Abandoned),
+                await post.OpenAsync(reply[1], arena, call.Work.Abandoned));
         }
         catch
         {
             request.GradRows.Withdraw();
             throw;
         }
+        finally
+        {
+            await posted.Sent;
+        }
     }
 
     /// <inheritdoc/>
     public Task BackwardWeightAsync(ExpertCall call) =>
-        gateway.CallAsync(grain => grain.BackwardWeightAsync(call.Layer, call.Slot, call.Step));
+        gateway.CallAsync(grain => grain.BackwardWeightAsync(call.Layer, CallOf(call.Work)))
+            .WaitAsync(call.Work.Abandoned);
 
     /// <inheritdoc/>
     public Task ReleaseAsync(long slot) => gateway.CallAsync(grain => grain.ReleaseAsync(slot));
+
+    private static StepCall CallOf(SlotCall work) => new(work.Slot, work.Step, work.Attempt);
 }

@@ -15,159 +15,185 @@ namespace Krewe.Grains.Pipeline;
 
 /// <inheritdoc cref="IPipelineStageGrain"/>
 [GrainType(GrainTypes.Stage), DevicePlacement, Reentrant, KeepAlive, Immovable]
-public sealed class PipelineStageGrain(
-    DeviceHost host, PlacementPlans plans, ParameterSources sources, IOptions<ClusterOptions> cluster)
+public sealed partial class PipelineStageGrain(
+    DeviceHost host, PlacementPlans plans, ParameterSources sources, TensorPost post, IOptions<ClusterOptions> cluster)
     : Grain, IPipelineStageGrain
 {
-    private readonly Dictionary<(long Slot, bool Gradients), (long Step, StageActivations Value)> _inbox = [];
-    private readonly Dictionary<(long Slot, bool Gradients), Arena> _received = [];
-    private string _name = "";
-    private int _index;
-    private ModelStage? _stage;
-    private GrainExpertFleet? _fleet;
-    private Neighbour<IPipelineStageGrain>? _previous;
-    private Neighbour<IPipelineStageGrain>? _next;
+    /// <summary>Longest wait for a neighbour; the coordinator's own deadline is shorter where it matters.</summary>
+    private static readonly TimeSpan DeliveryDeadline = TimeSpan.FromMinutes(10);
 
-    private ModelStage Stage => _stage
+    private string _name = "";
+    private int _direction;
+    private int _index;
+
+    private HostedModel Model => host.ModelOf(_name);
+
+    /// <summary>The stage in the silo's store: a grain that was activated anew finds it there.</summary>
+    private HostedStage Hosted => Model.FindStage(_direction, _index)
         ?? throw new InvalidOperationException($"stage {_index} of '{_name}' is not loaded on silo '{host.Silo}'");
 
     /// <inheritdoc/>
     public override Task OnActivateAsync(CancellationToken cancellationToken)
     {
-        (_name, _index) = GrainKeys.ParseStage(this.GetPrimaryKeyString());
+        (_name, _direction, _index) = GrainKeys.ParseStage(this.GetPrimaryKeyString());
         return Task.CompletedTask;
     }
 
     /// <inheritdoc/>
-    public async Task<StageDescription> LoadAsync(ModelSource source)
+    public async Task AcceptAsync(StageDelivery delivery)
     {
-        ModelConfig config = ModelConfig.Parse(source.ConfigJson, "the load request");
-        PlacementPlan plan = await plans.GetAsync(_name);
-        int stages = plan.SiloOfStage.Length;
-        Neighbour<IExpertHostGrain>[] gateways = await Task.WhenAll(plan.Silos.Select(async silo =>
+        HostedStage hosted = Hosted;
+        using StepGate.Entry entry = Model.Gate.Enter(delivery.Call.Attempt);
+        // The sender's memory goes to another micro-batch as soon as it is through with this one: always a copy.
+        Arena arena = hosted.ArenaFor(delivery.Call.Slot, delivery.Gradients);
+        Tensor hidden = await post.TakeAsync(delivery.Hidden, arena, entry.Abandoned);
+        Tensor embeddings = await post.TakeAsync(delivery.Embeddings, arena, entry.Abandoned);
+        hosted.Deliver(delivery.Call.Slot, delivery.Gradients, new(hidden, embeddings));
+    }
+
+    /// <inheritdoc/>
+    public async Task<StageReport> ForwardAsync(StepCall call, MicroBatch batch, ForwardOptions options)
+    {
+        HostedStage hosted = Hosted;
+        using StepGate.Entry entry = Model.Gate.Enter(call.Attempt);
+        StageActivations input = hosted.Previous is null
+            ? default
+            : await hosted.TakeAsync(call.Slot, gradients: false, DeliveryDeadline, entry.Abandoned);
+        SlotCall work = WorkOf(call, entry);
+        StageActivations output = await hosted.Stage.ForwardAsync(work, batch, input, options);
+        var report = new StageReport(
+            hosted.Next is null ? hosted.Stage.Losses(call.Slot) : null, [.. hosted.Stage.Loads(call.Slot)]);
+        if (hosted.Next is { } next)
         {
-            string key = GrainKeys.Host(_name, silo);
-            HostDescription description = await GrainFactory.GetGrain<IExpertHostGrain>(key).LoadAsync(source);
-            return Neighbour<IExpertHostGrain>.Reach(
-                GrainFactory, cluster.Value.ClusterId, host.Silo, silo, description.Process, key);
-        }));
-        _previous = _index > 0 ? StageAt(_index - 1) : null;
-        _next = _index < stages - 1 ? StageAt(_index + 1) : null;
-        _stage = host.ModelOf(_name).FindStage(_index);
-        if (_stage is null)
-        {
-            await LoadStageAsync(source, config, new(plan, host.Device, host.Process, gateways), stages);
+            await DeliverAsync(next, call, gradients: false, output, entry.Abandoned);
         }
 
-        return new(host.Silo, host.Process, Stage.Parameters.Count, [.. Stage.MoeLayers]);
+        return report;
+    }
 
-        Neighbour<IPipelineStageGrain> StageAt(int stage)
+    /// <inheritdoc/>
+    public async Task BackwardAsync(StepCall call, bool weightGradients)
+    {
+        HostedStage hosted = Hosted;
+        using StepGate.Entry entry = Model.Gate.Enter(call.Attempt);
+        StageActivations gradOutput = hosted.Next is null
+            ? default
+            : await hosted.TakeAsync(call.Slot, gradients: true, DeliveryDeadline, entry.Abandoned);
+        StageActivations gradInput = await hosted.Stage.BackwardAsync(WorkOf(call, entry), gradOutput, weightGradients);
+        if (hosted.Previous is { } previous)
         {
-            int ordinal = plan.SiloOfStage[stage];
-            return Neighbour<IPipelineStageGrain>.Reach(
-                GrainFactory, cluster.Value.ClusterId, host.Silo, plan.Silos[ordinal], gateways[ordinal].Process,
-                GrainKeys.Stage(_name, stage));
+            await DeliverAsync(previous, call, gradients: true, gradInput, entry.Abandoned);
+        }
+
+        if (weightGradients)
+        {
+            hosted.EndOf(call.Slot);
         }
     }
 
     /// <inheritdoc/>
-    public Task AcceptAsync(StageDelivery delivery)
+    public async Task BackwardWeightAsync(StepCall call)
     {
-        var key = (delivery.Slot, delivery.Gradients);
-        if (!_received.TryGetValue(key, out Arena? arena))
-        {
-            arena = host.Device.CreateArena($"{_name}: deliveries to stage {_index}, slot {delivery.Slot}");
-            _received.Add(key, arena);
-        }
-
-        arena.Reset();
-        _inbox[key] = (delivery.Step, new(delivery.Hidden.Open(arena), delivery.Embeddings.Open(arena)));
-        return Task.CompletedTask;
+        HostedStage hosted = Hosted;
+        using StepGate.Entry entry = Model.Gate.Enter(call.Attempt);
+        await hosted.Stage.BackwardWeightAsync(WorkOf(call, entry));
+        hosted.EndOf(call.Slot);
     }
 
     /// <inheritdoc/>
-    public async Task<StageReport> ForwardAsync(long slot, long step, MicroBatch batch, ForwardOptions options)
+    public async Task ExchangeGradientsAsync(StepCall call)
     {
-        StageActivations input = _previous is null ? default : Take(slot, step, gradients: false);
-        StageActivations output = await Stage.ForwardAsync(slot, step, batch, input, options);
-        if (_next is { } next)
+        HostedStage hosted = Hosted;
+        if (hosted.Mirror is not { } mirror)
         {
-            await DeliverAsync(next, slot, step, gradients: false, output);
+            return;
         }
 
-        return new(_next is null ? Stage.Losses(slot) : null, [.. Stage.Loads(slot)]);
-    }
-
-    /// <inheritdoc/>
-    public async Task BackwardAsync(long slot, long step, bool weightGradients)
-    {
-        StageActivations gradOutput = _next is null ? default : Take(slot, step, gradients: true);
-        StageActivations gradInput = await Stage.BackwardAsync(slot, step, gradOutput, weightGradients);
-        if (_previous is { } previous)
+        using StepGate.Entry entry = Model.Gate.Enter(call.Attempt);
+        TensorPost.Posted posted = post.Post(BankOf(hosted, _direction), mirror.Process, entry.Abandoned);
+        try
         {
-            await DeliverAsync(previous, slot, step, gradients: true, gradInput);
+            TensorParcel reply = await mirror.CallAsync(
+                grain => grain.AcceptGradientsAsync(call, posted.Parcel, host.Process)).WaitAsync(entry.Abandoned);
+            await FillAsync(BankOf(hosted, 1 - _direction), reply, entry.Abandoned);
+        }
+        catch
+        {
+            posted.Parcel.Withdraw();
+            throw;
+        }
+        finally
+        {
+            await posted.Sent;
         }
     }
 
     /// <inheritdoc/>
-    public Task BackwardWeightAsync(long slot, long step) => Stage.BackwardWeightAsync(slot, step);
+    public async Task<TensorParcel> AcceptGradientsAsync(StepCall call, TensorParcel gradients, Guid process)
+    {
+        HostedStage hosted = Hosted;
+        using StepGate.Entry entry = Model.Gate.Enter(call.Attempt);
+        await FillAsync(BankOf(hosted, 1 - _direction), gradients, entry.Abandoned);
+        TensorPost.Posted posted = post.Post(BankOf(hosted, _direction), process, entry.Abandoned);
+        await posted.Sent;
+        return posted.Parcel;
+    }
 
     /// <inheritdoc/>
     public async Task<List<GradientNorm>> GradientNormsAsync()
     {
         var norms = new List<GradientNorm>();
-        ParameterSet parameters = Stage.Parameters;
+        ParameterSet parameters = Hosted.Stage.Parameters;
         await host.Device.SubmitAsync(kernels => Optimizer.Norms(kernels, parameters, norms));
         return norms;
     }
 
     /// <inheritdoc/>
-    public async Task ApplyAsync(AdamWStep rates)
+    public Task ApplyAsync(AdamWStep rates)
     {
-        if (rates.Step <= Stage.AppliedStep)
-        {
-            return;
-        }
-
-        ParameterSet parameters = Stage.Parameters;
-        await host.Device.SubmitAsync(kernels => Optimizer.Apply(kernels, parameters, rates));
-        Stage.AppliedStep = rates.Step;
+        ParameterSet parameters = Hosted.Stage.Parameters;
+        return host.Device.SubmitAsync(kernels => Optimizer.Apply(kernels, parameters, rates));
     }
-
-    /// <inheritdoc/>
-    public Task ZeroGradientsAsync() => host.Device.SubmitAsync(Stage.Parameters.ZeroGradients);
 
     /// <inheritdoc/>
     public Task SetBiasAsync(int layer, float[] bias)
     {
-        Stage.SetBias(layer, bias);
+        Hosted.Stage.SetBias(layer, bias);
         return Task.CompletedTask;
     }
 
     /// <inheritdoc/>
-    public Task<TensorParcel> ReadParameterAsync(string name, ParameterPart part, Guid process)
+    public async Task<TensorParcel> ReadParameterAsync(string name, ParameterPart part, Guid process)
     {
-        Tensor tensor = part == ParameterPart.Value ? Stage.FindBias(name) : default;
+        ModelStage stage = Hosted.Stage;
+        Tensor tensor = part == ParameterPart.Value ? stage.FindBias(name) : default;
+        if (part == ParameterPart.Gradient)
+        {
+            await host.Device.SubmitAsync(stage.Parameters.MergeGradients);
+        }
+
         if (tensor.IsEmpty)
         {
             tensor = Parts.Of(
-                Stage.Parameters.Find(name)
+                stage.Parameters.Find(name)
                     ?? throw new ArgumentException($"stage {_index} of '{_name}' has no parameter '{name}'"),
                 part);
         }
 
-        return Task.FromResult(TensorParcel.Of(tensor, process == host.Process));
+        TensorPost.Posted posted = post.Post(tensor, process);
+        await posted.Sent;
+        return posted.Parcel;
     }
 
     /// <inheritdoc/>
     public Task<TensorParcel> ReadActivationAsync(long slot, string name, Guid process) =>
-        Task.FromResult(TensorParcel.Of(Stage.Activation(slot, name), process == host.Process));
+        Task.FromResult(TensorParcel.Of(Hosted.Stage.Activation(slot, name), process == host.Process));
 
     /// <inheritdoc/>
     public async Task OpenSessionAsync(long session, int capacity)
     {
-        Stage.OpenSession(session, capacity);
-        if (_next is { } next)
+        Hosted.Stage.OpenSession(session, capacity);
+        if (Hosted.Next is { } next)
         {
             await next.CallAsync(grain => grain.OpenSessionAsync(session, capacity));
         }
@@ -176,44 +202,37 @@ public sealed class PipelineStageGrain(
     /// <inheritdoc/>
     public async Task<int> DecodeAsync(long session, int[] tokens, TensorParcel hidden, SamplingOptions sampling)
     {
-        if (!_received.TryGetValue((session, false), out Arena? arena))
-        {
-            arena = host.Device.CreateArena($"{_name}: session {session} on stage {_index}");
-            _received.Add((session, false), arena);
-        }
-
-        arena.Reset();
-        DecodeResult result = await Stage.DecodeAsync(session, tokens, hidden.Open(arena), sampling);
-        if (_next is not { } next)
+        HostedStage hosted = Hosted;
+        Tensor input = await post.OpenAsync(hidden, hosted.ArenaFor(session, gradients: false));
+        DecodeResult result = await hosted.Stage.DecodeAsync(session, tokens, input, sampling);
+        if (hosted.Next is not { } next)
         {
             return result.Token;
         }
 
-        TensorParcel parcel = TensorParcel.Of(result.Hidden, next.Process == host.Process);
+        TensorPost.Posted posted = post.Post(result.Hidden, next.Process);
         try
         {
-            return await next.CallAsync(grain => grain.DecodeAsync(session, tokens, parcel, sampling));
+            return await next.CallAsync(grain => grain.DecodeAsync(session, tokens, posted.Parcel, sampling));
         }
         catch
         {
-            parcel.Withdraw();
+            posted.Parcel.Withdraw();
             throw;
+        }
+        finally
+        {
+            await posted.Sent;
         }
     }
 
     /// <inheritdoc/>
     public async Task ReleaseAsync(long slot)
     {
-        await Stage.ReleaseAsync(slot);
-        _fleet?.Release(slot);
-        foreach ((long Slot, bool) key in _received.Keys.Where(key => key.Slot == slot).ToArray())
-        {
-            _received.Remove(key, out Arena? arena);
-            arena!.Dispose();
-            _inbox.Remove(key);
-        }
-
-        if (_next is { } next)
+        HostedStage hosted = Hosted;
+        await hosted.Stage.ReleaseAsync(slot);
+        hosted.Release(slot);
+        if (hosted.Next is { } next)
         {
             await next.CallAsync(grain => grain.ReleaseAsync(slot));
         }
@@ -223,55 +242,34 @@ public sealed class PipelineStageGrain(
     public async Task UnloadAsync()
     {
         // On the device, behind all work that touches the memory.
-        await host.Device.SubmitAsync(_ => host.ModelOf(_name).RemoveStage(_index));
-        plans.Forget(_name);
-        _stage = null;
-        _fleet?.Dispose();
-        _fleet = null;
-        foreach (Arena arena in _received.Values)
-        {
-            arena.Dispose();
-        }
-
-        _received.Clear();
-        _inbox.Clear();
+        await host.Device.SubmitAsync(_ => Model.RemoveStage(_direction, _index));
         // A new plan may put the stage elsewhere.
         DeactivateOnIdle();
     }
 
-    private async Task LoadStageAsync(ModelSource source, ModelConfig config, GrainExpertFleet fleet, int stages)
-    {
-        StageRange range = StageRange.Partition(config, stages)[_index];
-        int positions = source.MaxPositions > 0 ? source.MaxPositions : config.MaxPositionEmbeddings;
-        var stage = new ModelStage(config, range, host.Device, fleet, positions);
-        try
-        {
-            await sources.FillAsync(
-                source, stage.Parameters, host.Device,
-                stage.Biases.ToDictionary(bias => ModelStage.BiasName(bias.Key), bias => bias.Value));
-        }
-        catch
-        {
-            stage.Dispose();
-            fleet.Dispose();
-            throw;
-        }
+    private static Tensor BankOf(HostedStage hosted, int bank) => hosted.Stage.Parameters.GradientBanks[bank];
 
-        _fleet = fleet;
-        _stage = stage;
-        host.ModelOf(_name).Add(stage);
+    private static SlotCall WorkOf(StepCall call, StepGate.Entry entry) =>
+        new(call.Slot, call.Step, call.Attempt, entry.Abandoned);
+
+    /// <summary>Copies a tensor that came into a bank of gradients, on the device.</summary>
+    private async Task FillAsync(Tensor bank, TensorParcel parcel, CancellationToken abandoned)
+    {
+        using Arena arena = host.Device.CreateArena("gradients of the other direction");
+        Tensor gradients = await post.OpenAsync(parcel, arena, abandoned);
+        await host.Device.SubmitAsync(kernels => kernels.Copy(gradients, bank));
     }
 
     private async Task DeliverAsync(
-        Neighbour<IPipelineStageGrain> neighbour, long slot, long step, bool gradients, StageActivations value)
+        Neighbour<IPipelineStageGrain> neighbour, StepCall call, bool gradients, StageActivations value,
+        CancellationToken abandoned)
     {
-        bool sameProcess = neighbour.Process == host.Process;
-        var delivery = new StageDelivery(
-            slot, step, gradients, TensorParcel.Of(value.Hidden, sameProcess),
-            TensorParcel.Of(value.Embeddings, sameProcess));
+        TensorPost.Posted hidden = post.Post(value.Hidden, neighbour.Process, abandoned);
+        TensorPost.Posted embeddings = post.Post(value.Embeddings, neighbour.Process, abandoned);
+        var delivery = new StageDelivery(call, gradients, hidden.Parcel, embeddings.Parcel);
         try
         {
-            await neighbour.CallAsync(grain => grain.AcceptAsync(delivery));
+            await neighbour.CallAsync(grain => grain.AcceptAsync(delivery)).WaitAsync(abandoned);
         }
         catch
         {
@@ -279,17 +277,10 @@ public sealed class PipelineStageGrain(
             delivery.Embeddings.Withdraw();
             throw;
         }
-    }
-
-    private StageActivations Take(long slot, long step, bool gradients)
-    {
-        if (_inbox.Remove((slot, gradients), out (long Step, StageActivations Value) delivery) && delivery.Step == step)
+        finally
         {
-            return delivery.Value;
+            await hidden.Sent;
+            await embeddings.Sent;
         }
-
-        string what = gradients ? "gradients" : "activations";
-        throw new InvalidOperationException(
-            $"stage {_index} of '{_name}' has no {what} of step {step}, slot {slot} from its neighbour");
     }
 }

@@ -61,9 +61,9 @@ public sealed class DevicePlacementDirector(ISiloMetadataCache metadata, Placeme
                 (string model, int layer, int expert) = GrainKeys.ParseExpert(key);
                 return (await plans.GetAsync(model)).SiloOf(layer, expert);
             case GrainTypes.Stage:
-                (string owner, int stage) = GrainKeys.ParseStage(key);
+                (string owner, int direction, int stage) = GrainKeys.ParseStage(key);
                 PlacementPlan plan = await plans.GetAsync(owner);
-                return plan.Silos[plan.SiloOfStage[stage]];
+                return plan.Silos[plan.SiloOfCopy(direction, stage)];
             case GrainTypes.Host:
                 return GrainKeys.ParseHost(key).Silo;
             case GrainTypes.Device:

@@ -7,13 +7,13 @@ namespace Krewe.Grains.Placement;
 
 /// <inheritdoc cref="IExpertPlacementGrain"/>
 [GrainType("krewe.placement"), Reentrant, KeepAlive]
-public sealed class ExpertPlacementGrain : Grain, IExpertPlacementGrain
+public sealed class ExpertPlacementGrain(TimeProvider clock) : Grain, IExpertPlacementGrain
 {
     private PlacementPlan? _plan;
     private long _version;
 
     /// <inheritdoc/>
-    public Task<PlacementPlan> CreateAsync(string configJson, string[] silos, int stages)
+    public Task<PlacementPlan> CreateAsync(string configJson, TensorPeer[] silos, PipelineLayout layout)
     {
         if (silos.Length == 0)
         {
@@ -21,19 +21,24 @@ public sealed class ExpertPlacementGrain : Grain, IExpertPlacementGrain
         }
 
         ModelConfig config = ModelConfig.Parse(configJson, "the placement request");
-        StageRange[] ranges = StageRange.Partition(config, stages);
+        StageRange[] ranges = StageRange.Partition(config, layout.Stages);
         int[] spread = config.NRoutedExperts > 0 ? ExpertPlacementPlanner.Spread(config, silos.Length) : [];
         _plan = new()
         {
-            Version = ++_version,
-            Silos = silos,
+            // Rises also where the grain lost its memory with its silo.
+            Version = _version = Math.Max(_version + 1, clock.GetUtcNow().UtcTicks),
+            Silos = [.. silos.Select(silo => silo.Silo)],
+            Peers = silos,
             CanonicalGroups = config.NRoutedExperts > 0 ? ExpertTopology.CanonicalGroups(config) : 1,
             SiloOfExpert = Enumerable.Range(0, config.TotalLayers).Where(config.IsMoeLayer)
                 .ToDictionary(layer => layer, _ => spread),
-            SiloOfStage = [.. ranges.Select(range => range.Index * silos.Length / stages)],
+            SiloOfStage = [.. ranges.Select(range => SiloOf(0, range.Index))],
+            SiloOfMirror = layout.Directions == 2 ? [.. ranges.Select(range => SiloOf(1, range.Index))] : [],
             FirstLayerOfStage = [.. ranges.Select(range => range.FirstLayer)],
         };
         return Task.FromResult(_plan);
+
+        int SiloOf(int direction, int stage) => layout.RankOf(direction, stage) * silos.Length / layout.Ranks;
     }
 
     /// <inheritdoc/>

@@ -21,6 +21,10 @@ public sealed class PlacementPlans(IGrainFactory grains)
         return plan;
     }
 
+    /// <summary>Goes over to a plan, unless a newer one is known.</summary>
+    public void Use(string model, PlacementPlan plan) =>
+        _plans.AddOrUpdate(model, plan, (_, known) => plan.Version >= known.Version ? plan : known);
+
     /// <summary>Drops a plan, to fetch it anew.</summary>
     public void Forget(string model) => _plans.TryRemove(model, out _);
 }

@@ -13,20 +13,24 @@ public sealed class ClusterModel : IInspectable, IAsyncDisposable
 {
     private readonly IGrainFactory _grains;
     private readonly IPipelineStageGrain[] _stages;
+    private readonly IPipelineStageGrain[] _mirrors;
+    private readonly PipelineLayout _layout;
     private readonly IExpertHostGrain[] _hosts;
     private readonly PlacementPlan _plan;
     private readonly Dictionary<int, int> _stageOfLayer;
     private readonly Guid _process;
 
     private ClusterModel(
-        IGrainFactory grains, string name, ModelConfig config, PlacementPlan plan, IPipelineStageGrain[] stages,
+        IGrainFactory grains, string name, ModelConfig config, PipelineLayout layout, PlacementPlan plan,
         StageDescription[] descriptions, Guid process)
     {
         _grains = grains;
         Name = name;
         Config = config;
         _plan = plan;
-        _stages = stages;
+        _layout = layout;
+        _stages = StagesOf(grains, name, plan, 0);
+        _mirrors = plan.Directions == 2 ? StagesOf(grains, name, plan, 1) : [];
         _process = process;
         _hosts = [.. plan.Silos.Select(silo => grains.GetGrain<IExpertHostGrain>(GrainKeys.Host(name, silo)))];
         _stageOfLayer = descriptions.SelectMany((description, stage) => description.MoeLayers.Select(layer => (layer, stage)))
@@ -43,21 +47,35 @@ public sealed class ClusterModel : IInspectable, IAsyncDisposable
     /// <summary>Number of stages.</summary>
     public int Stages => _stages.Length;
 
+    /// <summary>Number of the attempt that calls belong to; every silo must have begun it.</summary>
+    public long Attempt { get; private set; }
+
     /// <summary>Who holds what.</summary>
     public PlacementPlan Plan => _plan;
 
     /// <summary>Parameters of all stages, the routed experts' excluded.</summary>
     public long ParametersOfStages { get; }
 
-    /// <summary>Plans the placement and loads every stage and expert.</summary>
+    /// <summary>Plans the placement and loads every stage and expert, the stages in line.</summary>
     /// <param name="grains">The cluster.</param>
     /// <param name="name">Model or run name.</param>
     /// <param name="source">Where the parameters come from.</param>
     /// <param name="silos">Names of the silos that take part.</param>
     /// <param name="stages">Number of pipeline stages.</param>
     /// <param name="process">Process identity for reading tensors by reference; the default is this process.</param>
+    public static Task<ClusterModel> CreateAsync(
+        IGrainFactory grains, string name, ModelSource source, string[] silos, int stages, Guid? process = null) =>
+        CreateAsync(grains, name, source, silos, PipelineLayout.Sequential(stages), process);
+
+    /// <summary>Plans the placement and loads every stage and expert.</summary>
+    /// <param name="grains">The cluster.</param>
+    /// <param name="name">Model or run name.</param>
+    /// <param name="source">Where the parameters come from.</param>
+    /// <param name="silos">Names of the silos that take part.</param>
+    /// <param name="layout">Ranks and schedule of the pipeline.</param>
+    /// <param name="process">Process identity for reading tensors by reference; the default is this process.</param>
     public static async Task<ClusterModel> CreateAsync(
-        IGrainFactory grains, string name, ModelSource source, string[] silos, int stages, Guid? process = null)
+        IGrainFactory grains, string name, ModelSource source, string[] silos, PipelineLayout layout, Guid? process = null)
     {
         if (!GrainKeys.IsName(name))
         {
@@ -72,17 +90,41 @@ public sealed class ClusterModel : IInspectable, IAsyncDisposable
             await UnloadAsync(grains, name, old);
         }
 
-        PlacementPlan plan = await placement.CreateAsync(source.ConfigJson, silos, stages);
-        // The gateways first: the stages then find the experts in place.
-        await Task.WhenAll(silos.Select(silo =>
-            grains.GetGrain<IExpertHostGrain>(GrainKeys.Host(name, silo)).LoadAsync(source)));
-        IPipelineStageGrain[] grainsOfStages = [.. Enumerable.Range(0, stages)
-            .Select(stage => grains.GetGrain<IPipelineStageGrain>(GrainKeys.Stage(name, stage)))];
-        StageDescription[] descriptions = await Task.WhenAll(grainsOfStages.Select(stage => stage.LoadAsync(source)));
+        TensorPeer[] peers = await Task.WhenAll(silos.Select(silo => grains.GetGrain<IDeviceGrain>(silo).PeerAsync()));
+        PlacementPlan plan = await placement.CreateAsync(source.ConfigJson, peers, layout);
+        await Task.WhenAll(silos.Select(silo => grains.GetGrain<IDeviceGrain>(silo).UsePlanAsync(name, plan)));
+        StageDescription[] descriptions = await LoadAsync(grains, name, source, plan);
         var model = new ClusterModel(
-            grains, name, config, plan, grainsOfStages, descriptions, process ?? ProcessExchange.ProcessId);
+            grains, name, config, layout, plan, descriptions, process ?? ProcessExchange.ProcessId);
         await model.ResetRoutersAsync();
         return model;
+    }
+
+    /// <summary>Opens a step on every silo.</summary>
+    /// <param name="step">Step number.</param>
+    /// <param name="attempt">Attempt; a higher one than before gives up all that is under way.</param>
+    /// <param name="firstSlot">First micro-batch of the step.</param>
+    public async Task<IReadOnlyList<SiloReadiness>> BeginAsync(long step, long attempt, long firstSlot = 0)
+    {
+        Attempt = attempt;
+        return await Task.WhenAll(_hosts.Select(host => host.BeginAsync(new(step, attempt, firstSlot))));
+    }
+
+    /// <inheritdoc/>
+    public async Task<IReadOnlyList<MicroBatchReport>> RunStepAsync(
+        long step, IReadOnlyList<MicroBatch> batch, ForwardOptions options)
+    {
+        await BeginAsync(step, Attempt);
+        StepOutcome outcome = await _grains.GetGrain<IDualPipeCoordinatorGrain>(Name).RunStepAsync(new()
+        {
+            Step = step,
+            Attempt = Attempt,
+            Layout = _layout,
+            Plan = _plan,
+            Batch = [.. batch],
+            Options = options,
+        });
+        return [.. outcome.Losses.Select((losses, slot) => new MicroBatchReport(losses, outcome.Loads[slot]))];
     }
 
     /// <inheritdoc/>
@@ -90,9 +132,15 @@ public sealed class ClusterModel : IInspectable, IAsyncDisposable
     {
         MicroBatchLosses? losses = null;
         var loads = new List<LayerLoad>();
+        var call = new StepCall(slot, step, Attempt);
+        if (options.Mode != ForwardMode.Evaluation)
+        {
+            await BeginAsync(step, Attempt, slot);
+        }
+
         foreach (IPipelineStageGrain stage in _stages)
         {
-            StageReport report = await stage.ForwardAsync(slot, step, batch, options);
+            StageReport report = await stage.ForwardAsync(call, batch, options);
             losses = report.Losses;
             loads.AddRange(report.Loads);
         }
@@ -101,7 +149,7 @@ public sealed class ClusterModel : IInspectable, IAsyncDisposable
         {
             foreach (IPipelineStageGrain stage in _stages.Reverse())
             {
-                await stage.BackwardAsync(slot, step, weightGradients: true);
+                await stage.BackwardAsync(call, weightGradients: true);
             }
         }
 
@@ -119,18 +167,22 @@ public sealed class ClusterModel : IInspectable, IAsyncDisposable
 
     /// <inheritdoc/>
     public Task ApplyAsync(AdamWStep rates) => Task.WhenAll(
-        _stages.Select(stage => stage.ApplyAsync(rates)).Concat(_hosts.Select(host => host.ApplyAsync(rates))));
+        _stages.Concat(_mirrors).Select(stage => stage.ApplyAsync(rates)).Concat(_hosts.Select(host => host.ApplyAsync(rates))));
 
-    /// <summary>Sets every gradient to zero: what was accumulated is given up.</summary>
-    public Task ZeroGradientsAsync() => Task.WhenAll(
-        _stages.Select(stage => stage.ZeroGradientsAsync()).Concat(_hosts.Select(host => host.ZeroGradientsAsync())));
+    /// <summary>Gives up what is under way: gradients become zero, deliveries are dropped.</summary>
+    public Task AbandonAsync(long step) => BeginAsync(step, Attempt + 1);
 
     /// <inheritdoc/>
     public Task UpdateBiasesAsync(long step, IReadOnlyDictionary<int, long[]> loads, float speed) =>
         Task.WhenAll(loads.Select(async layer =>
         {
             float[] bias = await RouterOf(layer.Key).UpdateAsync(step, layer.Value, speed);
-            await _stages[_stageOfLayer[layer.Key]].SetBiasAsync(layer.Key, bias);
+            int stage = _stageOfLayer[layer.Key];
+            await _stages[stage].SetBiasAsync(layer.Key, bias);
+            if (_mirrors.Length > 0)
+            {
+                await _mirrors[stage].SetBiasAsync(layer.Key, bias);
+            }
         }));
 
     /// <summary>Frees what the stages and gateways keep for a slot.</summary>
@@ -177,13 +229,34 @@ public sealed class ClusterModel : IInspectable, IAsyncDisposable
         await _grains.GetGrain<IExpertPlacementGrain>(Name).ForgetAsync();
     }
 
+    private static async Task<StageDescription[]> LoadAsync(
+        IGrainFactory grains, string name, ModelSource source, PlacementPlan plan)
+    {
+        // The gateways first: the stages then find the experts in place.
+        await Task.WhenAll(plan.Silos.Select(silo =>
+            grains.GetGrain<IExpertHostGrain>(GrainKeys.Host(name, silo)).LoadAsync(source)));
+        StageDescription[] descriptions = await Task.WhenAll(
+            StagesOf(grains, name, plan, 0).Select(stage => stage.LoadAsync(source)));
+        if (plan.Directions == 2)
+        {
+            // After direction 0, whose parameters they share where both copies live on one silo.
+            await Task.WhenAll(StagesOf(grains, name, plan, 1).Select(stage => stage.LoadAsync(source)));
+        }
+
+        return descriptions;
+    }
+
     private static async Task UnloadAsync(IGrainFactory grains, string name, PlacementPlan plan)
     {
-        await Task.WhenAll(plan.SiloOfStage.Select((_, stage) =>
-            grains.GetGrain<IPipelineStageGrain>(GrainKeys.Stage(name, stage)).UnloadAsync()));
+        await Task.WhenAll(Enumerable.Range(0, plan.Directions)
+            .SelectMany(direction => StagesOf(grains, name, plan, direction)).Select(stage => stage.UnloadAsync()));
         await Task.WhenAll(plan.Silos.Select(silo =>
             grains.GetGrain<IExpertHostGrain>(GrainKeys.Host(name, silo)).UnloadAsync()));
     }
+
+    private static IPipelineStageGrain[] StagesOf(IGrainFactory grains, string name, PlacementPlan plan, int direction) =>
+        [.. Enumerable.Range(0, plan.SiloOfStage.Length)
+            .Select(stage => grains.GetGrain<IPipelineStageGrain>(GrainKeys.Stage(name, stage, direction)))];
 
     private Task ResetRoutersAsync() => Config.HasRoutingBias
         ? Task.WhenAll(_stageOfLayer.Keys.Select(async layer =>

@@ -23,13 +23,12 @@ public sealed class BlockRunner(IDevice device, IExpertFleet fleet, ParameterSet
     /// <param name="arena">Arena of the micro-batch.</param>
     /// <param name="input">Makes the first block's input [T, D], in the same submission as the block.</param>
     /// <param name="pass">Layout and options.</param>
-    /// <param name="slot">Micro-batch or session.</param>
-    /// <param name="step">Step or token number.</param>
+    /// <param name="call">Micro-batch or session, step or token number.</param>
     /// <param name="output">
     /// Takes the last block's output [T, D], in the same submission as its end; may be null.
     /// </param>
     public async Task<Tensor> ForwardAsync(
-        IReadOnlyList<Entry> blocks, Arena arena, Func<IKernels, Tensor> input, ForwardPass pass, long slot, long step,
+        IReadOnlyList<Entry> blocks, Arena arena, Func<IKernels, Tensor> input, ForwardPass pass, SlotCall call,
         Action<IKernels, Tensor>? output = null)
     {
         TransformerBlock.State? waiting = null;
@@ -58,7 +57,7 @@ public sealed class BlockRunner(IDevice device, IExpertFleet fleet, ParameterSet
             waiting = null;
             if (entry.Block.Moe is not null)
             {
-                await ExpertsForwardAsync(entry, arena, new(entry.Block.Layer, slot, step, pass.Balance is not null));
+                await ExpertsForwardAsync(entry, arena, new(entry.Block.Layer, call, pass.Balance is not null));
                 waiting = entry.State;
             }
 
@@ -82,11 +81,10 @@ public sealed class BlockRunner(IDevice device, IExpertFleet fleet, ParameterSet
     /// <param name="arena">Arena of the micro-batch.</param>
     /// <param name="gradOutput">[T, D]; must live until the weight gradients were taken.</param>
     /// <param name="balance">Balance loss, as in the forward.</param>
-    /// <param name="slot">Micro-batch.</param>
-    /// <param name="step">Step number.</param>
+    /// <param name="call">Micro-batch and step.</param>
     /// <param name="weightGradients">Also takes the weight gradients, block by block.</param>
     public async Task<Tensor> BackwardAsync(
-        IReadOnlyList<Entry> blocks, Arena arena, Tensor gradOutput, BalanceLossOptions balance, long slot, long step,
+        IReadOnlyList<Entry> blocks, Arena arena, Tensor gradOutput, BalanceLossOptions balance, SlotCall call,
         bool weightGradients)
     {
         Entry? waiting = null;
@@ -118,7 +116,7 @@ public sealed class BlockRunner(IDevice device, IExpertFleet fleet, ParameterSet
                 continue;
             }
 
-            await ExpertsBackwardAsync(entry, arena, slot, step);
+            await ExpertsBackwardAsync(entry, arena, call);
             waiting = entry;
         }
 
@@ -138,7 +136,7 @@ public sealed class BlockRunner(IDevice device, IExpertFleet fleet, ParameterSet
         {
             if (weightGradients && entry is { Block.Moe: not null } done)
             {
-                requests.Add(RequestExpertWeightsAsync(done, slot, step));
+                requests.Add(RequestExpertWeightsAsync(done, call));
             }
         }
 
@@ -152,26 +150,26 @@ public sealed class BlockRunner(IDevice device, IExpertFleet fleet, ParameterSet
         {
             if (weightGradients)
             {
-                parameters.SelectGradients(slot);
+                parameters.SelectGradients(call.Slot);
                 entry.Block.BackwardWeight(kernels, entry.State);
             }
         }
     }
 
     /// <summary>Takes the deferred weight gradients, last block first, the experts' too.</summary>
-    public async Task BackwardWeightAsync(IReadOnlyList<Entry> blocks, long slot, long step)
+    public async Task BackwardWeightAsync(IReadOnlyList<Entry> blocks, SlotCall call)
     {
         for (int i = blocks.Count - 1; i >= 0; i--)
         {
             Entry entry = blocks[i];
             if (entry.Block.Moe is not null)
             {
-                await RequestExpertWeightsAsync(entry, slot, step);
+                await RequestExpertWeightsAsync(entry, call);
             }
 
             await device.SubmitAsync(kernels =>
             {
-                parameters.SelectGradients(slot);
+                parameters.SelectGradients(call.Slot);
                 entry.Block.BackwardWeight(kernels, entry.State);
             });
         }
@@ -201,16 +199,16 @@ public sealed class BlockRunner(IDevice device, IExpertFleet fleet, ParameterSet
     }
 
     /// <summary>Asks every host, also one that got no token: a slot's turn must come or pass everywhere.</summary>
-    private Task RequestExpertWeightsAsync(Entry entry, long slot, long step)
+    private Task RequestExpertWeightsAsync(Entry entry, SlotCall call)
     {
-        var call = new ExpertCall(entry.Block.Layer, slot, step, BackwardFollows: true);
-        return Task.WhenAll(fleet.Hosts.Select(host => host.BackwardWeightAsync(call)));
+        var request = new ExpertCall(entry.Block.Layer, call, BackwardFollows: true);
+        return Task.WhenAll(fleet.Hosts.Select(host => host.BackwardWeightAsync(request)));
     }
 
-    private async Task ExpertsBackwardAsync(Entry entry, Arena arena, long slot, long step)
+    private async Task ExpertsBackwardAsync(Entry entry, Arena arena, SlotCall work)
     {
         MoeLayer.State state = entry.State.Moe;
-        var call = new ExpertCall(entry.Block.Layer, slot, step, BackwardFollows: true);
+        var call = new ExpertCall(entry.Block.Layer, work, BackwardFollows: true);
         Task<ExpertGradients>[] away = [.. Busy(state.Plan.Slices).Select(host =>
             fleet.Hosts[host].BackwardAsync(call, state.HostRows[host]))];
         ExpertGradients[] gradients;

@@ -4,10 +4,13 @@ namespace Krewe.Model.Layers;
 
 /// <summary>Which piece of work a call to an expert host belongs to.</summary>
 /// <param name="Layer">Layer number in checkpoint names.</param>
-/// <param name="Slot">Micro-batch of a step, or a generation session: where activations are kept.</param>
-/// <param name="Step">Number of the step or token, for messages and logs.</param>
+/// <param name="Work">Micro-batch or session, step, attempt.</param>
 /// <param name="BackwardFollows">True in training: the host keeps what a backward needs.</param>
-public readonly record struct ExpertCall(int Layer, long Slot, long Step, bool BackwardFollows);
+public readonly record struct ExpertCall(int Layer, SlotCall Work, bool BackwardFollows)
+{
+    /// <summary>Where activations are kept.</summary>
+    public long Slot => Work.Slot;
+}
 
 /// <summary>What the backward of a host's experts returns.</summary>
 /// <param name="Rows">[OutputRows, D]: gradients of the received rows, reduced as the forward's results.</param>

@@ -17,7 +17,7 @@ public sealed partial class ModelStage
     }
 
     private async Task ForwardMtpAsync(
-        Slot held, long slot, long step, MicroBatch batch, ForwardOptions options, ForwardPass pass)
+        Slot held, SlotCall call, MicroBatch batch, ForwardOptions options, ForwardPass pass)
     {
         TokenLayout previousLayout = held.Layout;
         Tensor previous = MtpReadsNormed ? held.Norm.Output : held.Stream;
@@ -32,7 +32,7 @@ public sealed partial class ModelStage
                 [MtpEntry(held, module.Depth)], held.Arena,
                 kernels => module.Join(
                     kernels, held.Arena, held.Layout, fromLayout, from, held.Embeddings, batch.Targets, state),
-                pass with { Layout = state.Layout }, slot, step,
+                pass with { Layout = state.Layout }, call,
                 (kernels, _) =>
                 {
                     normed = module.Normalize(kernels, held.Arena, state);
@@ -60,7 +60,7 @@ public sealed partial class ModelStage
     }
 
     private async Task<(Tensor GradStream, Tensor GradEmbeddings)> BackwardHeadsAsync(
-        Slot held, long slot, long step, bool weightGradients)
+        Slot held, SlotCall call, bool weightGradients)
     {
         Arena arena = held.Arena;
         Tensor gradStream = default, gradEmbeddings = default;
@@ -84,7 +84,7 @@ public sealed partial class ModelStage
             MultiTokenPrediction.State state = held.Mtp[depth - 1];
             await _device.SubmitAsync(kernels => module.BackwardNormalize(kernels, state));
             Tensor gradProjected = await _runner.BackwardAsync(
-                [MtpEntry(held, depth)], arena, state.GradStream, held.Options.Balance, slot, step, weightGradients);
+                [MtpEntry(held, depth)], arena, state.GradStream, held.Options.Balance, call, weightGradients);
             Tensor gradPrevious = depth > 1
                 ? MtpReadsNormed ? held.Mtp[depth - 2].GradNormed : held.Mtp[depth - 2].GradStream
                 : MtpReadsNormed ? held.GradNormed : gradStream;
@@ -97,7 +97,7 @@ public sealed partial class ModelStage
             _norm!.BackwardInput(kernels, held.Norm, held.GradNormed, gradStream, accumulate: true);
             if (weightGradients)
             {
-                HeadsBackwardWeight(kernels, held, slot);
+                HeadsBackwardWeight(kernels, held, call.Slot);
             }
         });
         return (gradStream, gradEmbeddings);

@@ -42,7 +42,7 @@ public sealed partial class ModelStage
         int token = -1;
         long position = step + tokens.Length;
         Tensor stream = await _runner.ForwardAsync(
-            held.Blocks, held.Arena, kernels => Embed(kernels, held, tokens, hidden), pass, session, step,
+            held.Blocks, held.Arena, kernels => Embed(kernels, held, tokens, hidden), pass, new(session, step),
             Range.IsLast ? (kernels, output) => token = Choose(kernels, held, output, sampling, position) : null);
         cache.Advance(tokens.Length);
         return new(stream, token);

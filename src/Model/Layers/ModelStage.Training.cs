@@ -13,15 +13,14 @@ public sealed partial class ModelStage
     /// <summary>
     /// Runs a micro-batch through this stage; the losses of the last stage come from <see cref="Losses"/>.
     /// </summary>
-    /// <param name="slot">Where its activations are kept.</param>
-    /// <param name="step">Step number.</param>
+    /// <param name="call">Where its activations are kept, and the step.</param>
     /// <param name="batch">Tokens and targets.</param>
     /// <param name="input">What the previous stage handed over; ignored by the first.</param>
     /// <param name="options">Scales and mode.</param>
     public async Task<StageActivations> ForwardAsync(
-        long slot, long step, MicroBatch batch, StageActivations input, ForwardOptions options)
+        SlotCall call, MicroBatch batch, StageActivations input, ForwardOptions options)
     {
-        Slot held = SlotOf(slot);
+        Slot held = SlotOf(call.Slot);
         held.Arena.Reset();
         held.Options = options;
         held.Layout = TokenLayout.Create(held.Arena, batch.SequenceStarts);
@@ -29,11 +28,11 @@ public sealed partial class ModelStage
         BalanceLossOptions? balance = options.Mode == ForwardMode.Evaluation ? null : options.Balance;
         var pass = new ForwardPass(held.Layout, _rotaryTable, balance);
         held.Stream = await _runner.ForwardAsync(
-            held.Blocks, held.Arena, kernels => Embed(kernels, held, batch.Tokens, input.Hidden), pass, slot, step,
+            held.Blocks, held.Arena, kernels => Embed(kernels, held, batch.Tokens, input.Hidden), pass, call,
             Range.IsLast ? (kernels, stream) => ForwardMainHead(kernels, held, stream, batch, options) : null);
         if (Range.IsLast)
         {
-            await ForwardMtpAsync(held, slot, step, batch, options, pass);
+            await ForwardMtpAsync(held, call, batch, options, pass);
         }
 
         return new(held.Stream, Config.NumNextnPredictLayers > 0 ? held.Embeddings : default);
@@ -83,50 +82,49 @@ public sealed partial class ModelStage
     /// Gradients of what the previous stage handed over; they live until the next forward of any slot. Weight gradients
     /// are added now, or by <see cref="BackwardWeightAsync"/>; after them the slot is over, unless it is a check's.
     /// </summary>
-    /// <param name="slot">The micro-batch.</param>
-    /// <param name="step">Step number.</param>
+    /// <param name="call">The micro-batch and its step.</param>
     /// <param name="gradOutput">Gradients from the next stage; ignored by the last.</param>
     /// <param name="weightGradients">Also takes the weight gradients.</param>
     public async Task<StageActivations> BackwardAsync(
-        long slot, long step, StageActivations gradOutput, bool weightGradients = true)
+        SlotCall call, StageActivations gradOutput, bool weightGradients = true)
     {
-        Slot held = SlotOf(slot);
+        Slot held = SlotOf(call.Slot);
         Tensor gradStream = gradOutput.Hidden;
         Tensor gradEmbeddings = gradOutput.Embeddings;
         if (Range.IsLast)
         {
-            (gradStream, gradEmbeddings) = await BackwardHeadsAsync(held, slot, step, weightGradients);
+            (gradStream, gradEmbeddings) = await BackwardHeadsAsync(held, call, weightGradients);
         }
 
         Tensor gradInput = await _runner.BackwardAsync(
-            held.Blocks, held.Arena, gradStream, held.Options.Balance, slot, step, weightGradients);
+            held.Blocks, held.Arena, gradStream, held.Options.Balance, call, weightGradients);
         held.GradInput = new(gradInput, gradEmbeddings);
         StageActivations result = held.GradInput;
         if (weightGradients)
         {
-            await EmbeddingBackwardWeightAsync(held, slot);
-            Retire(slot, held);
+            await EmbeddingBackwardWeightAsync(held, call.Slot);
+            Retire(call.Slot, held);
         }
 
         return result;
     }
 
     /// <summary>Takes the weight gradients that <see cref="BackwardAsync"/> left, the experts' included.</summary>
-    public async Task BackwardWeightAsync(long slot, long step)
+    public async Task BackwardWeightAsync(SlotCall call)
     {
-        Slot held = SlotOf(slot);
+        Slot held = SlotOf(call.Slot);
         if (Range.IsLast)
         {
-            await _device.SubmitAsync(kernels => HeadsBackwardWeight(kernels, held, slot));
+            await _device.SubmitAsync(kernels => HeadsBackwardWeight(kernels, held, call.Slot));
             for (int depth = _mtp.Count; depth >= 1; depth--)
             {
-                await _runner.BackwardWeightAsync([MtpEntry(held, depth)], slot, step);
+                await _runner.BackwardWeightAsync([MtpEntry(held, depth)], call);
             }
         }
 
-        await _runner.BackwardWeightAsync(held.Blocks, slot, step);
-        await EmbeddingBackwardWeightAsync(held, slot);
-        Retire(slot, held);
+        await _runner.BackwardWeightAsync(held.Blocks, call);
+        await EmbeddingBackwardWeightAsync(held, call.Slot);
+        Retire(call.Slot, held);
     }
 
     /// <summary>

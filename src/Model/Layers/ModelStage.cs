@@ -124,6 +124,15 @@ public sealed partial class ModelStage : IDisposable
         await Task.WhenAll(_fleet.Hosts.Select(host => host.ReleaseAsync(slot)));
     }
 
+    /// <summary>True while something is kept for a slot.</summary>
+    public bool Holds(long slot)
+    {
+        lock (_slots)
+        {
+            return _slots.ContainsKey(slot);
+        }
+    }
+
     /// <summary>Takes the memory of every slot back for new ones: a step was given up, its slots will not go on.</summary>
     public void RetireAll()
     {

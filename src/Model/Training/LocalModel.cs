@@ -105,7 +105,7 @@ public sealed class LocalModel : IInspectable, IExpertFleet, IDisposable
         StageActivations activations = default;
         foreach (ModelStage stage in Stages)
         {
-            activations = await stage.ForwardAsync(slot, step, batch, activations, options);
+            activations = await stage.ForwardAsync(new(slot, step), batch, activations, options);
         }
 
         var report = new MicroBatchReport(Last.Losses(slot), [.. Stages.SelectMany(stage => stage.Loads(slot))]);
@@ -114,7 +114,7 @@ public sealed class LocalModel : IInspectable, IExpertFleet, IDisposable
             StageActivations gradients = default;
             foreach (ModelStage stage in Stages.Reverse())
             {
-                gradients = await stage.BackwardAsync(slot, step, gradients);
+                gradients = await stage.BackwardAsync(new(slot, step), gradients);
             }
         }
 

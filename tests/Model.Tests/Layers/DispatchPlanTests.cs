@@ -164,7 +164,7 @@ public class DispatchPlanTests
             .Select(host => new LocalExpertHost(
                 device, _ => [.. experts.Select(expert => placement[expert.Index] == host ? expert : null)]))];
         var balance = new BalanceLossOptions(1e-3, BalanceLossScope.Sequence, Units: 2);
-        var call = new ExpertCall(1, 0, 0);
+        var call = new ExpertCall(1, new SlotCall(0, 0), BackwardFollows: true);
         var state = new MoeLayer.State();
         Tensor input = data.Normal(Tokens, config.HiddenSize);
         Tensor output = data.Normal(Tokens, config.HiddenSize);
@@ -182,14 +182,14 @@ public class DispatchPlanTests
         layer.BackwardShared(kernels, arena, state);
         foreach (int host in busy)
         {
-            ExpertGradients gradients = await hosts[host].BackwardAsync(
-                call, state.HostRows[host], weightGradients: true);
+            ExpertGradients gradients = await hosts[host].BackwardAsync(call, state.HostRows[host]);
             state.Returned[host] = gradients.Rows;
             state.ReturnedWeights[host] = gradients.Weights;
         }
 
         float[] gradInput = TensorValues.ToFloats(layer.CombineBackward(kernels, arena, balance, state));
         layer.BackwardWeight(kernels, state);
+        await Task.WhenAll(hosts.Select(host => host.BackwardWeightAsync(call)));
         float[][] results =
         [
             outputs, gradInput,

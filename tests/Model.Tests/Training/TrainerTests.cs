@@ -71,17 +71,17 @@ public class TrainerTests
         StageActivations activations = default, gradients = default;
         foreach (ModelStage stage in model.Stages)
         {
-            activations = await stage.ForwardAsync(0, 0, Batch, activations, options);
+            activations = await stage.ForwardAsync(new(0, 0), Batch, activations, options);
         }
 
         foreach (ModelStage stage in model.Stages.Reverse())
         {
-            gradients = await stage.BackwardAsync(0, 0, gradients, weightGradients: !deferred);
+            gradients = await stage.BackwardAsync(new(0, 0), gradients, weightGradients: !deferred);
         }
 
         foreach (ModelStage stage in deferred ? model.Stages.Reverse() : [])
         {
-            await stage.BackwardWeightAsync(0, 0);
+            await stage.BackwardWeightAsync(new(0, 0));
         }
 
         return model.ParameterSets.SelectMany(set => set.All)

@@ -1,0 +1,68 @@
+using Krewe.Grains.Devices;
+using Krewe.Model.Configuration;
+using Krewe.Model.Layers;
+
+namespace Krewe.Grains.Pipeline;
+
+/// <content>Loading a stage and connecting it to the rest of the model.</content>
+public sealed partial class PipelineStageGrain
+{
+    /// <inheritdoc/>
+    public async Task<StageDescription> LoadAsync(ModelSource source)
+    {
+        ModelConfig config = ModelConfig.Parse(source.ConfigJson, "the load request");
+        PlacementPlan plan = await plans.GetAsync(_name);
+        if (Model.FindStage(_direction, _index) is not { } hosted)
+        {
+            hosted = await CreateAsync(source, config, plan.SiloOfStage.Length);
+        }
+
+        Connect(hosted, plan);
+        ModelStage stage = hosted.Stage;
+        return new(host.Silo, host.Device.Name, stage.Parameters.Count, [.. stage.MoeLayers]);
+    }
+
+    private async Task<HostedStage> CreateAsync(ModelSource source, ModelConfig config, int stages)
+    {
+        StageRange range = StageRange.Partition(config, stages)[_index];
+        int positions = source.MaxPositions > 0 ? source.MaxPositions : config.MaxPositionEmbeddings;
+        var fleet = new GrainExpertFleet(host.Device, post, host.Process);
+        // The copy for the other direction has the same parameters: on one device they are one.
+        ModelStage? twin = Model.FindStage(1 - _direction, _index)?.Stage;
+        var stage = new ModelStage(config, range, host.Device, fleet, positions, twin);
+        try
+        {
+            await sources.FillAsync(source, stage, host.Device, twin);
+        }
+        catch
+        {
+            stage.Dispose();
+            fleet.Dispose();
+            throw;
+        }
+
+        string name = $"stage {_index}{(_direction == 0 ? "" : " of direction 1")} of '{_name}'";
+        var hosted = new HostedStage(name, stage, fleet, host.Device);
+        Model.Add(_direction, hosted);
+        return hosted;
+    }
+
+    /// <summary>Learns from the plan where experts and neighbours are.</summary>
+    private void Connect(HostedStage hosted, PlacementPlan plan)
+    {
+        hosted.Fleet.Connect(plan, [.. plan.Silos.Select((silo, ordinal) =>
+            Reach<IExpertHostGrain>(plan, ordinal, GrainKeys.Host(_name, silo)))]);
+        int stages = plan.SiloOfStage.Length;
+        hosted.Previous = _index > 0 ? StageAt(_direction, _index - 1) : null;
+        hosted.Next = _index < stages - 1 ? StageAt(_direction, _index + 1) : null;
+        bool apart = plan.Directions == 2 && plan.SiloOfStage[_index] != plan.SiloOfMirror[_index];
+        hosted.Mirror = apart ? StageAt(1 - _direction, _index) : null;
+
+        Neighbour<IPipelineStageGrain> StageAt(int direction, int stage) => Reach<IPipelineStageGrain>(
+            plan, plan.SiloOfCopy(direction, stage), GrainKeys.Stage(_name, stage, direction));
+    }
+
+    private Neighbour<TGrain> Reach<TGrain>(PlacementPlan plan, int silo, string key)
+        where TGrain : IGrainWithStringKey => Neighbour<TGrain>.Reach(
+            GrainFactory, cluster.Value.ClusterId, host.Silo, plan.Silos[silo], plan.Peers[silo].Process, key);
+}
