@@ -16,8 +16,9 @@ public sealed record StageRange(int Index, int Count, int FirstLayer, int LayerC
     public bool IsLast => Index == Count - 1;
 
     /// <summary>
-    /// Cuts the main layers into <paramref name="stages"/> runs of nearly equal length; the last stage, which also has
-    /// the head and MTP, takes the short run.
+    /// Cuts the main layers into <paramref name="stages"/> runs so that the costliest stage, by
+    /// <see cref="StageCost"/>, costs as little as any cut allows: the last one, which also has the head and MTP, gets
+    /// fewer layers. Equal configurations are always cut alike.
     /// </summary>
     /// <exception cref="KreweException">More stages than layers.</exception>
     public static StageRange[] Partition(ModelConfig config, int stages)
@@ -28,13 +29,15 @@ public sealed record StageRange(int Index, int Count, int FirstLayer, int LayerC
                 $"{stages} stages do not fit {config.NumHiddenLayers} layers: ask for 1 to {config.NumHiddenLayers}");
         }
 
+        int[] lengths = StagePartitioner.Cut(
+            [.. Enumerable.Range(0, config.NumHiddenLayers).Select(layer => StageCost.Layer(config, layer))],
+            StageCost.HeadAndMtp(config), stages);
         var ranges = new StageRange[stages];
         int first = 0;
         for (int stage = 0; stage < stages; stage++)
         {
-            int count = (config.NumHiddenLayers / stages) + (stage < config.NumHiddenLayers % stages ? 1 : 0);
-            ranges[stage] = new(stage, stages, first, count);
-            first += count;
+            ranges[stage] = new(stage, stages, first, lengths[stage]);
+            first += lengths[stage];
         }
 
         return ranges;

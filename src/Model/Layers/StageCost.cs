@@ -1,0 +1,60 @@
+using Krewe.Model.Configuration;
+
+namespace Krewe.Model.Layers;
+
+/// <summary>
+/// What a stage computes for one token, in multiply-adds of matrix products with weights. Norms, the softmax and the
+/// products of attention scores, which grow with the length of the sequence alike in every layer, are left out.
+/// </summary>
+public static class StageCost
+{
+    /// <summary>The projections of one attention block; for DeepSeek-V3 187.1M.</summary>
+    public static long Attention(ModelConfig config)
+    {
+        long hidden = config.HiddenSize, heads = config.NumAttentionHeads;
+        long query = heads * config.QkHeadDim;
+        long queryCost = config.QLoraRank is > 0 and int rank ? rank * (hidden + query) : hidden * query;
+        long latent = hidden * (config.KvLoraRank + config.QkRopeHeadDim);
+        long expanded = config.KvLoraRank * heads * (config.QkNopeHeadDim + config.VHeadDim);
+        return queryCost + latent + expanded + (heads * config.VHeadDim * hidden);
+    }
+
+    /// <summary>
+    /// One layer, main or MTP: attention, and the dense MLP or the gate with K routed and the shared experts.
+    /// </summary>
+    public static long Layer(ModelConfig config, int layer)
+    {
+        long hidden = config.HiddenSize;
+        long feedForward = config.IsMoeLayer(layer)
+            ? hidden * (config.NRoutedExperts
+                + (3L * config.MoeIntermediateSize * (config.NumExpertsPerTok + config.NSharedExperts)))
+            : 3 * hidden * config.IntermediateSize;
+        return Attention(config) + feedForward;
+    }
+
+    /// <summary>What the last stage has beside its layers: the head, and each MTP module with its own pass of it.</summary>
+    public static long HeadAndMtp(ModelConfig config)
+    {
+        long hidden = config.HiddenSize;
+        long head = hidden * config.VocabSize;
+        long cost = head;
+        for (int depth = 0; depth < config.NumNextnPredictLayers; depth++)
+        {
+            cost += (2 * hidden * hidden) + Layer(config, config.NumHiddenLayers + depth) + head;
+        }
+
+        return cost;
+    }
+
+    /// <summary>A whole stage; the embedding of the first one is a lookup and costs nothing.</summary>
+    public static long Stage(ModelConfig config, StageRange range)
+    {
+        long cost = range.IsLast ? HeadAndMtp(config) : 0;
+        for (int layer = range.FirstLayer; layer < range.FirstLayer + range.LayerCount; layer++)
+        {
+            cost += Layer(config, layer);
+        }
+
+        return cost;
+    }
+}

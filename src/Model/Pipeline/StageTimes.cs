@@ -1,0 +1,74 @@
+namespace Krewe.Model.Pipeline;
+
+/// <summary>How long the operations of a schedule take, in any unit: what the simulator assumes.</summary>
+/// <param name="F">Forward of one micro-batch through one stage.</param>
+/// <param name="B">Whole backward.</param>
+/// <param name="I">Backward for the input alone.</param>
+/// <param name="W">Weight gradients alone.</param>
+/// <param name="FB">An overlapped forward and backward.</param>
+public sealed record StageTimes(double F = 1, double B = 2, double I = 1, double W = 1, double FB = 3)
+{
+    /// <summary>Factor on every operation of a stage, one entry per stage; null where all stages cost alike.</summary>
+    public IReadOnlyList<double>? StageScales { get; init; }
+
+    /// <summary>Time from the end of an operation until its result is on another rank; 0 on the same rank.</summary>
+    public double TransferDelay { get; init; }
+
+    /// <summary>
+    /// Results that wait at most between two stages, per direction of travel; null for any number. A rank whose result
+    /// has no room stands still until the receiver takes one.
+    /// </summary>
+    public int? BuffersPerEdge { get; init; }
+
+    /// <summary>How long <paramref name="op"/> takes on a rank of <paramref name="schedule"/>.</summary>
+    public double Of(PipelineSchedule schedule, int rank, PipelineOp op)
+    {
+        double first = Alone(op.First.Work) * Scale(schedule, rank, op.First.Chunk);
+        if (op.Second is not { } second)
+        {
+            return first;
+        }
+
+        // The two halves may belong to stages of different cost: the pair scales as their sum does.
+        double apart = Alone(op.First.Work) + Alone(second.Work);
+        double scaled = first + (Alone(second.Work) * Scale(schedule, rank, second.Chunk));
+        return apart == 0 ? FB : FB * scaled / apart;
+    }
+
+    /// <summary>Fails on times that no simulation can use.</summary>
+    /// <param name="stages">Stages S of the schedule.</param>
+    /// <exception cref="KreweException">A negative or infinite time, a missing scale, no buffer.</exception>
+    internal void ThrowIfInvalid(int stages)
+    {
+        (string Name, double Value)[] times =
+            [("F", F), ("B", B), ("I", I), ("W", W), ("FB", FB), ("transfer delay", TransferDelay)];
+        foreach ((string name, double value) in times.Concat((StageScales ?? []).Select(scale => ("stage scale", scale))))
+        {
+            if (!double.IsFinite(value) || value < 0)
+            {
+                throw new KreweException($"the time {name} of a schedule must be 0 or more and finite, not {value}");
+            }
+        }
+
+        if (StageScales is not null && StageScales.Count != stages)
+        {
+            throw new KreweException($"a schedule of {stages} stages needs {stages} stage scales, not {StageScales.Count}");
+        }
+
+        if (BuffersPerEdge is < 1)
+        {
+            throw new KreweException($"a schedule needs at least 1 buffer between two stages, not {BuffersPerEdge}");
+        }
+    }
+
+    private double Alone(PipelineWork work) => work switch
+    {
+        PipelineWork.Forward => F,
+        PipelineWork.Backward => B,
+        PipelineWork.BackwardInput => I,
+        _ => W,
+    };
+
+    private double Scale(PipelineSchedule schedule, int rank, int chunk) =>
+        StageScales is null ? 1 : StageScales[schedule.StageOf(rank, chunk).Stage];
+}
