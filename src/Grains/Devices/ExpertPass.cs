@@ -17,6 +17,9 @@ public sealed class ExpertPass(IDevice device, string name) : IDisposable
     /// <summary>The sender's slice; it may change once the backward was answered.</summary>
     public ExpertSlice Slice { get; set; } = new();
 
+    /// <summary>True between the backward and the weight gradients.</summary>
+    public bool HasGradients { get; set; }
+
     /// <inheritdoc/>
     public void Dispose()
     {

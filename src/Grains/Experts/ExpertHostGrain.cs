@@ -49,6 +49,7 @@ public sealed partial class ExpertHostGrain(DeviceHost host, PlacementPlans plan
         using StepGate.Entry entry = Model.Gate.Enter(request.Call.Attempt);
         ExpertPass pass = Model.PassOf(request.Layer, request.Call.Slot);
         pass.Received.Reset();
+        pass.HasGradients = false;
         pass.Slice = request.Slice.Open();
         Tensor rows = await post.OpenAsync(request.Rows, pass.Received, entry.Abandoned);
         bool copy = request.BackwardFollows && request.Rows.IsByReference;
@@ -67,6 +68,7 @@ public sealed partial class ExpertHostGrain(DeviceHost host, PlacementPlans plan
         ExpertPass pass = Model.FindPass(request.Layer, request.Call.Slot)
             ?? throw new InvalidOperationException(
                 $"no forward of layer {request.Layer}, slot {request.Call.Slot} came before its backward");
+        pass.HasGradients = true;
         Tensor gradRows = await post.OpenAsync(request.GradRows, pass.Received, entry.Abandoned);
         ExpertGradients gradients = default;
         await RunAsync(request.Layer, pass, (kernels, _) => gradients = pass.Batch.Backward(kernels, gradRows));
@@ -81,7 +83,9 @@ public sealed partial class ExpertHostGrain(DeviceHost host, PlacementPlans plan
     public Task BackwardWeightAsync(int layer, StepCall call)
     {
         StepGate.Entry entry = Model.Gate.Enter(call.Attempt);
-        if (Model.QueueOf(layer).Add(call.Slot, Model.FindPass(layer, call.Slot)))
+        // What is left of an evaluation has nothing to add.
+        ExpertPass? pass = Model.FindPass(layer, call.Slot) is { HasGradients: true } found ? found : null;
+        if (Model.QueueOf(layer).Add(call.Slot, pass))
         {
             _weights.Add(TakeTurnsAsync(layer, entry));
         }
