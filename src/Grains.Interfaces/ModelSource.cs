@@ -29,6 +29,12 @@ public sealed record ModelSource
 
     /// <summary>Optimizer steps that the parameters have behind them.</summary>
     [Id(7)] public int Step { get; init; }
+
+    /// <summary>States in the memory of the cluster, which come before everything else; null where there are none.</summary>
+    [Id(8)] public SnapshotSource? Snapshot { get; init; }
+
+    /// <summary>Folder of the run that the model is trained by; null where it is not.</summary>
+    [Id(9)] public string? RunFolder { get; init; }
 }
 
 /// <summary>What of a parameter is read.</summary>

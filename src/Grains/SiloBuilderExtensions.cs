@@ -1,5 +1,6 @@
 using Krewe.Grains.Devices;
 using Krewe.Grains.Placement;
+using Krewe.Grains.Training;
 using Krewe.Model.Tensors;
 using Microsoft.Extensions.DependencyInjection;
 using Microsoft.Extensions.DependencyInjection.Extensions;
@@ -30,6 +31,9 @@ public static class SiloBuilderExtensions
         silo.Services.AddSingleton<ParameterSources>();
         silo.Services.AddSingleton<PlacementPlans>();
         silo.Services.AddSingleton<TensorPost>();
+        silo.Services.AddSingleton<LiveSilos>();
+        silo.Services.AddSingleton<ILifecycleParticipant<ISiloLifecycle>, RunAttendance>();
+        silo.Services.AddSingleton<StateRestorer>();
         silo.Services.AddSingleton<ILifecycleParticipant<ISiloLifecycle>, ProcessSiloRegistration>();
         silo.Services.TryAddSingleton(TimeProvider.System);
         return silo;

@@ -106,7 +106,7 @@ public interface IPipelineStageGrain : IGrainWithStringKey
     [Alias("ReleaseAsync")]
     Task ReleaseAsync(long slot);
 
-    /// <summary>Frees the stage's memory.</summary>
+    /// <summary>Lets the grain go, so that it may be placed anew; its memory is freed by the gateway.</summary>
     [Alias("UnloadAsync")]
     Task UnloadAsync();
 }

@@ -3,8 +3,10 @@ using Orleans.Concurrency;
 namespace Krewe.Grains.Interfaces.Training;
 
 /// <summary>
-/// One training run: its phase, recipe, committed step and checkpoints. Key: run name. The run's one source of truth;
-/// it drives the stages step by step and survives its grain through the checkpoints.
+/// One training run: its phase, recipe, committed step and checkpoints. Key: run name. The run's one source of truth: it
+/// drives the step, and when something fails on the way it brings the run back to the last state that every owner has in
+/// memory, or to the last checkpoint, and goes on from there. Persisted in the run's folder with every step, so that a
+/// grain that is activated anew goes on too.
 /// </summary>
 [Alias("krewe.ITrainingRunGrain")]
 public interface ITrainingRunGrain : IGrainWithStringKey
@@ -24,6 +26,20 @@ public interface ITrainingRunGrain : IGrainWithStringKey
     /// </summary>
     [Alias("WatchAsync")]
     IAsyncEnumerable<RunEvent> WatchAsync(CancellationToken cancellationToken);
+
+    /// <summary>
+    /// Says that a silo holds a part of the run whose folder is given. A run grain that was activated anew, because its
+    /// silo died, finds the run there and goes on with it; to others it is no news.
+    /// </summary>
+    [Alias("AttendAsync"), AlwaysInterleave]
+    Task AttendAsync(string folder);
+
+    /// <summary>
+    /// Moves everything off a silo at the next step boundary and gives it nothing more; completes when it is done.
+    /// </summary>
+    /// <exception cref="Model.KreweException">It is the run's only silo, or not one of its silos.</exception>
+    [Alias("DrainAsync"), AlwaysInterleave]
+    Task DrainAsync(string silo);
 
     /// <summary>Ends the run after the step in progress, with a checkpoint. Returns at once.</summary>
     [Alias("StopAsync"), AlwaysInterleave]
@@ -58,6 +74,17 @@ public sealed record RunRequest
 
     /// <summary>Number of pipeline stages.</summary>
     [Id(6)] public int Stages { get; init; } = 2;
+
+    /// <summary>Schedule of the pipeline; under DualPipeV every rank holds two of the stages.</summary>
+    [Id(14)] public Model.Pipeline.PipelineMethod Method { get; init; }
+
+    /// <summary>
+    /// Steps between snapshots in the memory of the cluster, each owner's state with a peer; 0 for none.
+    /// </summary>
+    [Id(15)] public int SnapshotEvery { get; init; }
+
+    /// <summary>True to give silos that join the cluster their share, at the next step boundary.</summary>
+    [Id(16)] public bool Elastic { get; init; }
 
     /// <summary>Steps between evaluations on the held-out part; 0 for only at the end.</summary>
     [Id(7)] public long EvaluateEvery { get; init; }
@@ -114,7 +141,7 @@ public sealed record RunStarted
 }
 
 /// <summary>Phase and progress of a run.</summary>
-/// <param name="Phase">Idle, Loading, Training, Stopping, Finished or Failed.</param>
+/// <param name="Phase">Idle, Loading, Training, Recovering, Stopping, Finished or Failed.</param>
 /// <param name="Step">Steps committed.</param>
 /// <param name="Steps">Steps of the whole run.</param>
 /// <param name="Checkpoint">Folder of the newest checkpoint, or null.</param>

@@ -32,6 +32,25 @@ public sealed record Evaluated(
 public sealed record CheckpointWritten(
     [property: Id(0)] long Step, [property: Id(1)] string Folder, [property: Id(2)] long Bytes) : RunEvent;
 
+/// <summary>A fault stopped the run for a while; it goes on.</summary>
+/// <param name="FromStep">Steps that were committed when it happened.</param>
+/// <param name="ToStep">Steps that the run goes on from.</param>
+/// <param name="Seconds">How long it paused.</param>
+/// <param name="Reason">What happened, one line.</param>
+/// <param name="Silos">Silos that take part from now on.</param>
+[GenerateSerializer, Immutable, Alias("krewe.RunRecovered")]
+public sealed record RunRecovered(
+    [property: Id(0)] long FromStep, [property: Id(1)] long ToStep, [property: Id(2)] double Seconds,
+    [property: Id(3)] string Reason, [property: Id(4)] string[] Silos) : RunEvent;
+
+/// <summary>Experts and stages were moved: a silo joined, or was drained.</summary>
+/// <param name="Step">Steps committed.</param>
+/// <param name="Seconds">How long it took.</param>
+/// <param name="Silos">Silos that take part from now on.</param>
+[GenerateSerializer, Immutable, Alias("krewe.RunMoved")]
+public sealed record RunMoved(
+    [property: Id(0)] long Step, [property: Id(1)] double Seconds, [property: Id(2)] string[] Silos) : RunEvent;
+
 /// <summary>The run ended, by its last step or because it was told to stop.</summary>
 /// <param name="Step">Steps committed.</param>
 /// <param name="Stopped">True where it was told to stop.</param>

@@ -20,6 +20,12 @@ public sealed class HostedModel(string name, string silo, IDevice device) : IDis
     private readonly Stack<ExpertPass> _idle = [];
     private long _lastBatch;
 
+    /// <summary>Saved states of a run, this silo's and a peer's.</summary>
+    internal SnapshotStore Snapshots { get; } = new(device, name);
+
+    /// <summary>Folder of the run that trains the model here; null where none does.</summary>
+    public string? RunFolder { get; set; }
+
     /// <summary>Model or run name.</summary>
     public string Name { get; } = name;
 
@@ -39,7 +45,14 @@ public sealed class HostedModel(string name, string silo, IDevice device) : IDis
     public IEnumerable<ParameterSet> ParameterSets => _experts.Values.Select(expert => expert.Parameters)
         .Concat(Stages.Select(stage => stage.Parameters).Distinct());
 
-    internal ICollection<HostedStage> HostedStages => _stages.Values;
+    internal ICollection<(int Direction, int Stage)> StageKeys => _stages.Keys;
+
+    /// <summary>Everything here that a step changes, copies that share memory counted once.</summary>
+    internal IReadOnlyList<OwnerState> Owners() =>
+    [
+        .. _experts.Values.Select(OwnerState.Of),
+        .. _stages.Values.Select(hosted => hosted.Stage).DistinctBy(stage => stage.Range.Index).Select(OwnerState.Of),
+    ];
 
     /// <summary>The expert, or null before it was loaded.</summary>
     public Expert? FindExpert(int layer, int index) => _experts.GetValueOrDefault((layer, index));
@@ -224,6 +237,7 @@ public sealed class HostedModel(string name, string silo, IDevice device) : IDis
         }
 
         Gate.Dispose();
+        Snapshots.Dispose();
         _passes.Clear();
         _idle.Clear();
         _experts.Clear();

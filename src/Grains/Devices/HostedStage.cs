@@ -28,6 +28,9 @@ internal sealed class HostedStage(string name, ModelStage stage, GrainExpertFlee
     /// <summary>Its experts.</summary>
     public GrainExpertFleet Fleet { get; } = fleet;
 
+    /// <summary>True once its parameters have values.</summary>
+    public bool Filled { get; set; }
+
     /// <summary>The stage before, or null for the first.</summary>
     public Neighbour<IPipelineStageGrain>? Previous { get; set; }
 

@@ -37,22 +37,23 @@ public sealed class ParameterSources : IDisposable
         }
     }
 
-    /// <summary>Fills a stage; where it shares its parameters with a twin, only its buffers are filled.</summary>
-    public async Task FillAsync(ModelSource source, ModelStage stage, IDevice device, ModelStage? twin)
+    /// <summary>Brings an owner to the state that a source names: saved states in memory first, then files or a seed.</summary>
+    internal async Task FillAsync(
+        ModelSource source, OwnerState owner, HostedModel model, StateRestorer restorer, bool isNew)
     {
-        Dictionary<string, Tensor> biases =
-            stage.Biases.ToDictionary(bias => ModelStage.BiasName(bias.Key), bias => bias.Value);
-        if (twin is null)
+        if (source.Snapshot is { } snapshot)
         {
-            await FillAsync(source, stage.Parameters, device, biases);
-            stage.Parameters.AppliedStep = source.Step;
+            if (isNew)
+            {
+                await model.Device.SubmitAsync(kernels => owner.Parameters.PrepareForTraining(kernels, source.MomentType));
+            }
+
+            await restorer.RestoreAsync(model, owner, snapshot, isNew);
             return;
         }
 
-        foreach ((string name, Tensor bias) in biases)
-        {
-            twin.FindBias(name).AsSpan<float>().CopyTo(bias.AsSpan<float>());
-        }
+        await FillAsync(source, owner.Parameters, model.Device, owner.Biases.ToDictionary(b => b.Name, b => b.Bias));
+        owner.Parameters.AppliedStep = source.Step;
     }
 
     private async Task ReadAsync(
@@ -78,6 +79,7 @@ public sealed class ParameterSources : IDisposable
             }
 
             parameters.PrepareForTraining(kernels, source.MomentType);
+            parameters.ResetMoments(kernels);
             if (state is not null)
             {
                 foreach (Parameter parameter in parameters.All)

@@ -6,6 +6,9 @@ namespace Krewe.Grains.Devices;
 /// <param name="host">The silo's device.</param>
 public sealed class TensorPost(DeviceHost host)
 {
+    /// <summary>Process identity of the silo.</summary>
+    public Guid Process => host.Process;
+
     /// <summary>A tensor that is being sent.</summary>
     /// <param name="Parcel">For the grain call.</param>
     /// <param name="Sent">Completes when the tensor's memory is no longer read.</param>

@@ -9,7 +9,7 @@ namespace Krewe.Grains.Experts;
 
 /// <inheritdoc cref="IExpertGrain"/>
 [GrainType(GrainTypes.Expert), DevicePlacement, Reentrant, KeepAlive, Immovable]
-public sealed class ExpertGrain(DeviceHost host, ParameterSources sources) : Grain, IExpertGrain
+public sealed class ExpertGrain(DeviceHost host, ParameterSources sources, StateRestorer restorer) : Grain, IExpertGrain
 {
     private string _name = "";
     private int _layer;
@@ -30,7 +30,7 @@ public sealed class ExpertGrain(DeviceHost host, ParameterSources sources) : Gra
     /// <inheritdoc/>
     public Task LoadAsync(ModelSource source)
     {
-        if (Hosted.FindExpert(_layer, _index) is not null)
+        if (Hosted.FindExpert(_layer, _index)?.Parameters.AppliedStep == source.Step)
         {
             return Task.CompletedTask;
         }
@@ -69,18 +69,22 @@ public sealed class ExpertGrain(DeviceHost host, ParameterSources sources) : Gra
     private async Task ReadAsync(ModelSource source)
     {
         ModelConfig config = ModelConfig.Parse(source.ConfigJson, "the load request");
-        var expert = new Expert(config, host.Device, _layer, _index);
+        Expert? loaded = Hosted.FindExpert(_layer, _index);
+        Expert expert = loaded ?? new Expert(config, host.Device, _layer, _index);
         try
         {
-            await sources.FillAsync(source, expert.Parameters, host.Device);
+            await sources.FillAsync(source, OwnerState.Of(expert), Hosted, restorer, isNew: loaded is null);
         }
         catch
         {
-            expert.Dispose();
+            if (loaded is null)
+            {
+                expert.Dispose();
+            }
+
             throw;
         }
 
-        expert.Parameters.AppliedStep = source.Step;
         Hosted.Add(expert);
     }
 }

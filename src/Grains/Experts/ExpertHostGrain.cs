@@ -28,6 +28,7 @@ public sealed partial class ExpertHostGrain(DeviceHost host, PlacementPlans plan
     /// <inheritdoc/>
     public async Task<HostDescription> LoadAsync(ModelSource source)
     {
+        Model.RunFolder = source.RunFolder;
         PlacementPlan plan = await plans.GetAsync(_name);
         int silo = Array.IndexOf(plan.Silos, host.Silo);
         await Task.WhenAll(plan.ExpertsOf(silo).Select(e => GrainOf(e.Layer, e.Expert).LoadAsync(source)));

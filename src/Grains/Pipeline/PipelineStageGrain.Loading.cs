@@ -1,6 +1,7 @@
 using Krewe.Grains.Devices;
 using Krewe.Model.Configuration;
 using Krewe.Model.Layers;
+using Krewe.Model.Tensors;
 
 namespace Krewe.Grains.Pipeline;
 
@@ -12,17 +13,29 @@ public sealed partial class PipelineStageGrain
     {
         ModelConfig config = ModelConfig.Parse(source.ConfigJson, "the load request");
         PlacementPlan plan = await plans.GetAsync(_name);
-        if (Model.FindStage(_direction, _index) is not { } hosted)
+        HostedStage hosted = Model.FindStage(_direction, _index) ?? Create(source, config, plan.SiloOfStage.Length);
+        try
         {
-            hosted = await CreateAsync(source, config, plan.SiloOfStage.Length);
+            await FillAsync(hosted.Stage, source);
+        }
+        catch
+        {
+            // Half filled, it must not be taken for a loaded one.
+            if (hosted.Stage.Parameters.AppliedStep != source.Step || !hosted.Filled)
+            {
+                Model.RemoveStage(_direction, _index);
+            }
+
+            throw;
         }
 
+        hosted.Filled = true;
         Connect(hosted, plan);
         ModelStage stage = hosted.Stage;
         return new(host.Silo, host.Device.Name, stage.Parameters.Count, [.. stage.MoeLayers]);
     }
 
-    private async Task<HostedStage> CreateAsync(ModelSource source, ModelConfig config, int stages)
+    private HostedStage Create(ModelSource source, ModelConfig config, int stages)
     {
         StageRange range = StageRange.Partition(config, stages)[_index];
         int positions = source.MaxPositions > 0 ? source.MaxPositions : config.MaxPositionEmbeddings;
@@ -30,21 +43,28 @@ public sealed partial class PipelineStageGrain
         // The copy for the other direction has the same parameters: on one device they are one.
         ModelStage? twin = Model.FindStage(1 - _direction, _index)?.Stage;
         var stage = new ModelStage(config, range, host.Device, fleet, positions, twin);
-        try
-        {
-            await sources.FillAsync(source, stage, host.Device, twin);
-        }
-        catch
-        {
-            stage.Dispose();
-            fleet.Dispose();
-            throw;
-        }
-
         string name = $"stage {_index}{(_direction == 0 ? "" : " of direction 1")} of '{_name}'";
         var hosted = new HostedStage(name, stage, fleet, host.Device);
         Model.Add(_direction, hosted);
         return hosted;
+    }
+
+    private async Task FillAsync(ModelStage stage, ModelSource source)
+    {
+        bool isNew = Model.FindStage(_direction, _index) is not { Filled: true };
+        if (_direction == 1 && Model.FindStage(0, _index) is { Filled: true } twin
+            && twin.Stage.Parameters == stage.Parameters)
+        {
+            // The twin was filled before: only the buffers are this copy's own.
+            foreach ((int layer, Tensor bias) in stage.Biases)
+            {
+                twin.Stage.Biases[layer].AsSpan<float>().CopyTo(bias.AsSpan<float>());
+            }
+        }
+        else if (isNew || stage.Parameters.AppliedStep != source.Step)
+        {
+            await sources.FillAsync(source, OwnerState.Of(stage), Model, restorer, isNew);
+        }
     }
 
     /// <summary>Learns from the plan where experts and neighbours are.</summary>

@@ -16,7 +16,8 @@ namespace Krewe.Grains.Pipeline;
 /// <inheritdoc cref="IPipelineStageGrain"/>
 [GrainType(GrainTypes.Stage), DevicePlacement, Reentrant, KeepAlive, Immovable]
 public sealed partial class PipelineStageGrain(
-    DeviceHost host, PlacementPlans plans, ParameterSources sources, TensorPost post, IOptions<ClusterOptions> cluster)
+    DeviceHost host, PlacementPlans plans, ParameterSources sources, TensorPost post, StateRestorer restorer,
+    IOptions<ClusterOptions> cluster)
     : Grain, IPipelineStageGrain
 {
     /// <summary>Longest wait for a neighbour; the coordinator's own deadline is shorter where it matters.</summary>
@@ -239,12 +240,11 @@ public sealed partial class PipelineStageGrain(
     }
 
     /// <inheritdoc/>
-    public async Task UnloadAsync()
+    public Task UnloadAsync()
     {
-        // On the device, behind all work that touches the memory.
-        await host.Device.SubmitAsync(_ => Model.RemoveStage(_direction, _index));
-        // A new plan may put the stage elsewhere.
+        // The memory is the gateway's to free; a new plan may put the stage elsewhere.
         DeactivateOnIdle();
+        return Task.CompletedTask;
     }
 
     private static Tensor BankOf(HostedStage hosted, int bank) => hosted.Stage.Parameters.GradientBanks[bank];

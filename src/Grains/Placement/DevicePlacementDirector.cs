@@ -64,7 +64,7 @@ public sealed class DevicePlacementDirector(ISiloMetadataCache metadata, Placeme
                 (string owner, int direction, int stage) = GrainKeys.ParseStage(key);
                 PlacementPlan plan = await plans.GetAsync(owner);
                 return plan.Silos[plan.SiloOfCopy(direction, stage)];
-            case GrainTypes.Host:
+            case GrainTypes.Host or GrainTypes.State:
                 return GrainKeys.ParseHost(key).Silo;
             case GrainTypes.Device:
                 return key;

@@ -12,6 +12,9 @@ public static class GrainTypes
     /// <summary>A gateway to the experts of a silo.</summary>
     public const string Host = "krewe.host";
 
+    /// <summary>The states that a silo holds.</summary>
+    public const string State = "krewe.state";
+
     /// <summary>A device.</summary>
     public const string Device = "krewe.device";
 }

@@ -1,6 +1,8 @@
+using Krewe.Grains.Devices;
 using Krewe.Model.Configuration;
 using Krewe.Model.Kernels;
 using Krewe.Model.Layers;
+using Krewe.Model.Tensors;
 using Krewe.Model.Training;
 
 namespace Krewe.Grains.Training;
@@ -19,11 +21,13 @@ public sealed class ClusterModel : IInspectable, IAsyncDisposable
     private readonly PlacementPlan _plan;
     private readonly Dictionary<int, int> _stageOfLayer;
     private readonly Guid _process;
+    private readonly TensorPost? _post;
 
     private ClusterModel(
         IGrainFactory grains, string name, ModelConfig config, PipelineLayout layout, PlacementPlan plan,
-        StageDescription[] descriptions, Guid process)
+        StageDescription[] descriptions, Guid process, TensorPost? post)
     {
+        _post = post;
         _grains = grains;
         Name = name;
         Config = config;
@@ -74,8 +78,10 @@ public sealed class ClusterModel : IInspectable, IAsyncDisposable
     /// <param name="silos">Names of the silos that take part.</param>
     /// <param name="layout">Ranks and schedule of the pipeline.</param>
     /// <param name="process">Process identity for reading tensors by reference; the default is this process.</param>
+    /// <param name="post">Opens tensors from other processes, where the caller lives in a silo.</param>
     public static async Task<ClusterModel> CreateAsync(
-        IGrainFactory grains, string name, ModelSource source, string[] silos, PipelineLayout layout, Guid? process = null)
+        IGrainFactory grains, string name, ModelSource source, string[] silos, PipelineLayout layout, Guid? process = null,
+        TensorPost? post = null)
     {
         if (!GrainKeys.IsName(name))
         {
@@ -95,9 +101,89 @@ public sealed class ClusterModel : IInspectable, IAsyncDisposable
         await Task.WhenAll(silos.Select(silo => grains.GetGrain<IDeviceGrain>(silo).UsePlanAsync(name, plan)));
         StageDescription[] descriptions = await LoadAsync(grains, name, source, plan);
         var model = new ClusterModel(
-            grains, name, config, layout, plan, descriptions, process ?? ProcessExchange.ProcessId);
+            grains, name, config, layout, plan, descriptions, process ?? ProcessExchange.ProcessId, post);
         await model.ResetRoutersAsync();
         return model;
+    }
+
+    /// <summary>
+    /// Loads a model over silos where parts of it may live already: those that are where the new plan wants them and at
+    /// the step that the source names stay, the others are fetched.
+    /// </summary>
+    /// <param name="grains">The cluster.</param>
+    /// <param name="name">Run name.</param>
+    /// <param name="source">Where states come from; its step is the one that everything will have.</param>
+    /// <param name="silos">Silos that take part from now on.</param>
+    /// <param name="leaving">Living silos that no longer take part.</param>
+    /// <param name="layout">Ranks and schedule of the pipeline.</param>
+    /// <param name="attempt">A higher attempt than any before: what is under way is given up.</param>
+    /// <param name="post">Opens tensors from other processes.</param>
+    public static async Task<ClusterModel> MoveAsync(
+        IGrainFactory grains, string name, ModelSource source, string[] silos, string[] leaving, PipelineLayout layout,
+        long attempt, TensorPost post)
+    {
+        string[] all = [.. silos.Concat(leaving)];
+        IStateHostGrain StateOf(string silo) => grains.GetGrain<IStateHostGrain>(GrainKeys.Host(name, silo));
+        await Task.WhenAll(all.Select(silo => grains.GetGrain<IExpertHostGrain>(GrainKeys.Host(name, silo))
+            .BeginAsync(new(source.Step, attempt, 0))));
+        TensorPeer[] peers = await Task.WhenAll(silos.Select(silo => grains.GetGrain<IDeviceGrain>(silo).PeerAsync()));
+        PlacementPlan plan = await grains.GetGrain<IExpertPlacementGrain>(name)
+            .CreateAsync(source.ConfigJson, peers, layout);
+        await Task.WhenAll(all.Select(silo => grains.GetGrain<IDeviceGrain>(silo).UsePlanAsync(name, plan)));
+        await Task.WhenAll(all.Select(silo => StateOf(silo).LetGoAsync()));
+        StageDescription[] descriptions = await LoadAsync(grains, name, source, plan);
+        await Task.WhenAll(all.Select(silo => StateOf(silo).TrimAsync()));
+        var model = new ClusterModel(
+            grains, name, ModelConfig.Parse(source.ConfigJson, "the load request"), layout, plan, descriptions,
+            post.Process, post)
+        {
+            Attempt = attempt,
+        };
+        await model.ResetRoutersAsync();
+        return model;
+    }
+
+    /// <summary>The gateways to the states of the plan's silos, in their order.</summary>
+    public IReadOnlyList<IStateHostGrain> States() =>
+        [.. _plan.Silos.Select(silo => _grains.GetGrain<IStateHostGrain>(GrainKeys.Host(Name, silo)))];
+
+    /// <summary>Silos that have the state of an owner under this plan, for a snapshot that was just taken.</summary>
+    public Dictionary<string, string[]> Holders() => HoldersOf(_plan);
+
+    /// <summary>A part of a parameter as it was when a snapshot was taken.</summary>
+    public async Task<TensorParcel> ReadSavedAsync(string name, ParameterPart part, int step)
+    {
+        (string owner, int silo) = PlacementPlan.ExpertOf(name) is var (layer, expert)
+            ? (OwnerState.ExpertKey(layer, expert), _plan.SiloOfExpert[layer][expert])
+            : (OwnerState.StageKey(_plan.StageOf(name)), _plan.SiloOfStage[_plan.StageOf(name)]);
+        TensorParcel parcel = await _grains.GetGrain<IStateHostGrain>(GrainKeys.Host(Name, _plan.Silos[silo]))
+            .ReadSavedAsync(owner, step, name, part, _process);
+        return parcel.IsEmpty
+            ? throw new SnapshotLostException($"silo '{_plan.Silos[silo]}' has no '{name}' of step {step} any more")
+            : parcel;
+    }
+
+    internal static Dictionary<string, string[]> HoldersOf(PlacementPlan plan)
+    {
+        var holders = new Dictionary<string, string[]>();
+        foreach ((int layer, int[] experts) in plan.SiloOfExpert)
+        {
+            for (int expert = 0; expert < experts.Length; expert++)
+            {
+                holders.Add(OwnerState.ExpertKey(layer, expert), Ring(experts[expert]));
+            }
+        }
+
+        for (int stage = 0; stage < plan.SiloOfStage.Length; stage++)
+        {
+            IEnumerable<string> copies = Enumerable.Range(0, plan.Directions)
+                .SelectMany(direction => Ring(plan.SiloOfCopy(direction, stage)));
+            holders.Add(OwnerState.StageKey(stage), [.. copies.Distinct()]);
+        }
+
+        return holders;
+
+        string[] Ring(int silo) => [plan.Silos[silo], plan.Silos[(silo + 1) % plan.Silos.Length]];
     }
 
     /// <summary>Opens a step on every silo.</summary>
@@ -196,7 +282,7 @@ public sealed class ClusterModel : IInspectable, IAsyncDisposable
             TensorParcel parcel = await stage.ReadActivationAsync(slot, name, _process);
             if (!parcel.IsEmpty)
             {
-                return parcel.ToFloats();
+                return await ToFloatsAsync(parcel);
             }
         }
 
@@ -205,11 +291,11 @@ public sealed class ClusterModel : IInspectable, IAsyncDisposable
 
     /// <inheritdoc/>
     public async Task<float[]> ReadParameterAsync(string name) =>
-        (await ReadAsync(name, ParameterPart.Value)).ToFloats();
+        await ToFloatsAsync(await ReadAsync(name, ParameterPart.Value));
 
     /// <inheritdoc/>
     public async Task<float[]> ReadGradientAsync(string name) =>
-        (await ReadAsync(name, ParameterPart.Gradient)).ToFloats();
+        await ToFloatsAsync(await ReadAsync(name, ParameterPart.Gradient));
 
     /// <summary>Any part of a parameter, by reference where its owner is in this process.</summary>
     public Task<TensorParcel> ReadAsync(string name, ParameterPart part)
@@ -220,6 +306,16 @@ public sealed class ClusterModel : IInspectable, IAsyncDisposable
         }
 
         return _stages[_plan.StageOf(name)].ReadParameterAsync(name, part, _process);
+    }
+
+    /// <summary>Opens a parcel that was read: a view within the process, else a copy in the arena.</summary>
+    public ValueTask<Tensor> OpenAsync(TensorParcel parcel, Arena arena) =>
+        _post is null ? ValueTask.FromResult(parcel.Open(arena)) : _post.OpenAsync(parcel, arena);
+
+    private async Task<float[]> ToFloatsAsync(TensorParcel parcel)
+    {
+        using var arena = new HostArena("parcel");
+        return TensorValues.ToFloats(await OpenAsync(parcel, arena));
     }
 
     /// <inheritdoc/>

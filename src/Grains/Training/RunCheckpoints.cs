@@ -1,13 +1,15 @@
 using System.Runtime.InteropServices;
 using Krewe.Model.Checkpoints;
 using Krewe.Model.Configuration;
+using Krewe.Model.Data;
 using Krewe.Model.Tensors;
 
 namespace Krewe.Grains.Training;
 
 /// <summary>
 /// Writes a run's checkpoint: the released files for everyone, and below <c>training</c> the float32 masters, moments
-/// and position that the run itself goes on from. Tensors are fetched from their owners one at a time.
+/// and position that the run itself goes on from. Tensors are fetched one at a time from a snapshot that the owners keep
+/// in memory, while the run goes on.
 /// </summary>
 /// <param name="model">Stages and experts.</param>
 /// <param name="recipe">The recipe.</param>
@@ -17,25 +19,33 @@ internal sealed class RunCheckpoints(ClusterModel model, TrainingConfig recipe, 
     /// <summary>
     /// Writes the checkpoint of a step and deletes old ones. Runs on pool threads, never in a grain's turn.
     /// </summary>
-    public Task<CheckpointWritten> SaveAsync(long step, RunData data) => Task.Run(async () =>
+    /// <param name="step">Steps committed.</param>
+    /// <param name="position">Where the data stands after them.</param>
+    /// <param name="tokenizer">Saved beside the weights.</param>
+    public Task<CheckpointWritten> SaveAsync(long step, ReaderPosition position, Tokenizer tokenizer) => Task.Run(async () =>
     {
         string folder = RunFolder.CheckpointOf(request.Folder, step);
+        using var arena = new HostArena("checkpoint");
         var options = new CheckpointWriteOptions
         {
             DType = request.CheckpointType,
-            AddFiles = (staging, cancellation) => AddTrainingStateAsync(staging, step, data, cancellation),
+            AddFiles = (staging, cancellation) => AddTrainingStateAsync(staging, step, position, tokenizer, cancellation),
         };
         await CheckpointWriter.WriteAsync(
             folder, model.Config, options,
-            async (spec, _) => await model.ReadParameterAsync(spec.Name));
+            async (spec, _) =>
+            {
+                arena.Reset();
+                return TensorValues.ToFloats(await ReadAsync(spec.Name, ParameterPart.Value, step, arena));
+            });
         RunFolder.Prune(request.Folder, request.KeepCheckpoints);
         return new CheckpointWritten(step, folder, RunFolder.SizeOf(folder));
     });
 
-    private async Task AddTrainingStateAsync(string staging, long step, RunData data, CancellationToken cancellation)
+    private async Task AddTrainingStateAsync(
+        string staging, long step, ReaderPosition position, Tokenizer tokenizer, CancellationToken cancellation)
     {
-        data.Dataset.Tokenizer.Save(staging);
-        var position = data.Reader.Position;
+        tokenizer.Save(staging);
         new TrainingManifest
         {
             Step = step,
@@ -60,29 +70,33 @@ internal sealed class RunCheckpoints(ClusterModel model, TrainingConfig recipe, 
         using SafetensorsWriter writer = SafetensorsWriter.Create(path, [.. entries]);
         foreach (TensorSpec spec in DeepSeekNames.Enumerate(model.Config).Where(s => s.Role == TensorRole.RouterBias))
         {
-            writer.Append(spec.Name, MemoryMarshal.AsBytes((await model.ReadParameterAsync(spec.Name)).AsSpan()));
+            writer.Append(spec.Name, MemoryMarshal.AsBytes(TensorValues.ToFloats(await ReadAsync(spec.Name, ParameterPart.Value, step, arena)).AsSpan()));
         }
 
         foreach (TensorSpec spec in parameters)
         {
             cancellation.ThrowIfCancellationRequested();
-            await AppendAsync(writer, spec.Name, spec.Name, ParameterPart.Value, arena);
+            await AppendAsync(writer, spec.Name, spec.Name, ParameterPart.Value, step, arena);
             await AppendAsync(
-                writer, TrainingStateFiles.FirstMoment(spec.Name), spec.Name, ParameterPart.FirstMoment, arena);
+                writer, TrainingStateFiles.FirstMoment(spec.Name), spec.Name, ParameterPart.FirstMoment, step, arena);
             await AppendAsync(
-                writer, TrainingStateFiles.SecondMoment(spec.Name), spec.Name, ParameterPart.SecondMoment, arena);
+                writer, TrainingStateFiles.SecondMoment(spec.Name), spec.Name, ParameterPart.SecondMoment, step, arena);
         }
 
         writer.Finish();
     }
 
     private async Task AppendAsync(
-        SafetensorsWriter writer, string entry, string parameter, ParameterPart part, HostArena arena)
+        SafetensorsWriter writer, string entry, string parameter, ParameterPart part, long step, HostArena arena)
     {
         arena.Reset();
-        Tensor tensor = (await model.ReadAsync(parameter, part)).Open(arena);
+        Tensor tensor = await ReadAsync(parameter, part, step, arena);
         writer.Append(entry, BytesOf(tensor));
     }
+
+    /// <summary>From the states that were saved at the step: the run has gone on meanwhile.</summary>
+    private async Task<Tensor> ReadAsync(string name, ParameterPart part, long step, HostArena arena) =>
+        await model.OpenAsync(await model.ReadSavedAsync(name, part, checked((int)step)), arena);
 
     private static unsafe ReadOnlySpan<byte> BytesOf(Tensor tensor) =>
         new((void*)tensor.Address, checked((int)(tensor.Count * tensor.DType.SizeInBytes())));

@@ -5,6 +5,12 @@ using Krewe.Model.Training;
 
 namespace Krewe.Grains.Training;
 
+/// <summary>Where the data stood when a run began.</summary>
+/// <param name="Step">Steps committed by then.</param>
+/// <param name="Epoch">Epoch.</param>
+/// <param name="Window">Window of the epoch.</param>
+internal readonly record struct DataOrigin(long Step, long Epoch, long Window);
+
 /// <summary>The text of a run: tokenizer, training windows and the held-out part.</summary>
 internal sealed class RunData
 {
@@ -40,8 +46,22 @@ internal sealed class RunData
         return new(dataset, reader, recipe.MicroBatches);
     }
 
-    /// <summary>The next global batch, cut into micro-batches.</summary>
-    public IReadOnlyList<MicroBatch> Next() => Cut(Reader.Next(), _microBatches);
+    /// <summary>The global batch of a step, cut into micro-batches.</summary>
+    /// <param name="step">Step number.</param>
+    /// <param name="origin">Where the data stood at the step that it began with.</param>
+    public IReadOnlyList<MicroBatch> At(long step, DataOrigin origin)
+    {
+        Reader.Seek(PositionAt(step, origin));
+        return Cut(Reader.Next(), _microBatches);
+    }
+
+    /// <summary>Where the data stands before a step: every step takes one batch of windows.</summary>
+    public ReaderPosition PositionAt(long step, DataOrigin origin)
+    {
+        long window = origin.Window + ((step - origin.Step) * Reader.Sequences);
+        return new(
+            origin.Epoch + (window / Reader.WindowsPerEpoch), window % Reader.WindowsPerEpoch, Reader.Position.Fingerprint);
+    }
 
     /// <summary>
     /// Held-out windows in micro-batches of training size, at most <paramref name="windows"/> of them.

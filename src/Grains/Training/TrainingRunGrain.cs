@@ -1,11 +1,10 @@
-using System.Diagnostics;
 using System.Runtime.CompilerServices;
+using Krewe.Grains.Devices;
+using Krewe.Grains.Placement;
 using Krewe.Model;
 using Krewe.Model.Checkpoints;
 using Krewe.Model.Configuration;
 using Krewe.Model.Data;
-using Krewe.Model.Layers;
-using Krewe.Model.Training;
 using Microsoft.Extensions.Logging;
 using Orleans.Concurrency;
 
@@ -13,25 +12,35 @@ namespace Krewe.Grains.Training;
 
 /// <inheritdoc cref="ITrainingRunGrain"/>
 [GrainType("krewe.run"), Reentrant, KeepAlive]
-public sealed partial class TrainingRunGrain(ILogger<TrainingRunGrain> logger) : Grain, ITrainingRunGrain
+public sealed partial class TrainingRunGrain(
+    LiveSilos silos, TensorPost post, TimeProvider clock, ILogger<TrainingRunGrain> logger) : Grain, ITrainingRunGrain
 {
     private readonly RunEventLog _events = new();
     private RunRequest _request = null!;
     private TrainingConfig _recipe = null!;
     private RunData _data = null!;
-    private ClusterModel _model = null!;
-    private RunCheckpoints _checkpoints = null!;
+    private RunState _state = null!;
+    private RunJournal _journal = null!;
+    private ClusterModel? _model;
     private string _phase = "Idle";
     private string? _checkpoint;
+    private DataOrigin _origin;
     private long _step;
     private bool _stop;
+    private bool _leaving;
+
+    private string Name => this.GetPrimaryKeyString();
+
+    private PipelineLayout Layout => new(
+        _request.Method,
+        _request.Method == Model.Pipeline.PipelineMethod.DualPipeV ? _request.Stages / 2 : _request.Stages);
 
     /// <inheritdoc/>
     public async Task<RunStarted> StartAsync(RunRequest request)
     {
-        if (_phase is "Loading" or "Training" or "Stopping")
+        if (_phase is "Loading" or "Training" or "Recovering" or "Stopping")
         {
-            throw new KreweException($"run '{this.GetPrimaryKeyString()}' is {_phase.ToLowerInvariant()} already");
+            throw new KreweException($"run '{Name}' is {_phase.ToLowerInvariant()} already");
         }
 
         _phase = "Loading";
@@ -39,7 +48,7 @@ public sealed partial class TrainingRunGrain(ILogger<TrainingRunGrain> logger) :
         {
             RunStarted started = await LoadAsync(request);
             _phase = "Training";
-            _ = LoopAsync();
+            _ = LoopAsync(resumed: false);
             return started;
         }
         catch (Exception exception)
@@ -75,20 +84,75 @@ public sealed partial class TrainingRunGrain(ILogger<TrainingRunGrain> logger) :
     public Task<RunStatus> StatusAsync() =>
         Task.FromResult(new RunStatus(_phase, _step, _recipe?.Steps ?? 0, _checkpoint));
 
+    /// <inheritdoc/>
+    public Task AttendAsync(string folder)
+    {
+        // The first call to a grain that was activated anew: the run's folder says what it was doing.
+        if (_phase == "Idle" && RunState.Read(folder) is { Phase: "Training" } state && state.Name == Name)
+        {
+            _phase = "Recovering";
+            _ = ResumeAsync(state);
+        }
+
+        return Task.CompletedTask;
+    }
+
+    /// <inheritdoc/>
+    public override Task OnDeactivateAsync(DeactivationReason reason, CancellationToken cancellationToken)
+    {
+        // The next activation, on another silo, goes on from the run's state.
+        _leaving = true;
+        return Task.CompletedTask;
+    }
+
     private async Task<RunStarted> LoadAsync(RunRequest request)
     {
-        string name = this.GetPrimaryKeyString();
         _request = request;
         _stop = false;
         _events.Clear();
         string? resumed = request.Resume ? RunFolder.Newest(request.Folder) : null;
         TrainingManifest? manifest = resumed is null ? null : TrainingManifest.Read(resumed);
+        ModelConfig config = await PrepareAsync(request, resumed, manifest?.TrainingJson);
+        _step = manifest?.Step ?? 0;
+        _origin = new(_step, manifest?.Epoch ?? 0, manifest?.Window ?? 0);
+        if (manifest is not null)
+        {
+            _data.Reader.Seek(new ReaderPosition(manifest.Epoch, manifest.Window, manifest.Fingerprint));
+        }
+
+        _checkpoint = resumed;
+        _model = await ClusterModel.CreateAsync(
+            GrainFactory, Name, SourceOf(config, resumed, _step), request.Silos, Layout, post.Process, post);
+        Directory.CreateDirectory(request.Folder);
+        RunState? before = RunState.Read(request.Folder);
+        _state = new()
+        {
+            Epoch = (before?.Epoch ?? 0) + 1,
+            Name = Name,
+            Phase = "Training",
+            Request = request with { ConfigJson = config.ToJson(), TrainingJson = _recipe.ToJson(), Resume = false },
+            Committed = _step,
+            FirstStep = _origin.Step,
+            FirstEpoch = _origin.Epoch,
+            FirstWindow = _origin.Window,
+            Origin = resumed,
+        };
+        await _model.BeginAsync(_step, FirstAttempt(_state.Epoch));
+        _state.Write(request.Folder);
+        _state.Prune(request.Folder);
+        _journal = RunJournal.Open(request.Folder, _step);
+        return Started(config, request.Silos);
+    }
+
+    /// <summary>Reads and checks recipe and data; returns the model.</summary>
+    private async Task<ModelConfig> PrepareAsync(RunRequest request, string? resumed, string? recipe)
+    {
         // A resumed run keeps its model and recipe: other ones could not give the same bits.
         ModelConfig config = resumed is null
             ? ModelConfig.Parse(request.ConfigJson, "the model's config")
             : ModelConfig.Load(resumed);
         config.ThrowIfInvalid("the model's config");
-        _recipe = TrainingConfig.Parse(manifest?.TrainingJson ?? request.TrainingJson, "the training recipe");
+        _recipe = TrainingConfig.Parse(recipe ?? request.TrainingJson, "the training recipe");
         _recipe.ThrowIfInvalid("the training recipe");
         if (_recipe.SequenceLength > config.MaxPositionEmbeddings)
         {
@@ -97,29 +161,30 @@ public sealed partial class TrainingRunGrain(ILogger<TrainingRunGrain> logger) :
                 $"of {config.MaxPositionEmbeddings}: shorten them or raise it");
         }
 
+        // A schedule that these numbers do not fit is refused before anything is loaded.
+        _ = Model.Pipeline.PipelineSchedule.Create(Layout.Method, Layout.Ranks, _recipe.MicroBatches);
         _data = await Task.Run(() => RunData.Open(request, config, _recipe));
-        if (manifest is not null)
-        {
-            _data.Reader.Seek(new ReaderPosition(manifest.Epoch, manifest.Window, manifest.Fingerprint));
-        }
+        return config;
+    }
 
-        _step = manifest?.Step ?? 0;
-        _checkpoint = resumed;
-        _model = await ClusterModel.CreateAsync(
-            GrainFactory, name,
-            new()
-            {
-                ConfigJson = config.ToJson(),
-                Checkpoint = resumed,
-                Resume = resumed is not null,
-                Seed = _recipe.Seed,
-                Training = true,
-                MomentType = _recipe.MomentType,
-                MaxPositions = config.MaxPositionEmbeddings,
-            },
-            request.Silos, request.Stages);
-        _checkpoints = new(_model, _recipe, request);
-        Directory.CreateDirectory(request.Folder);
+    /// <summary>Every activation counts its attempts from a number that no earlier one reached.</summary>
+    private static long FirstAttempt(int epoch) => (long)epoch << 32;
+
+    private ModelSource SourceOf(ModelConfig config, string? checkpoint, long step) => new()
+    {
+        ConfigJson = config.ToJson(),
+        Checkpoint = checkpoint,
+        Resume = checkpoint is not null,
+        Seed = _recipe.Seed,
+        Training = true,
+        MomentType = _recipe.MomentType,
+        MaxPositions = config.MaxPositionEmbeddings,
+        Step = checked((int)step),
+        RunFolder = _request.Folder,
+    };
+
+    private RunStarted Started(ModelConfig config, string[] names)
+    {
         ParameterCounts counts = ParameterCounts.Of(config);
         return new()
         {
@@ -131,120 +196,20 @@ public sealed partial class TrainingRunGrain(ILogger<TrainingRunGrain> logger) :
             FirstStep = _step,
             Steps = _recipe.Steps,
             Notice = _data.Dataset.Corpus.Notice,
-            ExpertsOfSilo = request.Silos.Select((silo, ordinal) => (silo, ordinal))
-                .ToDictionary(pair => pair.silo, pair => _model.Plan.ExpertsOf(pair.ordinal).Count()),
+            ExpertsOfSilo = names.Select((silo, ordinal) => (silo, ordinal))
+                .ToDictionary(pair => pair.silo, pair => _model!.Plan.ExpertsOf(pair.ordinal).Count()),
         };
-    }
-
-    private async Task LoopAsync()
-    {
-        RunEvent outcome;
-        try
-        {
-            var trainer = new Trainer(_model, _model.Config, _recipe);
-            if (_step < _recipe.Steps)
-            {
-                await EvaluateAsync(trainer);
-            }
-
-            while (_step < _recipe.Steps && !_stop)
-            {
-                long started = Stopwatch.GetTimestamp();
-                StepReport report = await trainer.StepAsync(_step, _data.Next());
-                _step++;
-                if (!double.IsFinite(report.TotalLoss))
-                {
-                    throw new DivergedException(
-                        $"the loss of step {_step} is {report.TotalLoss}: lower the learning rate ({_recipe.LearningRate}) " +
-                        "or resume from an older checkpoint");
-                }
-
-                _events.Add(new StepCommitted(report, Stopwatch.GetElapsedTime(started).TotalSeconds));
-                bool last = _step == _recipe.Steps || _stop;
-                if (!last && IsDue(_request.CheckpointEvery))
-                {
-                    await SaveAsync();
-                }
-
-                if (!last && IsDue(_request.EvaluateEvery))
-                {
-                    await EvaluateAsync(trainer);
-                }
-            }
-
-            await SaveAsync();
-            await EvaluateAsync(trainer);
-            outcome = new RunFinished(_step, _stop, _checkpoint);
-        }
-        catch (Exception exception)
-        {
-            // Whatever ended the loop is the run's outcome: watchers get it as an event.
-            LogFailure(logger, exception, this.GetPrimaryKeyString(), _step);
-            outcome = new RunFailed(exception.Message, exception is KreweException);
-        }
-
-        // Before anybody learns that the run is over and starts another of its name.
-        await UnloadAsync();
-        _phase = outcome is RunFinished ? "Finished" : "Failed";
-        _events.End(outcome);
-    }
-
-    /// <summary>Frees the model on every silo: what is worth keeping is in the checkpoints.</summary>
-    private async Task UnloadAsync()
-    {
-        try
-        {
-            await _model.DisposeAsync();
-        }
-        catch (Exception exception)
-        {
-            LogFailure(logger, exception, this.GetPrimaryKeyString(), _step);
-        }
-    }
-
-    private bool IsDue(long every) => every > 0 && _step % every == 0;
-
-    private async Task SaveAsync()
-    {
-        if (_checkpoint == RunFolder.CheckpointOf(_request.Folder, _step))
-        {
-            return;
-        }
-
-        CheckpointWritten written = await _checkpoints.SaveAsync(_step, _data);
-        _checkpoint = written.Folder;
-        _events.Add(written);
-    }
-
-    /// <summary>Evaluates the held-out part, where there is one.</summary>
-    private async Task EvaluateAsync(Trainer trainer)
-    {
-        double sum = 0, mtpSum = 0;
-        long count = 0, mtpCount = 0, same = 0, compared = 0;
-        foreach (MicroBatch batch in _data.HeldOut(_request.EvaluationWindows))
-        {
-            // The slot of the first micro-batch: an evaluation needs no memory of its own.
-            MicroBatchReport report = await _model.RunAsync(
-                0, _step, batch, trainer.Options([batch], ForwardMode.Evaluation));
-            sum += report.Losses.MainSum;
-            count += report.Losses.MainCount;
-            mtpSum += report.Losses.MtpSums.FirstOrDefault();
-            mtpCount += report.Losses.MtpCounts.FirstOrDefault();
-            same += report.Losses.Agreements;
-            compared += report.Losses.AgreementCount;
-        }
-
-        if (count == 0)
-        {
-            return;
-        }
-
-        double loss = sum / count;
-        _events.Add(new Evaluated(
-            _step, loss, loss / _data.Dataset.BytesPerToken, mtpCount > 0 ? mtpSum / mtpCount : null,
-            compared > 0 ? (double)same / compared : null, count));
     }
 
     [LoggerMessage(Level = LogLevel.Error, Message = "Run {Run} failed after {Step} committed steps")]
     private static partial void LogFailure(ILogger logger, Exception exception, string run, long step);
+
+    [LoggerMessage(Level = LogLevel.Warning, Message = "Run {Run} was interrupted after {Step} committed steps")]
+    private static partial void LogInterruption(ILogger logger, Exception exception, string run, long step);
+
+    [LoggerMessage(Level = LogLevel.Warning, Message = "Run {Run}: {What} failed; the run goes on")]
+    private static partial void LogSideTask(ILogger logger, Exception exception, string run, string what);
+
+    [LoggerMessage(Level = LogLevel.Error, Message = "Run {Run}: step {Step} was run again and gave other figures")]
+    private static partial void LogReplay(ILogger logger, string run, long step);
 }

@@ -89,12 +89,21 @@ public sealed class ParameterSet(IDevice device, string owner, int gradientBanks
         {
             parameter.FirstMoment = _moments.Allocate(parameter.Shape, momentType);
             parameter.SecondMoment = _moments.Allocate(parameter.Shape, momentType);
+        }
+
+        ResetMoments(kernels);
+        ZeroGradients(kernels);
+        Select(0);
+    }
+
+    /// <summary>Sets AdamW's moments to zero: the parameters begin anew.</summary>
+    public void ResetMoments(IKernels kernels)
+    {
+        foreach (Parameter parameter in _parameters)
+        {
             kernels.Fill(parameter.FirstMoment, 0);
             kernels.Fill(parameter.SecondMoment, 0);
         }
-
-        ZeroGradients(kernels);
-        Select(0);
     }
 
     /// <summary>

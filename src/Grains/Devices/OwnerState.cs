@@ -1,0 +1,109 @@
+using Krewe.Model.Layers;
+using Krewe.Model.Tensors;
+
+namespace Krewe.Grains.Devices;
+
+/// <summary>
+/// What an expert or a stage must not lose between two steps, as one run of bytes: weights and moments parameter by
+/// parameter, then the routing biases.
+/// </summary>
+/// <param name="key">Name among the owners of a run: <c>expert/3/12</c> or <c>stage/0</c>.</param>
+/// <param name="parameters">Weights and moments.</param>
+/// <param name="biases">Routing biases by checkpoint name; a stage's copies for both directions have their own.</param>
+internal sealed class OwnerState(string key, ParameterSet parameters, IReadOnlyList<(string Name, Tensor Bias)> biases)
+{
+    private const int RowBytes = 4096;
+
+    /// <summary>Name among the owners of a run.</summary>
+    public string Key { get; } = key;
+
+    /// <summary>Weights and moments.</summary>
+    public ParameterSet Parameters { get; } = parameters;
+
+    /// <summary>Routing biases by checkpoint name.</summary>
+    public IReadOnlyList<(string Name, Tensor Bias)> Biases { get; } = biases;
+
+    /// <summary>Key of an expert.</summary>
+    public static string ExpertKey(int layer, int index) =>
+        string.Create(System.Globalization.CultureInfo.InvariantCulture, $"expert/{layer}/{index}");
+
+    /// <summary>Key of a stage; its copies for both directions are the same state.</summary>
+    public static string StageKey(int stage) =>
+        string.Create(System.Globalization.CultureInfo.InvariantCulture, $"stage/{stage}");
+
+    /// <summary>State of an expert.</summary>
+    public static OwnerState Of(Expert expert) => new(ExpertKey(expert.Layer, expert.Index), expert.Parameters, []);
+
+    /// <summary>State of a stage.</summary>
+    public static OwnerState Of(ModelStage stage) => new(
+        StageKey(stage.Range.Index), stage.Parameters,
+        [.. stage.Biases.OrderBy(bias => bias.Key).Select(bias => (ModelStage.BiasName(bias.Key), bias.Value))]);
+
+    /// <summary>Room for the state.</summary>
+    public Tensor Allocate(Arena arena)
+    {
+        long bytes = Parts().Sum(part => BytesOf(part.Tensor));
+        return arena.Allocate(new TensorShape(checked((int)((bytes + RowBytes - 1) / RowBytes)), RowBytes), DType.UInt8);
+    }
+
+    /// <summary>Copies the state out; on the device's thread.</summary>
+    public void Save(Tensor destination)
+    {
+        nint address = destination.Address;
+        foreach ((_, _, Tensor tensor) in Parts())
+        {
+            Copy(tensor.Address, address, BytesOf(tensor));
+            address += (nint)BytesOf(tensor);
+        }
+    }
+
+    /// <summary>Copies the state in; on the device's thread.</summary>
+    public void Load(Tensor source, int step)
+    {
+        nint address = source.Address;
+        foreach ((_, _, Tensor tensor) in Parts())
+        {
+            Copy(address, tensor.Address, BytesOf(tensor));
+            address += (nint)BytesOf(tensor);
+        }
+
+        Parameters.AppliedStep = step;
+    }
+
+    /// <summary>A part of a saved state, or empty where the owner has none of that name.</summary>
+    public Tensor View(Tensor saved, string name, ParameterPart part)
+    {
+        nint address = saved.Address;
+        foreach ((string owner, ParameterPart kind, Tensor tensor) in Parts())
+        {
+            if (owner == name && kind == part)
+            {
+                return new(address, tensor.Shape, tensor.DType);
+            }
+
+            address += (nint)BytesOf(tensor);
+        }
+
+        return default;
+    }
+
+    private IEnumerable<(string Name, ParameterPart Part, Tensor Tensor)> Parts()
+    {
+        foreach (Parameter parameter in Parameters.All)
+        {
+            yield return (parameter.Name, ParameterPart.Value, parameter.Value);
+            yield return (parameter.Name, ParameterPart.FirstMoment, parameter.FirstMoment);
+            yield return (parameter.Name, ParameterPart.SecondMoment, parameter.SecondMoment);
+        }
+
+        foreach ((string name, Tensor bias) in Biases)
+        {
+            yield return (name, ParameterPart.Value, bias);
+        }
+    }
+
+    private static long BytesOf(Tensor tensor) => tensor.Count * tensor.DType.SizeInBytes();
+
+    private static unsafe void Copy(nint from, nint to, long bytes) =>
+        Buffer.MemoryCopy((void*)from, (void*)to, bytes, bytes);
+}

@@ -1,0 +1,42 @@
+using Krewe.Model.Tensors;
+
+namespace Krewe.Grains.Devices;
+
+/// <summary>Brings an expert or a stage to the state of a step, from wherever in the cluster that state is.</summary>
+/// <param name="grains">The cluster.</param>
+/// <param name="host">The silo's device.</param>
+/// <param name="post">Opens what other silos send.</param>
+public sealed class StateRestorer(IGrainFactory grains, DeviceHost host, TensorPost post)
+{
+    /// <summary>Restores one owner; where it is at that step already, nothing happens.</summary>
+    /// <exception cref="SnapshotLostException">No silo has the state.</exception>
+    internal async Task RestoreAsync(HostedModel model, OwnerState owner, SnapshotSource source, bool isNew)
+    {
+        if (!isNew && owner.Parameters.AppliedStep == source.Step)
+        {
+            return;
+        }
+
+        Tensor own = model.Snapshots.Find(owner.Key, source.Step);
+        if (!own.IsEmpty)
+        {
+            await host.Device.SubmitAsync(_ => owner.Load(own, source.Step));
+            return;
+        }
+
+        foreach (string silo in source.HoldersOf(owner.Key).Where(silo => silo != host.Silo))
+        {
+            IStateHostGrain holder = grains.GetGrain<IStateHostGrain>(GrainKeys.Host(model.Name, silo));
+            TensorParcel parcel = await holder.ReadStateAsync(owner.Key, source.Step, host.Process);
+            if (!parcel.IsEmpty)
+            {
+                using Arena arena = host.Device.CreateArena($"{model.Name}: state of {owner.Key}");
+                Tensor state = await post.OpenAsync(parcel, arena);
+                await host.Device.SubmitAsync(_ => owner.Load(state, source.Step));
+                return;
+            }
+        }
+
+        throw new SnapshotLostException($"no living silo has the state of {owner.Key} of '{model.Name}' at step {source.Step}");
+    }
+}

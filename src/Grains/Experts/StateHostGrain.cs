@@ -1,0 +1,177 @@
+using Krewe.Grains.Devices;
+using Krewe.Grains.Placement;
+using Krewe.Model.Layers;
+using Krewe.Model.Tensors;
+using Orleans.Concurrency;
+using Orleans.Placement;
+
+namespace Krewe.Grains.Experts;
+
+/// <inheritdoc cref="IStateHostGrain"/>
+[GrainType(GrainTypes.State), DevicePlacement, Reentrant, KeepAlive, Immovable]
+public sealed class StateHostGrain(DeviceHost host, PlacementPlans plans, TensorPost post) : Grain, IStateHostGrain
+{
+    private string _name = "";
+
+    private HostedModel Model => host.ModelOf(_name);
+
+    /// <inheritdoc/>
+    public override Task OnActivateAsync(CancellationToken cancellationToken)
+    {
+        _name = GrainKeys.ParseHost(this.GetPrimaryKeyString()).Model;
+        return Task.CompletedTask;
+    }
+
+    /// <inheritdoc/>
+    public async Task<long> TakeSnapshotAsync(int step)
+    {
+        long bytes = 0;
+        foreach (OwnerState owner in Model.Owners())
+        {
+            if (Model.Snapshots.Find(owner.Key, step).IsEmpty)
+            {
+                bytes += await SaveAsync(owner, step);
+            }
+        }
+
+        return bytes;
+    }
+
+    /// <inheritdoc/>
+    public async Task ShareSnapshotAsync(int step, TensorPeer peer)
+    {
+        IStateHostGrain grain = GrainFactory.GetGrain<IStateHostGrain>(GrainKeys.Host(_name, peer.Silo));
+        foreach (OwnerState owner in Model.Owners())
+        {
+            Tensor state = Model.Snapshots.Find(owner.Key, step);
+            if (state.IsEmpty)
+            {
+                continue;
+            }
+
+            TensorPost.Posted posted = post.Post(state, peer.Process);
+            try
+            {
+                await grain.KeepAsync(owner.Key, step, posted.Parcel);
+            }
+            catch
+            {
+                posted.Parcel.Withdraw();
+                throw;
+            }
+            finally
+            {
+                await posted.Sent;
+            }
+        }
+    }
+
+    /// <inheritdoc/>
+    public async Task KeepAsync(string owner, int step, TensorParcel state)
+    {
+        Arena arena = Model.Snapshots.CreateArena(owner, step);
+        try
+        {
+            Tensor kept = await post.TakeAsync(state, arena);
+            Model.Snapshots.Add(owner, step, arena, kept);
+        }
+        catch
+        {
+            arena.Dispose();
+            throw;
+        }
+    }
+
+    /// <inheritdoc/>
+    public Task DropSnapshotsAsync(int[] keep)
+    {
+        Model.Snapshots.DropExcept(keep);
+        return Task.CompletedTask;
+    }
+
+    /// <inheritdoc/>
+    public async Task<TensorParcel> ReadStateAsync(string owner, int step, Guid process)
+    {
+        Tensor state = Model.Snapshots.Find(owner, step);
+        if (state.IsEmpty
+            && Model.Owners().FirstOrDefault(o => o.Key == owner) is { } living && living.Parameters.AppliedStep == step)
+        {
+            await SaveAsync(living, step);
+            state = Model.Snapshots.Find(owner, step);
+        }
+
+        return await SendAsync(state, process);
+    }
+
+    /// <inheritdoc/>
+    public Task<TensorParcel> ReadSavedAsync(string owner, int step, string name, ParameterPart part, Guid process)
+    {
+        Tensor state = Model.Snapshots.Find(owner, step);
+        Tensor view = state.IsEmpty ? default
+            : Model.Owners().FirstOrDefault(o => o.Key == owner)?.View(state, name, part) ?? default;
+        return SendAsync(view, process);
+    }
+
+    /// <inheritdoc/>
+    public async Task LetGoAsync()
+    {
+        PlacementPlan plan = await plans.GetAsync(_name);
+        int silo = Array.IndexOf(plan.Silos, host.Silo);
+        await Task.WhenAll(Model.Experts.Where(e => plan.SiloOfExpert[e.Layer][e.Index] != silo).Select(e =>
+            GrainFactory.GetGrain<IExpertGrain>(GrainKeys.Expert(_name, e.Layer, e.Index)).UnloadAsync()));
+        await Task.WhenAll(Model.StageKeys.Where(key => !IsHere(plan, silo, key)).Select(key =>
+            GrainFactory.GetGrain<IPipelineStageGrain>(GrainKeys.Stage(_name, key.Stage, key.Direction)).UnloadAsync()));
+    }
+
+    /// <inheritdoc/>
+    public async Task TrimAsync()
+    {
+        PlacementPlan plan = await plans.GetAsync(_name);
+        int silo = Array.IndexOf(plan.Silos, host.Silo);
+        HostedModel model = Model;
+        // On the device, behind all work that touches the memory.
+        await host.Device.SubmitAsync(_ =>
+        {
+            foreach (Expert expert in model.Experts.Where(e => plan.SiloOfExpert[e.Layer][e.Index] != silo).ToArray())
+            {
+                model.RemoveExpert(expert.Layer, expert.Index);
+            }
+
+            foreach ((int Direction, int Stage) key in model.StageKeys.Where(key => !IsHere(plan, silo, key)).ToArray())
+            {
+                model.RemoveStage(key.Direction, key.Stage);
+            }
+        });
+    }
+
+    private static bool IsHere(PlacementPlan plan, int silo, (int Direction, int Stage) key) =>
+        key.Direction < plan.Directions && key.Stage < plan.SiloOfStage.Length
+        && plan.SiloOfCopy(key.Direction, key.Stage) == silo;
+
+    private async Task<long> SaveAsync(OwnerState owner, int step)
+    {
+        if (owner.Parameters.AppliedStep != step)
+        {
+            throw new InvalidOperationException(
+                $"{owner.Key} of '{_name}' on silo '{host.Silo}' is at step {owner.Parameters.AppliedStep}, not {step}");
+        }
+
+        Arena arena = Model.Snapshots.CreateArena(owner.Key, step);
+        Tensor state = default;
+        await host.Device.SubmitAsync(_ =>
+        {
+            state = owner.Allocate(arena);
+            owner.Save(state);
+        });
+        long bytes = arena.ReservedBytes;
+        Model.Snapshots.Add(owner.Key, step, arena, state);
+        return bytes;
+    }
+
+    private async Task<TensorParcel> SendAsync(Tensor tensor, Guid process)
+    {
+        TensorPost.Posted posted = post.Post(tensor, process);
+        await posted.Sent;
+        return posted.Parcel;
+    }
+}

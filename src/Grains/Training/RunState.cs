@@ -1,0 +1,97 @@
+using System.Globalization;
+using System.Text.Json;
+using Krewe.Model;
+
+namespace Krewe.Grains.Training;
+
+/// <summary>
+/// What a run needs beside its tensors to go on after the silo that drove it died: a small file below the run's folder,
+/// written with every committed step.
+/// </summary>
+/// <remarks>
+/// Every activation of the run grain takes a new epoch and writes a file of its own. A silo that was declared dead and
+/// wakes up writes to an old one, which nobody reads any more.
+/// </remarks>
+internal sealed record RunState
+{
+    private const string Folder = "run-state";
+
+    /// <summary>Number of the activation that wrote this.</summary>
+    public int Epoch { get; init; }
+
+    /// <summary>Name of the run.</summary>
+    public required string Name { get; init; }
+
+    /// <summary>Loading, Training, Finished or Failed.</summary>
+    public required string Phase { get; init; }
+
+    /// <summary>The order; a resumed run's model and recipe are the checkpoint's.</summary>
+    public required RunRequest Request { get; init; }
+
+    /// <summary>Steps committed.</summary>
+    public long Committed { get; init; }
+
+    /// <summary>Step of the snapshot that is complete in the memory of <see cref="SnapshotSilos"/>; -1 for none.</summary>
+    public int SnapshotStep { get; init; } = -1;
+
+    /// <summary>The silos at that snapshot, in ring order: each keeps its predecessor's states.</summary>
+    public string[] SnapshotSilos { get; init; } = [];
+
+    /// <summary>Step that the run's first window belongs to.</summary>
+    public long FirstStep { get; init; }
+
+    /// <summary>Epoch of the data at <see cref="FirstStep"/>.</summary>
+    public long FirstEpoch { get; init; }
+
+    /// <summary>Window of the data at <see cref="FirstStep"/>.</summary>
+    public long FirstWindow { get; init; }
+
+    /// <summary>Checkpoint that the run began from; null for fresh parameters.</summary>
+    public string? Origin { get; init; }
+
+    /// <summary>The newest state of a run's folder, or null.</summary>
+    public static RunState? Read(string run)
+    {
+        string folder = Path.Combine(run, Folder);
+        if (!Directory.Exists(folder))
+        {
+            return null;
+        }
+
+        foreach (string path in Directory.EnumerateFiles(folder, "*.json").OrderByDescending(path => path, StringComparer.Ordinal))
+        {
+            try
+            {
+                return JsonSerializer.Deserialize<RunState>(File.ReadAllText(path));
+            }
+            catch (JsonException exception)
+            {
+                throw new KreweException($"{path} is damaged ({exception.Message}): resume the run from a checkpoint", exception);
+            }
+        }
+
+        return null;
+    }
+
+    /// <summary>Replaces the state of this epoch, and removes those of earlier ones.</summary>
+    public void Write(string run)
+    {
+        string folder = Path.Combine(run, Folder);
+        Directory.CreateDirectory(folder);
+        string path = Path.Combine(folder, string.Create(CultureInfo.InvariantCulture, $"{Epoch:D8}.json"));
+        File.WriteAllText(path + ".new", JsonSerializer.Serialize(this));
+        File.Move(path + ".new", path, overwrite: true);
+    }
+
+    /// <summary>Removes what earlier epochs wrote, once this one has.</summary>
+    public void Prune(string run)
+    {
+        foreach (string path in Directory.EnumerateFiles(Path.Combine(run, Folder), "*.json"))
+        {
+            if (int.TryParse(Path.GetFileNameWithoutExtension(path), CultureInfo.InvariantCulture, out int epoch) && epoch < Epoch)
+            {
+                File.Delete(path);
+            }
+        }
+    }
+}

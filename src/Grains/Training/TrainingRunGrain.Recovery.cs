@@ -1,0 +1,262 @@
+using System.Diagnostics;
+using Krewe.Grains.Interfaces.Devices;
+using Krewe.Model;
+using Krewe.Model.Checkpoints;
+using Krewe.Model.Configuration;
+
+namespace Krewe.Grains.Training;
+
+/// <content>What the run does when something dies, joins or leaves.</content>
+public sealed partial class TrainingRunGrain
+{
+    /// <summary>Longest time without a committed step that is spent on recovering.</summary>
+    private static readonly TimeSpan RecoveryDeadline = TimeSpan.FromMinutes(5);
+
+    private static readonly TimeSpan RetryDelay = TimeSpan.FromMilliseconds(100);
+
+    private readonly HashSet<string> _draining = new(StringComparer.Ordinal);
+    private readonly Dictionary<string, TaskCompletionSource> _drained = [];
+    private long _attempt;
+
+    /// <inheritdoc/>
+    public Task DrainAsync(string silo)
+    {
+        if (_model is null || _phase is "Finished" or "Failed" or "Idle")
+        {
+            return Task.CompletedTask;
+        }
+
+        string[] others = [.. silos.Names().Where(name => name != silo && !_draining.Contains(name))];
+        if (others.Length == 0)
+        {
+            throw new KreweException($"silo '{silo}' is the last one of run '{Name}': start another before it leaves");
+        }
+
+        _draining.Add(silo);
+        if (!_model.Plan.Silos.Contains(silo))
+        {
+            return Task.CompletedTask;
+        }
+
+        if (!_drained.TryGetValue(silo, out TaskCompletionSource? done))
+        {
+            _drained.Add(silo, done = new(TaskCreationOptions.RunContinuationsAsynchronously));
+        }
+
+        return done.Task;
+    }
+
+    /// <summary>Faults of the cluster are met by going back; faults of the run's input and numbers are not.</summary>
+    private static bool IsTransient(Exception exception) => exception is not (KreweException or DivergedException);
+
+    /// <summary>Does a piece of the run, and does it again after a recovery as long as the cluster lets it fail.</summary>
+    private async Task GuardAsync(Func<Task> piece)
+    {
+        long since = Stopwatch.GetTimestamp();
+        while (!_leaving)
+        {
+            try
+            {
+                await piece();
+                return;
+            }
+            catch (Exception exception) when (IsTransient(exception) && !_leaving)
+            {
+                if (Stopwatch.GetElapsedTime(since) > RecoveryDeadline)
+                {
+                    throw;
+                }
+
+                LogInterruption(logger, exception, Name, _step);
+                long before = _step;
+                await RecoverAsync(exception, since);
+                if (_step < before && piece != StepAsync)
+                {
+                    // A piece that follows the steps: first the steps that were lost.
+                    while (_step < before && !_leaving)
+                    {
+                        await GuardAsync(StepAsync);
+                    }
+                }
+            }
+        }
+    }
+
+    /// <summary>A grain that was activated anew takes the run up where its state says.</summary>
+    private async Task ResumeAsync(RunState state)
+    {
+        try
+        {
+            _request = state.Request;
+            _events.Clear();
+            await PrepareAsync(_request, null, null);
+            _origin = new(state.FirstStep, state.FirstEpoch, state.FirstWindow);
+            _step = state.Committed;
+            _state = state with { Epoch = state.Epoch + 1 };
+            _state.Write(_request.Folder);
+            _attempt = FirstAttempt(_state.Epoch);
+            _journal = RunJournal.Open(_request.Folder, _step);
+            _checkpoint = RunFolder.Newest(_request.Folder);
+            _shown = 0;
+            await RecoverAsync(
+                new OperationCanceledException("the silo that drove the run has gone"), Stopwatch.GetTimestamp());
+        }
+        catch (Exception exception)
+        {
+            LogFailure(logger, exception, Name, _step);
+            _phase = "Failed";
+            _events.End(new RunFailed(exception.Message, exception is KreweException));
+            return;
+        }
+
+        await LoopAsync(resumed: true);
+    }
+
+    /// <summary>Silos of the plan that are no longer there.</summary>
+    private List<string> Lost() => _model is null ? [] : [.. _model.Plan.Silos.Except(silos.Names())];
+
+    /// <summary>Brings every living silo to one step, with all owners placed and loaded, and moves the run there.</summary>
+    private async Task RecoverAsync(Exception reason, long since)
+    {
+        string phase = _phase == "Stopping" ? "Stopping" : "Training";
+        _phase = "Recovering";
+        long started = Stopwatch.GetTimestamp();
+        long from = _step;
+        while (true)
+        {
+            try
+            {
+                await ReturnAsync();
+                break;
+            }
+            catch (Exception exception) when (IsTransient(exception) && !_leaving
+                && Stopwatch.GetElapsedTime(since) < RecoveryDeadline)
+            {
+                // Another silo may be dying: its death is declared within seconds, then the next try leaves it out.
+                LogInterruption(logger, exception, Name, _step);
+                _snapshotLost |= exception is SnapshotLostException;
+                await Task.Delay(RetryDelay, clock);
+            }
+        }
+
+        _phase = phase;
+        _events.Add(new RunRecovered(
+            from, _step, Stopwatch.GetElapsedTime(started).TotalSeconds, OneLine(reason.Message), Model_.Plan.Silos));
+    }
+
+    private async Task ReturnAsync()
+    {
+        _attempt = Math.Max(_attempt, _model?.Attempt ?? 0) + 1;
+        if (_model is { } model && Lost().Count == 0 && await IsWholeAsync(model))
+        {
+            // Nobody died and nobody moved: the step is run again where it stands.
+            return;
+        }
+
+        string[] living = [.. silos.Names().Where(silo => !_draining.Contains(silo))];
+        if (living.Length == 0)
+        {
+            throw new InvalidOperationException($"run '{Name}' has no silo to run on");
+        }
+
+        string[] leaving = [.. silos.Names().Where(silo => _draining.Contains(silo))];
+        (ModelSource source, long step) = await OriginAsync(living, leaving);
+        _model = await ClusterModel.MoveAsync(
+            GrainFactory, Name, source, Chosen(living), leaving.Concat(living.Except(Chosen(living))).ToArray(), Layout, _attempt,
+            post);
+        _step = step;
+    }
+
+    /// <summary>True where every owner is in place and has applied just the committed steps.</summary>
+    private async Task<bool> IsWholeAsync(ClusterModel model)
+    {
+        IReadOnlyList<SiloReadiness> silosNow = await model.BeginAsync(_step, _attempt);
+        TensorPeer[] peers = await Task.WhenAll(
+            model.Plan.Silos.Select(silo => GrainFactory.GetGrain<IDeviceGrain>(silo).PeerAsync()));
+        return peers.Zip(model.Plan.Peers).All(pair => pair.First.Process == pair.Second.Process)
+            && silosNow.All(silo => silo.Owners == 0 || (silo.LowestStep == _step && silo.HighestStep == _step));
+    }
+
+    /// <summary>Where the run can go back to: the snapshot in memory, else the newest checkpoint, else its origin.</summary>
+    private async Task<(ModelSource Source, long Step)> OriginAsync(string[] living, string[] leaving)
+    {
+        var config = ModelConfig.Parse(_request.ConfigJson, "the run's config");
+        if (_state.SnapshotStep >= 0 && !_snapshotLost)
+        {
+            Dictionary<string, string[]> holders = HoldersOfSnapshot(config, [.. living, .. leaving]);
+            if (holders.Values.All(silosOfOwner => silosOfOwner.Length > 0))
+            {
+                var snapshot = new SnapshotSource { Step = _state.SnapshotStep, Holders = holders };
+                return (SourceOf(config, null, _state.SnapshotStep) with { Snapshot = snapshot }, _state.SnapshotStep);
+            }
+        }
+
+        string? newest = await Task.Run(() => RunFolder.Newest(_request.Folder));
+        long step = newest is null ? 0 : TrainingManifest.Read(newest).Step;
+        return newest is null || step < _origin.Step
+            ? (SourceOf(config, _state.Origin, _origin.Step), _origin.Step)
+            : (SourceOf(config, newest, step), step);
+    }
+
+    private bool _snapshotLost;
+
+    private Dictionary<string, string[]> HoldersOfSnapshot(ModelConfig config, string[] living)
+    {
+        TensorPeer[] peers = [.. _state.SnapshotSilos.Select(silo => new TensorPeer(silo, Guid.Empty))];
+        PlacementPlan plan = Placement.FirstPlan.Create(config, peers, Layout, 0);
+        return ClusterModel.HoldersOf(plan)
+            .ToDictionary(owner => owner.Key, owner => owner.Value.Where(living.Contains).ToArray());
+    }
+
+    /// <summary>Between two steps: gives silos that joined their share, and moves everything off those that leave.</summary>
+    private async Task FollowClusterAsync()
+    {
+        if (!_request.Elastic && _draining.Count == 0)
+        {
+            return;
+        }
+
+        string[] all = [.. silos.Names()];
+        string[] wanted = Chosen([.. all.Where(silo => !_draining.Contains(silo))]);
+        string[] now = Model_.Plan.Silos;
+        if (wanted.Length == 0 || wanted.ToHashSet().SetEquals(now) || now.Except(all).Any())
+        {
+            // The same ones; or one has died, which the step will meet.
+            return;
+        }
+
+        long started = Stopwatch.GetTimestamp();
+        await _sharing;
+        await _saving;
+        _attempt = Math.Max(_attempt, Model_.Attempt) + 1;
+        var source = SourceOf(Model_.Config, null, _step) with
+        {
+            Snapshot = new() { Step = checked((int)_step), Holders = Model_.Holders() },
+        };
+        _model = await ClusterModel.MoveAsync(
+            GrainFactory, Name, source, wanted, [.. all.Except(wanted)], Layout, _attempt, post);
+        if (_request.SnapshotEvery > 0)
+        {
+            // The old snapshot may be with a silo that leaves.
+            await TakeAsync();
+            await ShareAsync(_model, checked((int)_step));
+        }
+
+        _events.Add(new RunMoved(_step, Stopwatch.GetElapsedTime(started).TotalSeconds, wanted));
+        foreach (string silo in _drained.Keys.Where(silo => !wanted.Contains(silo)).ToArray())
+        {
+            _drained.Remove(silo, out TaskCompletionSource? done);
+            done!.SetResult();
+        }
+    }
+
+    /// <summary>An elastic run takes every silo, another one those that it was started on.</summary>
+    private string[] Chosen(string[] living)
+    {
+        string[] own = [.. living.Where(_request.Silos.Contains)];
+        return _request.Elastic || own.Length == 0 ? living : own;
+    }
+
+    private static string OneLine(string message) =>
+        string.Join(' ', message.Split('\n', StringSplitOptions.TrimEntries | StringSplitOptions.RemoveEmptyEntries));
+}
