@@ -10,12 +10,14 @@ namespace Krewe.Model.Pipeline;
 /// </remarks>
 public sealed class PipelineSchedule
 {
-    /// <summary>A schedule with given lists, which are taken as they are; see <see cref="Create"/> for the known ones.</summary>
+    /// <summary>A schedule with given lists, in any order; see <see cref="Create"/> for the known ones.</summary>
     /// <param name="method">Decides where stages lie and what chunks mean.</param>
     /// <param name="ranks">Ranks P, even under DualPipe.</param>
     /// <param name="microBatches">Micro-batches M over both directions, even under DualPipe.</param>
     /// <param name="ops">One list per rank.</param>
-    /// <exception cref="KreweException">The numbers do not fit the method or the lists.</exception>
+    /// <exception cref="KreweException">
+    /// The numbers do not fit the method or the lists; a list names a chunk or micro-batch that there is not.
+    /// </exception>
     public PipelineSchedule(
         PipelineMethod method, int ranks, int microBatches, IReadOnlyList<IReadOnlyList<PipelineOp>> ops)
     {
@@ -26,6 +28,15 @@ public sealed class PipelineSchedule
         }
 
         (Method, Ranks, MicroBatches, Ops) = (method, ranks, microBatches, ops);
+        foreach (PipelineTask task in ops.SelectMany(list => list).SelectMany(op => op.Tasks))
+        {
+            if ((uint)task.Chunk >= Chunks || (uint)task.MicroBatch >= MicroBatchesPerDirection)
+            {
+                throw new KreweException(
+                    $"{method.Name()} with {microBatches} micro-batches has no {task}: chunks go to {Chunks - 1}, " +
+                    $"micro-batches to {MicroBatchesPerDirection - 1}");
+            }
+        }
     }
 
     /// <summary>The method.</summary>

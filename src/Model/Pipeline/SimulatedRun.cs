@@ -98,11 +98,6 @@ internal sealed class SimulatedRun
     private string? Missing(int rank, PipelineTask task, ref double start)
     {
         (int direction, int stage) = _schedule.StageOf(rank, task.Chunk);
-        if (task.MicroBatch >= _schedule.MicroBatchesPerDirection)
-        {
-            return $"a micro-batch beyond the {_schedule.MicroBatchesPerDirection} of its direction";
-        }
-
         switch (task.Work)
         {
             case PipelineWork.Forward:

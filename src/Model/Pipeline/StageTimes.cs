@@ -16,7 +16,7 @@ public sealed record StageTimes(double F = 1, double B = 2, double I = 1, double
 
     /// <summary>
     /// Results that wait at most between two stages, per direction of travel; null for any number. A rank whose result
-    /// has no room stands still until the receiver takes one.
+    /// has no room stands still until the receiver takes one; the travel of such a result still counts from its end.
     /// </summary>
     public int? BuffersPerEdge { get; init; }
 

@@ -118,6 +118,20 @@ public class PipelineScheduleTests
     }
 
     [Theory]
+    [InlineData("2 operation lists, not 1", "F0.0")]
+    [InlineData("has no F1.0: chunks go to 0", "F0.0", "F1.0")]
+    [InlineData("has no B0.3: chunks go to 0, micro-batches to 2", "F0.0", "B0.3")]
+    public void Lists_that_do_not_fit_are_refused(string says, params string[] ranks)
+    {
+        IReadOnlyList<PipelineOp>[] ops = [.. ranks.Select(op => (IReadOnlyList<PipelineOp>)[PipelineOp.Parse(op)])];
+        Assert.Contains(
+            says,
+            Assert.Throws<KreweException>(() =>
+                new PipelineSchedule(PipelineMethod.OneForwardOneBackward, ranks: 2, microBatches: 3, ops)).Message,
+            StringComparison.Ordinal);
+    }
+
+    [Theory]
     [InlineData("")]
     [InlineData("X0.1")]
     [InlineData("F0")]
