@@ -29,7 +29,8 @@ public static class GanttSvg
             <svg xmlns="http://www.w3.org/2000/svg" viewBox="0 0 {size}" font-family="sans-serif" font-size="11">
             <style>
             .g{"{"}fill:{GanttColours.Text}{"}"} .n{"{"}text-anchor:middle;font-size:10px{"}"}
-            .l{"{"}stroke:{GanttColours.Line};stroke-opacity:.35{"}"} .lane{"{"}fill:{GanttColours.Line};fill-opacity:.12{"}"}
+            .l{"{"}stroke:{GanttColours.Line};stroke-opacity:.35{"}"}
+            .lane{"{"}fill:{GanttColours.Line};fill-opacity:.12{"}"}
             </style>
             <text class="g" x="{N(LaneLeft)}" y="20" font-size="14" font-weight="bold">{Escape(title)}</text>
 
@@ -69,7 +70,8 @@ public static class GanttSvg
             if (width >= NumberWidth * Math.Max(1, task.MicroBatch.ToString(CultureInfo.InvariantCulture).Length / 1.5))
             {
                 string at = $"""x="{N(left + (width / 2))}" y="{N(top + (height / 2) + 3.5)}" """;
-                svg.Append($"""<text class="n" {at.TrimEnd()} fill="{GanttColours.Number(task.Chunk)}">{task.MicroBatch}</text>""");
+                string number = GanttColours.Number(task.Chunk);
+                svg.Append($"""<text class="n" {at.TrimEnd()} fill="{number}">{task.MicroBatch}</text>""");
             }
 
             top += height;
@@ -121,7 +123,8 @@ public static class GanttSvg
     }
 
     private static void Text(StringBuilder svg, double x, double y, string text, string anchor) =>
-        svg.Append($"""<text class="g" x="{N(x)}" y="{N(y)}" text-anchor="{anchor}">{Escape(text)}</text>""").Append('\n');
+        svg.Append($"""<text class="g" x="{N(x)}" y="{N(y)}" text-anchor="{anchor}">{Escape(text)}</text>""")
+            .Append('\n');
 
     private static string Box(double x, double y, double width, double height) =>
         $"""x="{N(x)}" y="{N(y)}" width="{N(width)}" height="{N(height)}" """.TrimEnd();

@@ -20,9 +20,9 @@ internal static class ScheduleCommand
         var options = new ScheduleOptions(MostRanks, MostMicroBatches, LongestTime);
         var command = new ToolCommand(
             "schedule",
-            "Prints what each rank of a pipeline does in one step, with the simulated bubble and memory. F is a forward, " +
-            "B a backward, I a backward for the input alone, W its weight gradients, F|B an overlapped pair; then the " +
-            "chunk (direction, or branch of the V), a point and the micro-batch.",
+            "Prints what each rank of a pipeline does in one step, with the simulated bubble and memory. F is a " +
+            "forward, B a backward, I a backward for the input alone, W its weight gradients, F|B an overlapped pair; " +
+            "then the chunk (direction, or branch of the V), a point and the micro-batch.",
             "krewe schedule --method dualpipe --ranks 8 --micro-batches 20",
             "krewe schedule --method zb1p --ranks 4 --micro-batches 8 --format gantt",
             "krewe schedule --method dualpipev --ranks 4 --micro-batches 8 --format json",
@@ -86,10 +86,11 @@ internal static class ScheduleCommand
     {
         double least = Rounded(simulation.Bubbles.Min()), most = Rounded(simulation.Bubble);
         string bubble = least == most ? $"{most}" : $"{least} to {most}";
+        double formula = Rounded(PublishedFigures.Bubble(schedule, times));
+        int live = simulation.PeakLiveMicroBatches.Max(), pending = simulation.PeakPendingWeights.Max();
         return $"{Title(schedule)}: makespan {Rounded(simulation.Makespan)}, bubble per rank {bubble}, " +
-            $"{simulation.BubbleShare:P1} of the time (formula {Rounded(PublishedFigures.Bubble(schedule, times))}), live " +
-            $"micro-batches at most {simulation.PeakLiveMicroBatches.Max()} (formula " +
-            $"{PublishedFigures.PeakLiveMicroBatches(schedule)}), pending W at most {simulation.PeakPendingWeights.Max()}";
+            $"{simulation.BubbleShare:P1} of the time (formula {formula}), live micro-batches at most {live} (formula " +
+            $"{PublishedFigures.PeakLiveMicroBatches(schedule)}), pending W at most {pending}";
     }
 
     /// <summary>Without the last digits, which the order of a sum decides.</summary>

@@ -71,10 +71,11 @@ internal sealed class ScheduleOptions(int mostRanks, int mostMicroBatches, doubl
     }
 
     /// <summary>The times that a command line asks for.</summary>
-    /// <exception cref="KreweException">The weight gradients take longer than the backward they are part of.</exception>
+    /// <exception cref="KreweException">The weight gradients take longer than their backward.</exception>
     public StageTimes TimesOf(ParseResult parsed)
     {
-        double forward = parsed.GetValue(Forward), backward = parsed.GetValue(Backward), weight = parsed.GetValue(Weight);
+        double forward = parsed.GetValue(Forward);
+        double backward = parsed.GetValue(Backward), weight = parsed.GetValue(Weight);
         if (weight > backward)
         {
             throw new KreweException(

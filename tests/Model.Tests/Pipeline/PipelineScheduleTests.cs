@@ -54,7 +54,10 @@ public class PipelineScheduleTests
     [Fact]
     public void The_eight_steps_of_eight_ranks_and_twenty_micro_batches()
     {
-        int[][] expected = [[6, 1, 3, 3, 3, 1, 3, 1], [4, 2, 2, 4, 2, 2, 2, 2], [2, 3, 1, 5, 1, 3, 1, 3], [0, 4, 0, 6, 0, 4, 0, 4]];
+        int[][] expected =
+        [
+            [6, 1, 3, 3, 3, 1, 3, 1], [4, 2, 2, 4, 2, 2, 2, 2], [2, 3, 1, 5, 1, 3, 1, 3], [0, 4, 0, 6, 0, 4, 0, 4],
+        ];
         for (int depth = 0; depth < 4; depth++)
         {
             var steps = DualPipeSteps.Of(depth, half: 4, perPhase: 10);
