@@ -32,7 +32,7 @@ public static class StageCost
         return Attention(config) + feedForward;
     }
 
-    /// <summary>What the last stage has beside its layers: the head, and each MTP module with its own pass of it.</summary>
+    /// <summary>What the last stage has beside its layers: the head, and MTP modules that each use it again.</summary>
     public static long HeadAndMtp(ModelConfig config)
     {
         long hidden = config.HiddenSize;

@@ -26,7 +26,8 @@ internal sealed class DualPipeRank
 
     /// <summary>The list of a rank that has two stages of the one direction; M is at least 2P.</summary>
     public static List<PipelineOp> OfDualPipeV(int rank, int ranks, int microBatches) =>
-        new DualPipeRank(swapped: false).Build(DualPipeSteps.Of(rank, ranks, microBatches), isMiddle: rank == ranks - 1);
+        new DualPipeRank(swapped: false)
+            .Build(DualPipeSteps.Of(rank, ranks, microBatches), isMiddle: rank == ranks - 1);
 
     private List<PipelineOp> Build(DualPipeSteps steps, bool isMiddle)
     {

@@ -10,7 +10,7 @@ namespace Krewe.Model.Pipeline;
 /// <param name="NB1W1F1">Step 3: input gradient, weight gradient and forward of phase 1.</param>
 /// <param name="NF0B1F1B0">Step 4, the main one: the pairs F0|B1 and F1|B0.</param>
 /// <param name="NB1F1B0">Step 5: backward of phase 1, the pair F1|B0.</param>
-/// <param name="NB1B0">Step 6: backward of phase 1, backward of phase 0; the later half defers its weight gradients.</param>
+/// <param name="NB1B0">Step 6: backward of phase 1, of phase 0; the later half defers its weight gradients.</param>
 /// <param name="NWB0">Step 7: a deferred weight gradient, input gradient of phase 0.</param>
 /// <param name="NW">Step 8: the deferred weight gradients that are left.</param>
 internal readonly record struct DualPipeSteps(
@@ -24,7 +24,8 @@ internal readonly record struct DualPipeSteps(
     {
         int toTurn = half - depth - 1;
         return new(
-            depth, 2 * toTurn, depth + 1, toTurn, perPhase - (2 * half) + depth + 1, toTurn, depth + 1, toTurn, depth + 1);
+            depth, 2 * toTurn, depth + 1, toTurn,
+            perPhase - (2 * half) + depth + 1, toTurn, depth + 1, toTurn, depth + 1);
     }
 
     /// <summary>

@@ -6,7 +6,7 @@ public enum PipelineMethod
     /// <summary>One micro-batch after the other.</summary>
     Sequential,
 
-    /// <summary>1F1B: one forward, one backward in turn; at most as many micro-batches live as there are ranks.</summary>
+    /// <summary>1F1B: one forward, one backward in turn; as many live micro-batches as ranks at most.</summary>
     OneForwardOneBackward,
 
     /// <summary>ZB1P: 1F1B whose backward is split, so that weight gradients fill the waiting at both ends.</summary>
@@ -18,7 +18,7 @@ public enum PipelineMethod
     /// </summary>
     DualPipe,
 
-    /// <summary>DualPipe cut in half: one direction that runs down the ranks and up again, two stages on a rank.</summary>
+    /// <summary>DualPipe cut in half: one direction that runs down the ranks and up again, two stages each.</summary>
     DualPipeV,
 }
 

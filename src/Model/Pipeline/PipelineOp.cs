@@ -18,7 +18,7 @@ public readonly record struct PipelineOp(PipelineTask First, PipelineTask? Secon
     public override string ToString() => Second is { } second ? $"{First}|{second}" : First.ToString();
 
     /// <summary>Reads what <see cref="ToString"/> writes.</summary>
-    /// <exception cref="KreweException">It is something else, or the pair is no forward with a whole backward.</exception>
+    /// <exception cref="KreweException">It is something else, or no pair of forward and whole backward.</exception>
     public static PipelineOp Parse(string text)
     {
         string[] parts = text.Split('|');
@@ -33,6 +33,7 @@ public readonly record struct PipelineOp(PipelineTask First, PipelineTask? Secon
             && first.Chunk != second.Chunk
             ? new(first, second)
             : throw new KreweException(
-                $"'{text}' is no pipeline operation: a pair is a forward and a backward of different chunks (F1.1|B0.0)");
+                $"'{text}' is no pipeline operation: a pair is a forward and a backward of different chunks " +
+                "(F1.1|B0.0)");
     }
 }

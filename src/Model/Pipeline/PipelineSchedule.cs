@@ -10,22 +10,34 @@ namespace Krewe.Model.Pipeline;
 /// </remarks>
 public sealed class PipelineSchedule
 {
-    /// <summary>A schedule with given lists, which are taken as they are; see <see cref="Create"/> for the known ones.</summary>
+    /// <summary>A schedule with given lists, in any order; see <see cref="Create"/> for the known ones.</summary>
     /// <param name="method">Decides where stages lie and what chunks mean.</param>
     /// <param name="ranks">Ranks P, even under DualPipe.</param>
     /// <param name="microBatches">Micro-batches M over both directions, even under DualPipe.</param>
     /// <param name="ops">One list per rank.</param>
-    /// <exception cref="KreweException">The numbers do not fit the method or the lists.</exception>
+    /// <exception cref="KreweException">
+    /// The numbers do not fit the method or the lists; a list names a chunk or micro-batch that there is not.
+    /// </exception>
     public PipelineSchedule(
         PipelineMethod method, int ranks, int microBatches, IReadOnlyList<IReadOnlyList<PipelineOp>> ops)
     {
         CheckNumbers(method, ranks, microBatches);
         if (ops.Count != ranks)
         {
-            throw new KreweException($"{method.Name()} over {ranks} ranks needs {ranks} operation lists, not {ops.Count}");
+            throw new KreweException(
+                $"{method.Name()} over {ranks} ranks needs {ranks} operation lists, not {ops.Count}");
         }
 
         (Method, Ranks, MicroBatches, Ops) = (method, ranks, microBatches, ops);
+        foreach (PipelineTask task in ops.SelectMany(list => list).SelectMany(op => op.Tasks))
+        {
+            if ((uint)task.Chunk >= Chunks || (uint)task.MicroBatch >= MicroBatchesPerDirection)
+            {
+                throw new KreweException(
+                    $"{method.Name()} with {microBatches} micro-batches has no {task}: chunks go to {Chunks - 1}, " +
+                    $"micro-batches to {MicroBatchesPerDirection - 1}");
+            }
+        }
     }
 
     /// <summary>The method.</summary>
@@ -87,7 +99,7 @@ public sealed class PipelineSchedule
     /// <param name="method">The method.</param>
     /// <param name="ranks">Ranks P.</param>
     /// <param name="microBatches">Micro-batches M, over both directions.</param>
-    /// <exception cref="KreweException">The method has no schedule for these numbers; the message says what it takes.</exception>
+    /// <exception cref="KreweException">The method has no schedule for these numbers.</exception>
     public static PipelineSchedule Create(PipelineMethod method, int ranks, int microBatches)
     {
         CheckNumbers(method, ranks, microBatches);
@@ -107,7 +119,8 @@ public sealed class PipelineSchedule
     {
         if (!Enum.IsDefined(method))
         {
-            throw new KreweException($"no pipeline method {(int)method}; known: {string.Join(", ", PipelineMethods.Names)}");
+            throw new KreweException(
+                $"no pipeline method {(int)method}; known: {string.Join(", ", PipelineMethods.Names)}");
         }
 
         string name = method.Name();
@@ -118,7 +131,8 @@ public sealed class PipelineSchedule
             ( < 1, _) => $"needs at least {(dual ? "2 ranks" : "1 rank")}, not {ranks}",
             (_, < 1) => $"needs at least 1 micro-batch, not {microBatches}",
             _ when dual && ranks % 2 != 0 =>
-                $"needs an even number of ranks, not {ranks}: use {ranks + 1} ranks, or dualpipev, which takes any number",
+                $"needs an even number of ranks, not {ranks}: use {ranks + 1} ranks, or dualpipev, which takes any " +
+                "number",
             _ when dual && microBatches % 2 != 0 =>
                 $"needs an even number of micro-batches, half of them for each direction, not {microBatches}: " +
                 $"use {microBatches + 1}",

@@ -49,8 +49,8 @@ public readonly record struct PipelineTask(PipelineWork Work, int Chunk, int Mic
             && Number(numbers[1]) is { } microBatch
             ? new((PipelineWork)work, chunk, microBatch)
             : throw new KreweException(
-                $"'{text}' is no pipeline operation: F, B, I or W, chunk 0 or 1, point, micro-batch are wanted (F0.3), " +
-                "or a forward and a backward joined by a bar (F1.1|B0.0)");
+                $"'{text}' is no pipeline operation: F, B, I or W, chunk 0 or 1, point, micro-batch are wanted " +
+                "(F0.3), or a forward and a backward joined by a bar (F1.1|B0.0)");
     }
 
     private static int? Number(string text) =>

@@ -18,7 +18,7 @@ public static class PublishedFigures
         _ => ((schedule.Stages / 2) - 1) * (times.FB + times.B - (3 * times.W)),
     };
 
-    /// <summary>Most live micro-batches of a rank: PP, for DualPipe and DualPipeV PP+1, 1 for the sequential method.</summary>
+    /// <summary>Most live micro-batches of a rank: PP, for DualPipe and DualPipeV PP+1, for sequential 1.</summary>
     public static int PeakLiveMicroBatches(PipelineSchedule schedule) => schedule.Method switch
     {
         PipelineMethod.Sequential => 1,

@@ -8,7 +8,7 @@ public static class ScheduleSimulator
     /// micro-batch, B and I need the next stage's B or I and the stage's own F, W needs its I.
     /// </summary>
     /// <param name="schedule">The schedule.</param>
-    /// <param name="times">How long things take, and how many results fit between two stages; all defaults for null.</param>
+    /// <param name="times">How long things take, how many results fit between two stages; defaults for null.</param>
     /// <exception cref="KreweException">
     /// The ranks wait for each other forever; the message names a rank, its operation and what that waits for.
     /// </exception>

@@ -1,6 +1,6 @@
 namespace Krewe.Model.Pipeline;
 
-/// <summary>The state of a simulation. Times follow from the data flow alone, so ranks may be advanced in any order.</summary>
+/// <summary>The state of a simulation. Times follow from the data flow, so ranks may advance in any order.</summary>
 internal sealed class SimulatedRun
 {
     private readonly PipelineSchedule _schedule;
@@ -94,19 +94,18 @@ internal sealed class SimulatedRun
         return null;
     }
 
-    /// <summary>An input that has not been made yet, or null and <paramref name="start"/> put off until all are there.</summary>
+    /// <summary>
+    /// An input that has not been made yet, or null and <paramref name="start"/> put off until all are there.
+    /// </summary>
     private string? Missing(int rank, PipelineTask task, ref double start)
     {
         (int direction, int stage) = _schedule.StageOf(rank, task.Chunk);
-        if (task.MicroBatch >= _schedule.MicroBatchesPerDirection)
-        {
-            return $"a micro-batch beyond the {_schedule.MicroBatchesPerDirection} of its direction";
-        }
-
         switch (task.Work)
         {
             case PipelineWork.Forward:
-                return stage == 0 ? null : Input(rank, direction, stage - 1, task.MicroBatch, _forwardEnd, "F", ref start);
+                return stage == 0
+                    ? null
+                    : Input(rank, direction, stage - 1, task.MicroBatch, _forwardEnd, "F", ref start);
             case PipelineWork.BackwardWeight:
                 return Input(rank, direction, stage, task.MicroBatch, _backwardEnd, "I", ref start);
             default:

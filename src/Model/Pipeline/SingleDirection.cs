@@ -20,7 +20,8 @@ internal static class SingleDirection
     }
 
     /// <summary>
-    /// P-1-r forwards to warm up, then forward and backward in turn, then the backwards that are left (PipeDream-Flush).
+    /// P-1-r forwards to warm up, then forward and backward in turn, then the backwards that are left
+    /// (PipeDream-Flush).
     /// </summary>
     public static List<PipelineOp> OneForwardOneBackward(int rank, int ranks, int microBatches)
     {

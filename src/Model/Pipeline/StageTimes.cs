@@ -16,7 +16,7 @@ public sealed record StageTimes(double F = 1, double B = 2, double I = 1, double
 
     /// <summary>
     /// Results that wait at most between two stages, per direction of travel; null for any number. A rank whose result
-    /// has no room stands still until the receiver takes one.
+    /// has no room stands still until the receiver takes one; the travel of such a result still counts from its end.
     /// </summary>
     public int? BuffersPerEdge { get; init; }
 
@@ -42,7 +42,8 @@ public sealed record StageTimes(double F = 1, double B = 2, double I = 1, double
     {
         (string Name, double Value)[] times =
             [("F", F), ("B", B), ("I", I), ("W", W), ("FB", FB), ("transfer delay", TransferDelay)];
-        foreach ((string name, double value) in times.Concat((StageScales ?? []).Select(scale => ("stage scale", scale))))
+        IEnumerable<(string, double)> scales = (StageScales ?? []).Select(scale => ("stage scale", scale));
+        foreach ((string name, double value) in times.Concat(scales))
         {
             if (!double.IsFinite(value) || value < 0)
             {
@@ -52,7 +53,8 @@ public sealed record StageTimes(double F = 1, double B = 2, double I = 1, double
 
         if (StageScales is not null && StageScales.Count != stages)
         {
-            throw new KreweException($"a schedule of {stages} stages needs {stages} stage scales, not {StageScales.Count}");
+            throw new KreweException(
+                $"a schedule of {stages} stages needs {stages} stage scales, not {StageScales.Count}");
         }
 
         if (BuffersPerEdge is < 1)

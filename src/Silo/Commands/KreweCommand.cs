@@ -68,6 +68,7 @@ internal static class KreweCommand
             EvalCommand.Create(terminal),
             CheckCommand.Create(terminal),
             TokenizeCommand.Create(terminal),
+            ScheduleCommand.Create(terminal),
             DevicesCommand.Create(terminal),
         };
         HelpOption help = root.Options.OfType<HelpOption>().Single();

@@ -54,7 +54,10 @@ public class PipelineScheduleTests
     [Fact]
     public void The_eight_steps_of_eight_ranks_and_twenty_micro_batches()
     {
-        int[][] expected = [[6, 1, 3, 3, 3, 1, 3, 1], [4, 2, 2, 4, 2, 2, 2, 2], [2, 3, 1, 5, 1, 3, 1, 3], [0, 4, 0, 6, 0, 4, 0, 4]];
+        int[][] expected =
+        [
+            [6, 1, 3, 3, 3, 1, 3, 1], [4, 2, 2, 4, 2, 2, 2, 2], [2, 3, 1, 5, 1, 3, 1, 3], [0, 4, 0, 6, 0, 4, 0, 4],
+        ];
         for (int depth = 0; depth < 4; depth++)
         {
             var steps = DualPipeSteps.Of(depth, half: 4, perPhase: 10);
@@ -115,6 +118,20 @@ public class PipelineScheduleTests
         KreweException fault = Assert.Throws<KreweException>(() => PipelineSchedule.Create(method, ranks, microBatches));
         Assert.Contains(says, fault.Message, StringComparison.Ordinal);
         Assert.DoesNotContain('\n', fault.Message);
+    }
+
+    [Theory]
+    [InlineData("2 operation lists, not 1", "F0.0")]
+    [InlineData("has no F1.0: chunks go to 0", "F0.0", "F1.0")]
+    [InlineData("has no B0.3: chunks go to 0, micro-batches to 2", "F0.0", "B0.3")]
+    public void Lists_that_do_not_fit_are_refused(string says, params string[] ranks)
+    {
+        IReadOnlyList<PipelineOp>[] ops = [.. ranks.Select(op => (IReadOnlyList<PipelineOp>)[PipelineOp.Parse(op)])];
+        Assert.Contains(
+            says,
+            Assert.Throws<KreweException>(() =>
+                new PipelineSchedule(PipelineMethod.OneForwardOneBackward, ranks: 2, microBatches: 3, ops)).Message,
+            StringComparison.Ordinal);
     }
 
     [Theory]
