@@ -69,6 +69,7 @@ internal static class KreweCommand
             CheckCommand.Create(terminal),
             TokenizeCommand.Create(terminal),
             DevicesCommand.Create(terminal),
+            Cluster.SiloCommand.Create(terminal),
         };
         HelpOption help = root.Options.OfType<HelpOption>().Single();
         var action = new HelpWithExamples((HelpAction)help.Action!, _examples);
