@@ -70,6 +70,7 @@ internal static class KreweCommand
             TokenizeCommand.Create(terminal),
             DevicesCommand.Create(terminal),
             Cluster.SiloCommand.Create(terminal),
+            Cluster.StatusCommand.Create(terminal),
         };
         HelpOption help = root.Options.OfType<HelpOption>().Single();
         var action = new HelpWithExamples((HelpAction)help.Action!, _examples);

@@ -14,7 +14,7 @@ namespace Krewe.Silo.Hosting;
 /// <param name="GatewayPort">Port for clients.</param>
 /// <param name="State">Active, Joining, Dead and so on.</param>
 /// <param name="Started">When it started, UTC.</param>
-public sealed record ClusterMember(string Name, SiloAddress Address, int GatewayPort, SiloStatus State, DateTime Started);
+public sealed record SiloMember(string Name, SiloAddress Address, int GatewayPort, SiloStatus State, DateTime Started);
 
 /// <summary>
 /// A client of a cluster of processes. When the silo dies that it talks through, it goes on through another: calls in
@@ -65,7 +65,7 @@ public sealed class ClusterConnection : ITrainingCluster
         {
             await host.StartAsync(deadline.Token);
             var connection = new ClusterConnection(host, settings.Cluster, place);
-            ClusterMember[] alive = await connection.MembersAsync().WaitAsync(deadline.Token);
+            SiloMember[] alive = await connection.MembersAsync().WaitAsync(deadline.Token);
             connection.SiloNames = [.. alive.Select(member => member.Name).Order(StringComparer.Ordinal)];
             return connection;
         }
@@ -85,10 +85,10 @@ public sealed class ClusterConnection : ITrainingCluster
 
     /// <summary>The silos of the cluster at this moment.</summary>
     /// <param name="onlyActive">Leaves out those that are dead, joining or leaving.</param>
-    public async Task<ClusterMember[]> MembersAsync(bool onlyActive = true)
+    public async Task<SiloMember[]> MembersAsync(bool onlyActive = true)
     {
         MembershipEntry[] entries = await Grains.GetGrain<IManagementGrain>(0).GetDetailedHosts(onlyActive);
-        return [.. entries.Select(entry => new ClusterMember(
+        return [.. entries.Select(entry => new SiloMember(
             entry.SiloName, entry.SiloAddress, entry.ProxyPort, entry.Status, entry.StartTime))
             .OrderBy(member => member.Name, StringComparer.Ordinal).ThenBy(member => member.Started)];
     }
