@@ -17,6 +17,13 @@ public interface IDeviceGrain : IGrainWithStringKey
     /// <summary>Hands the silo a placement plan, so that it places grains by it; an older one than known is ignored.</summary>
     [Alias("UsePlanAsync")]
     Task UsePlanAsync(string model, PlacementPlan plan);
+
+    /// <summary>
+    /// Asks the silo's process to leave its cluster, as Ctrl-C would; returns before it does. The silos of an embedded
+    /// cluster stay: they go with their process.
+    /// </summary>
+    [Alias("StopAsync")]
+    Task StopAsync();
 }
 
 /// <summary>State of a device.</summary>
@@ -26,7 +33,17 @@ public interface IDeviceGrain : IGrainWithStringKey
 /// <param name="ReservedBytes">Bytes that its arenas hold.</param>
 /// <param name="Experts">Experts whose weights are here.</param>
 /// <param name="Stages">Stages whose weights are here.</param>
+/// <param name="Models">Models and runs with anything here.</param>
 [GenerateSerializer, Immutable, Alias("krewe.DeviceStatus")]
 public sealed record DeviceStatus(
     [property: Id(0)] string Silo, [property: Id(1)] string Device, [property: Id(2)] string Kernels,
-    [property: Id(3)] long ReservedBytes, [property: Id(4)] int Experts, [property: Id(5)] int Stages);
+    [property: Id(3)] long ReservedBytes, [property: Id(4)] int Experts, [property: Id(5)] int Stages,
+    [property: Id(6)] HostedModelStatus[] Models);
+
+/// <summary>The part of a model that a device holds.</summary>
+/// <param name="Name">Model or run name.</param>
+/// <param name="Experts">Experts whose weights are here.</param>
+/// <param name="Stages">Stages whose weights are here.</param>
+[GenerateSerializer, Immutable, Alias("krewe.HostedModelStatus")]
+public sealed record HostedModelStatus(
+    [property: Id(0)] string Name, [property: Id(1)] int Experts, [property: Id(2)] int Stages);

@@ -70,6 +70,8 @@ internal static class KreweCommand
             TokenizeCommand.Create(terminal),
             ScheduleCommand.Create(terminal),
             DevicesCommand.Create(terminal),
+            Cluster.SiloCommand.Create(terminal),
+            Cluster.StatusCommand.Create(terminal),
         };
         HelpOption help = root.Options.OfType<HelpOption>().Single();
         var action = new HelpWithExamples((HelpAction)help.Action!, _examples);

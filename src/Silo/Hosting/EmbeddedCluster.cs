@@ -1,11 +1,7 @@
 using System.Net;
-using System.Net.Sockets;
-using Krewe.Grains;
 using Krewe.Model.Kernels.Cpu;
-using Krewe.Model.Tensors;
 using Microsoft.Extensions.DependencyInjection;
 using Microsoft.Extensions.Hosting;
-using Microsoft.Extensions.Logging;
 using Orleans.Configuration;
 
 namespace Krewe.Silo.Hosting;
@@ -30,13 +26,8 @@ public sealed record EmbeddedClusterOptions
 /// A cluster of real silos in this process: each with its own host, ports on loopback, device and grains, all sharing
 /// one pool of compute threads.
 /// </summary>
-public sealed class EmbeddedCluster : IAsyncDisposable
+public sealed class EmbeddedCluster : ITrainingCluster
 {
-    /// <summary>
-    /// A step of a large model may take minutes; a silo that dies is noticed by its probes long before.
-    /// </summary>
-    private static readonly TimeSpan CallDeadline = TimeSpan.FromMinutes(10);
-
     private readonly List<IHost> _hosts;
     private readonly ComputePool _pool;
 
@@ -48,10 +39,10 @@ public sealed class EmbeddedCluster : IAsyncDisposable
         Grains = hosts[0].Services.GetRequiredService<IGrainFactory>();
     }
 
-    /// <summary>Reaches every grain of the cluster.</summary>
+    /// <inheritdoc/>
     public IGrainFactory Grains { get; }
 
-    /// <summary>Names of the silos, as placement plans know them.</summary>
+    /// <inheritdoc/>
     public string[] SiloNames { get; }
 
     /// <summary>Services of a silo.</summary>
@@ -66,15 +57,21 @@ public sealed class EmbeddedCluster : IAsyncDisposable
         var pool = ComputePool.ForThisMachine(threads);
         var hosts = new List<IHost>();
         string[] names = [.. Enumerable.Range(0, options.Silos).Select(silo => $"silo-{silo}")];
-        int[] ports = FreePorts(2 * options.Silos);
+        int[] ports = FreePorts.Of(IPAddress.Loopback, 2 * options.Silos);
         string cluster = $"krewe-{Guid.NewGuid():N}";
         try
         {
             for (int silo = 0; silo < options.Silos; silo++)
             {
-                var device = new CpuDevice(pool, $"cpu:{silo}");
-                hosts.Add(Build(
-                    options, cluster, names[silo], ports[2 * silo], ports[(2 * silo) + 1], ports[0], device));
+                var member = new SiloHostOptions
+                {
+                    Name = names[silo],
+                    Device = new CpuDevice(pool, $"cpu:{silo}"),
+                    Verbose = options.Verbose,
+                    InBand = options.InBand,
+                };
+                (int siloPort, int gatewayPort) = (ports[2 * silo], ports[(2 * silo) + 1]);
+                hosts.Add(SiloHost.Build(member, builder => Join(builder, cluster, siloPort, gatewayPort, ports[0])));
             }
 
             // The first silo holds the membership table that the others read.
@@ -92,38 +89,16 @@ public sealed class EmbeddedCluster : IAsyncDisposable
     /// <inheritdoc/>
     public async ValueTask DisposeAsync() => await StopAsync(_hosts, _pool);
 
-    private static IHost Build(
-        EmbeddedClusterOptions options, string cluster, string name, int siloPort, int gatewayPort, int primaryPort,
-        CpuDevice device)
+    private static void Join(ISiloBuilder silo, string cluster, int siloPort, int gatewayPort, int primaryPort)
     {
-        // An empty builder: no configuration files, no console lifetime that would take Ctrl-C from the command.
-        HostApplicationBuilder builder = Host.CreateEmptyApplicationBuilder(new());
-        builder.Logging.SetMinimumLevel(options.Verbose ? LogLevel.Information : LogLevel.Error);
-        if (options.Verbose)
+        silo.UseLocalhostClustering(
+            siloPort, gatewayPort, new IPEndPoint(IPAddress.Loopback, primaryPort), cluster, cluster);
+        silo.Configure<ClusterMembershipOptions>(membership =>
         {
-            builder.Logging.AddSimpleConsole();
-            builder.Services.Configure<Microsoft.Extensions.Logging.Console.ConsoleLoggerOptions>(
-                console => console.LogToStandardErrorThreshold = LogLevel.Trace);
-        }
-
-        builder.UseOrleans(silo =>
-        {
-            silo.UseLocalhostClustering(
-                siloPort, gatewayPort, new IPEndPoint(IPAddress.Loopback, primaryPort), cluster, cluster);
-            silo.AddKrewe(name, _ => device, options.InBand);
-            silo.Configure<SiloMessagingOptions>(messaging =>
-            {
-                messaging.ResponseTimeout = CallDeadline;
-                messaging.SystemResponseTimeout = CallDeadline;
-            });
-            silo.Configure<ClusterMembershipOptions>(membership =>
-            {
-                // All silos live and die with this process; probing the others would only steal time from the kernels.
-                membership.ProbeTimeout = TimeSpan.FromSeconds(30);
-                membership.LivenessEnabled = false;
-            });
+            // All silos live and die with this process; probing the others would only steal time from the kernels.
+            membership.ProbeTimeout = TimeSpan.FromSeconds(30);
+            membership.LivenessEnabled = false;
         });
-        return builder.Build();
     }
 
     private static async Task StopAsync(List<IHost> hosts, ComputePool pool)
@@ -131,43 +106,9 @@ public sealed class EmbeddedCluster : IAsyncDisposable
         // The first silo goes last: it holds the membership table.
         foreach (IHost host in Enumerable.Reverse(hosts))
         {
-            using var deadline = new CancellationTokenSource(TimeSpan.FromSeconds(10));
-            try
-            {
-                await host.StopAsync(deadline.Token);
-            }
-            catch (OperationCanceledException)
-            {
-                // The deadline passed; disposing ends what is left.
-            }
-
-            if (host is IAsyncDisposable disposable)
-            {
-                await disposable.DisposeAsync();
-            }
+            await SiloHost.StopAsync(host);
         }
 
         pool.Dispose();
-    }
-
-    /// <summary>Ports that nobody listens on at this moment.</summary>
-    private static int[] FreePorts(int count)
-    {
-        var listeners = new List<TcpListener>();
-        try
-        {
-            for (int i = 0; i < count; i++)
-            {
-                var listener = new TcpListener(IPAddress.Loopback, 0);
-                listener.Start();
-                listeners.Add(listener);
-            }
-
-            return [.. listeners.Select(listener => ((IPEndPoint)listener.LocalEndpoint).Port)];
-        }
-        finally
-        {
-            listeners.ForEach(listener => listener.Stop());
-        }
     }
 }

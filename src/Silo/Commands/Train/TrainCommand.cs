@@ -18,10 +18,13 @@ internal static class TrainCommand
     {
         var options = new TrainOptions();
         var command = new ToolCommand(
-            "train", "Trains a model on an embedded cluster, every expert a grain; Ctrl-C ends after the step, with a checkpoint.",
+            "train",
+            "Trains a model, every expert a grain, on an embedded cluster or with --cluster on silos that run already; Ctrl-C ends " +
+            "after the step, with a checkpoint.",
             "krewe train",
             "krewe train --data my-texts/ --steps 1000 --run mine --checkpoint-every 200",
             "krewe train --run mine --data my-texts/ --resume",
+            "krewe train --run mine --cluster lab --membership redis --connection 127.0.0.1:6379",
             "krewe train --preset docs-26m --tokenizer tokenizer.json --sequence-length 256 --learning-rate 1e-3",
             "krewe train --bias-update-speed 0 --run unbalanced     (an ablation: experts without balance)");
         options.AddTo(command);
@@ -35,13 +38,9 @@ internal static class TrainCommand
             }
 
             ITrainView view = parsed.GetValue(options.Json) ? new JsonTrainView(terminal) : new ConsoleTrainView(terminal);
-            var cluster = new EmbeddedClusterOptions
-            {
-                Silos = parsed.GetValue(options.Silos),
-                CpuThreads = parsed.GetValue(options.CpuThreads),
-                Verbose = parsed.GetValue<bool>("--verbose"),
-            };
-            TrainTracker run = await RunAsync(plan, cluster, view, cancellation);
+            int threads = parsed.GetValue(options.CpuThreads);
+            (string where, Func<Task<ITrainingCluster>> open) = ClusterOf(options, parsed, cancellation);
+            TrainTracker run = await RunAsync(plan, where, open, view, cancellation);
             if (run.End is RunFailed failed)
             {
                 terminal.Error.WriteLine($"krewe: {Faults.OneLine(failed.Message)}");
@@ -50,19 +49,41 @@ internal static class TrainCommand
 
             TrainSample? sample = cancellation.IsCancellationRequested || run.Checkpoint is null
                 ? null
-                : await SampleAsync(run.Checkpoint.Folder, parsed.GetValue(options.Sample) ?? "", cluster.CpuThreads);
+                : await SampleAsync(run.Checkpoint.Folder, parsed.GetValue(options.Sample) ?? "", threads);
             view.Finished(plan, run, Stopwatch.GetElapsedTime(start), sample);
             return ExitCode.Fine;
         });
         return command;
     }
 
+    /// <summary>Where the run shall live: what that means in words, and how to get there.</summary>
+    private static (string Where, Func<Task<ITrainingCluster>> Open) ClusterOf(
+        TrainOptions options, ParseResult parsed, CancellationToken cancellation)
+    {
+        bool verbose = parsed.GetValue<bool>("--verbose");
+        if (parsed.GetValue(options.Cluster.Cluster) is not null)
+        {
+            ClusterSettings settings = options.Cluster.Read(parsed);
+            return ($"joining cluster '{settings.Cluster}'",
+                async () => await ClusterConnection.ConnectAsync(settings, verbose, cancellation));
+        }
+
+        var embedded = new EmbeddedClusterOptions
+        {
+            Silos = parsed.GetValue(options.Silos),
+            CpuThreads = parsed.GetValue(options.CpuThreads),
+            Verbose = verbose,
+        };
+        return ($"starting {embedded.Silos} silo{(embedded.Silos == 1 ? "" : "s")}",
+            async () => await EmbeddedCluster.StartAsync(embedded, cancellation));
+    }
+
     private static async Task<TrainTracker> RunAsync(
-        TrainPlan plan, EmbeddedClusterOptions options, ITrainView view, CancellationToken cancellation)
+        TrainPlan plan, string where, Func<Task<ITrainingCluster>> open, ITrainView view, CancellationToken cancellation)
     {
         using RunLock held = RunLock.Take(plan.Request.Folder);
-        view.Preparing($"starting {options.Silos} silo{(options.Silos == 1 ? "" : "s")} and reading the corpus");
-        await using EmbeddedCluster cluster = await EmbeddedCluster.StartAsync(options, cancellation);
+        view.Preparing($"{where} and reading the corpus");
+        await using ITrainingCluster cluster = await open();
         ITrainingRunGrain grain = cluster.Grains.GetGrain<ITrainingRunGrain>(plan.Name);
         using ReplacedCheckpoints replaced = ReplacedCheckpoints.SetAside(plan.Replaced);
         RunStarted started = await grain.StartAsync(plan.Request with { Silos = cluster.SiloNames });

@@ -1,5 +1,6 @@
 using System.CommandLine;
 using Krewe.Model.Configuration;
+using Krewe.Silo.Commands.Cluster;
 
 namespace Krewe.Silo.Commands.Train;
 
@@ -111,6 +112,9 @@ internal sealed class TrainOptions
     public Option<string?> Sample { get; } = Text(
         "--sample", "TEXT", "Prompt of the sample at the end (default: a new document)");
 
+    /// <summary>A cluster of processes instead of an embedded one.</summary>
+    public ClusterOptions Cluster { get; } = new();
+
     /// <summary>Silos.</summary>
     public Option<int> Silos { get; } = SharedOptions.Within(
         1, SharedOptions.MostSilos, Number("--silos", "Silos of the embedded cluster", 2, 1));
@@ -143,6 +147,8 @@ internal sealed class TrainOptions
         {
             command.Add(option);
         }
+
+        Cluster.AddTo(command);
     }
 
     private static Option<string> Text(string name, string helpName, string description, string usual) => new(name)

@@ -1,0 +1,98 @@
+using Krewe.Grains.Interfaces.Devices;
+using Krewe.Grains.Interfaces.Training;
+using Krewe.Silo.Hosting;
+using Orleans.Runtime;
+
+namespace Krewe.Silo.Commands.Cluster;
+
+/// <summary>A silo and what it says of its device.</summary>
+/// <param name="Member">As the membership table has it.</param>
+/// <param name="Device">Its answer, or null where it gave none in time.</param>
+internal sealed record SiloReport(SiloMember Member, DeviceStatus? Device);
+
+/// <summary>A run and how far it is.</summary>
+/// <param name="Name">Name of the run.</param>
+/// <param name="Status">Phase and progress.</param>
+internal sealed record RunReport(string Name, RunStatus Status);
+
+/// <summary>The state of a cluster at one moment.</summary>
+/// <param name="Silos">Its silos by name.</param>
+/// <param name="Grains">Activations by kind of grain.</param>
+/// <param name="Runs">Runs whose grain is active; asking for others would start their grains.</param>
+internal sealed record ClusterReport(
+    IReadOnlyList<SiloReport> Silos, IReadOnlyDictionary<string, int> Grains, IReadOnlyList<RunReport> Runs)
+{
+    private const string KreweGrains = "Krewe.Grains.";
+    private const string Suffix = "Grain";
+
+    /// <summary>A silo that hangs is not waited for: the table says what the cluster thinks of it.</summary>
+    private static readonly TimeSpan AnswerDeadline = TimeSpan.FromSeconds(3);
+
+    /// <summary>Asks a cluster.</summary>
+    /// <param name="cluster">The cluster.</param>
+    /// <param name="withDead">Also lists silos that are dead.</param>
+    public static async Task<ClusterReport> ReadAsync(ClusterConnection cluster, bool withDead)
+    {
+        SiloMember[] members = await cluster.MembersAsync(onlyActive: false);
+        Task<SiloReport>[] silos = [.. members.Where(member => withDead || member.State != SiloStatus.Dead)
+            .Select(member => AskAsync(cluster, member))];
+        Task<IReadOnlyDictionary<string, int>> grains = CountAsync(cluster);
+        Task<RunReport[]> runs = RunsAsync(cluster);
+        return new(await Task.WhenAll(silos), await grains, await runs);
+    }
+
+    private static async Task<SiloReport> AskAsync(ClusterConnection cluster, SiloMember member) => new(
+        member,
+        member.State == SiloStatus.Active
+            ? await InTimeAsync(cluster.Grains.GetGrain<IDeviceGrain>(member.Name).StatusAsync())
+            : null);
+
+    private static async Task<IReadOnlyDictionary<string, int>> CountAsync(ClusterConnection cluster)
+    {
+        SimpleGrainStatistic[] counts =
+            await InTimeAsync(cluster.Grains.GetGrain<IManagementGrain>(0).GetSimpleGrainStatistics()) ?? [];
+        return counts.Where(count => count.GrainType.StartsWith(KreweGrains, StringComparison.Ordinal))
+            .GroupBy(count => KindOf(count.GrainType))
+            .OrderBy(kind => kind.Key, StringComparer.Ordinal)
+            .ToDictionary(kind => kind.Key, kind => kind.Sum(count => count.ActivationCount));
+    }
+
+    private static async Task<RunReport[]> RunsAsync(ClusterConnection cluster)
+    {
+        List<GrainId> active = await InTimeAsync(
+            cluster.Grains.GetGrain<IManagementGrain>(0).GetActiveGrains(GrainType.Create("krewe.run")).AsTask()) ?? [];
+        string[] names = [.. active.Select(grain => grain.Key.ToString()!).Distinct().Order(StringComparer.Ordinal)];
+        var runs = new List<RunReport>();
+        foreach (string name in names)
+        {
+            if (await InTimeAsync(cluster.Grains.GetGrain<ITrainingRunGrain>(name).StatusAsync()) is { } status)
+            {
+                runs.Add(new(name, status));
+            }
+        }
+
+        return [.. runs];
+    }
+
+    /// <summary>The answer, or null where none comes: a status that fails because a silo dies would be of no use.</summary>
+    private static async Task<T?> InTimeAsync<T>(Task<T> answer) where T : class
+    {
+        try
+        {
+            return await answer.WaitAsync(AnswerDeadline);
+        }
+        catch (Exception exception) when (exception is TimeoutException or OrleansException)
+        {
+            return null;
+        }
+    }
+
+    /// <summary>Krewe.Grains.Experts.ExpertHostGrain is an "expert host".</summary>
+    private static string KindOf(string type)
+    {
+        string name = type.Split(',')[0];
+        name = name[(name.LastIndexOf('.') + 1)..];
+        name = name.EndsWith(Suffix, StringComparison.Ordinal) ? name[..^Suffix.Length] : name;
+        return string.Concat(name.Select((c, i) => char.IsUpper(c) && i > 0 ? $" {char.ToLowerInvariant(c)}" : $"{char.ToLowerInvariant(c)}"));
+    }
+}

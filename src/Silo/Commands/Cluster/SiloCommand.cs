@@ -1,0 +1,89 @@
+using System.CommandLine;
+using System.Diagnostics;
+using System.Text.Json.Nodes;
+using Krewe.Silo.Hosting;
+
+namespace Krewe.Silo.Commands.Cluster;
+
+/// <summary><c>krewe silo</c>: one silo of a cluster of processes, until it is told to leave.</summary>
+internal static class SiloCommand
+{
+    /// <summary>The command.</summary>
+    public static Command Create(Terminal terminal)
+    {
+        var options = new SiloOptions();
+        Option<bool> json = SharedOptions.Json("Ready and left as JSON lines, one object each");
+        var command = new ToolCommand(
+            "silo", "Runs one silo of a cluster until Ctrl-C, SIGTERM or a drain; holds experts and stages of whatever is trained.",
+            "krewe silo --cluster lab                      the first is the cluster's primary, others of this machine join it",
+            "krewe silo --cluster lab --name a --membership redis --connection 127.0.0.1:6379",
+            "krewe silo --cluster lab --membership postgres --connection \"Host=db;Database=krewe\" --advertise 10.0.0.5",
+            "krewe silo --settings cluster.json --name b   everything else from section Krewe of a file");
+        options.AddTo(command);
+        command.Add(json);
+        command.SetAction(async (parsed, cancellation) =>
+        {
+            long start = Stopwatch.GetTimestamp();
+            ClusterSettings settings = options.Read(parsed);
+            await using ClusterSilo silo = await ClusterSilo.StartAsync(
+                settings, End(terminal), parsed.GetValue<bool>("--verbose"), cancellation);
+            bool asJson = parsed.GetValue(json);
+            Ready(terminal, settings, silo, asJson, Stopwatch.GetElapsedTime(start));
+            await silo.WaitForStopAsync(cancellation);
+            await silo.DisposeAsync();
+            Left(terminal, settings, silo, asJson);
+            return ExitCode.Fine;
+        });
+        return command;
+    }
+
+    /// <summary>The end of a silo that its cluster has given up: nothing of it may go on computing.</summary>
+    private static Action<string> End(Terminal terminal) => line =>
+    {
+        terminal.Error.WriteLine($"krewe: {Faults.OneLine(line)}");
+        Environment.Exit(ExitCode.Failed);
+    };
+
+    private static void Ready(Terminal terminal, ClusterSettings settings, ClusterSilo silo, bool json, TimeSpan time)
+    {
+        if (json)
+        {
+            Json.Write(terminal.Out, new JsonObject
+            {
+                ["event"] = "ready",
+                ["name"] = silo.Name,
+                ["cluster"] = settings.Cluster,
+                ["membership"] = ClusterSettingsReader.NameOf(settings.Membership),
+                ["address"] = $"{silo.Address}",
+                ["gateway"] = $"{silo.Gateway}",
+                ["device"] = silo.Device.Name,
+                ["kernels"] = silo.Device.Kernels.Name,
+                ["threads"] = silo.Threads,
+                ["pid"] = Environment.ProcessId,
+                ["seconds"] = Json.Number(time.TotalSeconds),
+            });
+            return;
+        }
+
+        terminal.Out.WriteLine(
+            $"silo '{silo.Name}' of cluster '{settings.Cluster}' is ready: {silo.Address}, gateway port {silo.Gateway.Port}, " +
+            $"{silo.Device.Name} ({silo.Device.Kernels.Name}, {silo.Threads} thread{(silo.Threads == 1 ? "" : "s")}), " +
+            $"membership in {silo.Place}; Ctrl-C leaves");
+    }
+
+    private static void Left(Terminal terminal, ClusterSettings settings, ClusterSilo silo, bool json)
+    {
+        if (json)
+        {
+            Json.Write(terminal.Out, new JsonObject
+            {
+                ["event"] = "left",
+                ["name"] = silo.Name,
+                ["cluster"] = settings.Cluster,
+            });
+            return;
+        }
+
+        terminal.Out.WriteLine($"silo '{silo.Name}' has left cluster '{settings.Cluster}'");
+    }
+}

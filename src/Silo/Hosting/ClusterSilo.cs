@@ -1,0 +1,120 @@
+using System.Net;
+using Krewe.Model;
+using Krewe.Model.Kernels.Cpu;
+using Krewe.Model.Tensors;
+using Krewe.Silo.Hosting.Membership;
+using Microsoft.Extensions.DependencyInjection;
+using Microsoft.Extensions.DependencyInjection.Extensions;
+using Microsoft.Extensions.Hosting;
+using Orleans.Configuration;
+using Orleans.Runtime;
+
+namespace Krewe.Silo.Hosting;
+
+/// <summary>One silo of a cluster of processes, in this process.</summary>
+public sealed class ClusterSilo : IAsyncDisposable
+{
+    private readonly IHost _host;
+    private readonly ComputePool _pool;
+    private readonly TaskCompletionSource _stopping = new(TaskCreationOptions.RunContinuationsAsynchronously);
+
+    private ClusterSilo(IHost host, ComputePool pool)
+    {
+        _host = host;
+        _pool = pool;
+        host.Services.GetRequiredService<IHostApplicationLifetime>().ApplicationStopping.Register(
+            () => _stopping.TrySetResult());
+    }
+
+    /// <summary>Name of the silo.</summary>
+    public required string Name { get; init; }
+
+    /// <summary>Where other silos reach it.</summary>
+    public required IPEndPoint Address { get; init; }
+
+    /// <summary>Where clients reach it.</summary>
+    public required IPEndPoint Gateway { get; init; }
+
+    /// <summary>Where the silos of its cluster meet, in words and without secrets.</summary>
+    public required string Place { get; init; }
+
+    /// <summary>Its device.</summary>
+    public required IDevice Device { get; init; }
+
+    /// <summary>Computing threads.</summary>
+    public required int Threads { get; init; }
+
+    /// <summary>Services of the silo.</summary>
+    public IServiceProvider Services => _host.Services;
+
+    /// <summary>Starts the silo and waits until it is a member of its cluster.</summary>
+    /// <param name="settings">Which cluster, and as whom.</param>
+    /// <param name="end">Gets one line and ends the process, where the cluster has declared this silo dead.</param>
+    /// <param name="verbose">Shows Orleans' own log on standard error.</param>
+    /// <param name="cancellationToken">Gives up.</param>
+    /// <exception cref="KreweException">It cannot join; the message says why.</exception>
+    public static async Task<ClusterSilo> StartAsync(
+        ClusterSettings settings, Action<string> end, bool verbose = false, CancellationToken cancellationToken = default)
+    {
+        settings.ThrowIfInvalid();
+        IMembership membership = IMembership.Of(settings);
+        await membership.PrepareAsync(cancellationToken);
+        bool isLocal = FreePorts.IsFree(settings.Advertise, 0);
+        (int siloPort, int gatewayPort) = membership.PortsOf(isLocal ? settings : settings with { Advertise = IPAddress.Any });
+        foreach (int port in new[] { siloPort, gatewayPort })
+        {
+            if (!FreePorts.IsFree(isLocal ? settings.Advertise : IPAddress.Any, port))
+            {
+                throw new KreweException($"port {port} of {settings.Advertise} is taken: give another, or none for a free one");
+            }
+        }
+
+        string name = settings.NameOrUnique();
+        int threads = settings.CpuThreads > 0 ? settings.CpuThreads : Environment.ProcessorCount;
+        var pool = ComputePool.ForThisMachine(threads);
+        var device = new CpuDevice(pool, "cpu:0");
+        var address = new IPEndPoint(settings.Advertise, siloPort);
+        IHost host = SiloHost.Build(new() { Name = name, Device = device, Verbose = verbose }, silo =>
+        {
+            silo.Configure<ClusterOptions>(options => options.ClusterId = options.ServiceId = settings.Cluster);
+            silo.ConfigureEndpoints(settings.Advertise, siloPort, gatewayPort, listenOnAnyHostAddress: !isLocal);
+            membership.Use(silo, address);
+            silo.Configure<ClusterMembershipOptions>(MembershipTuning.Apply);
+            silo.Services.AddSingleton<ILifecycleParticipant<ISiloLifecycle>, JoinCheck>();
+            silo.Services.Replace(ServiceDescriptor.Singleton<IFatalErrorHandler>(new FatalErrors(name, settings.Cluster, end)));
+        });
+        var started = new ClusterSilo(host, pool)
+        {
+            Name = name,
+            Address = address,
+            Gateway = new(settings.Advertise, gatewayPort),
+            Place = membership.Place,
+            Device = device,
+            Threads = threads,
+        };
+        try
+        {
+            await host.StartAsync(cancellationToken);
+            return started;
+        }
+        catch
+        {
+            await started.DisposeAsync();
+            throw;
+        }
+    }
+
+    /// <summary>Completes when the silo is asked to leave, by a grain call or by the token.</summary>
+    public async Task WaitForStopAsync(CancellationToken cancellationToken)
+    {
+        await using CancellationTokenRegistration registration = cancellationToken.Register(() => _stopping.TrySetResult());
+        await _stopping.Task;
+    }
+
+    /// <summary>Leaves the cluster: the others learn of it at once.</summary>
+    public async ValueTask DisposeAsync()
+    {
+        await SiloHost.StopAsync(_host);
+        _pool.Dispose();
+    }
+}
