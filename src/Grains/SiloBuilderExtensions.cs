@@ -1,4 +1,5 @@
 using Krewe.Grains.Devices;
+using Krewe.Grains.Devices.Channel;
 using Krewe.Grains.Placement;
 using Krewe.Grains.Training;
 using Krewe.Model.Tensors;
@@ -20,8 +21,12 @@ public static class SiloBuilderExtensions
     /// <param name="name">Name of the silo, as placement plans know it.</param>
     /// <param name="device">Makes the silo's device; the silo disposes it.</param>
     /// <param name="inBand">Sends tensors as bytes even within a process; for tests.</param>
+    /// <param name="channel">
+    /// Settings of the silo's <see cref="TensorChannel"/>, a service of the silo; null for the silo's own address.
+    /// </param>
     public static ISiloBuilder AddKrewe(
-        this ISiloBuilder silo, string name, Func<IServiceProvider, IDevice> device, bool inBand = false)
+        this ISiloBuilder silo, string name, Func<IServiceProvider, IDevice> device, bool inBand = false,
+        TensorChannelOptions? channel = null)
     {
         silo.Configure<Orleans.Configuration.SiloOptions>(options => options.SiloName = name);
         silo.UseSiloMetadata(new Dictionary<string, string> { [DevicePlacementDirector.NodeKey] = name });
@@ -35,6 +40,8 @@ public static class SiloBuilderExtensions
         silo.Services.AddSingleton<ILifecycleParticipant<ISiloLifecycle>, RunAttendance>();
         silo.Services.AddSingleton<StateRestorer>();
         silo.Services.AddSingleton<ILifecycleParticipant<ISiloLifecycle>, ProcessSiloRegistration>();
+        silo.Services.AddSingleton(services => ChannelLifecycle.Create(services, name, channel));
+        silo.Services.AddSingleton<ILifecycleParticipant<ISiloLifecycle>, ChannelLifecycle>();
         silo.Services.TryAddSingleton(TimeProvider.System);
         return silo;
     }
