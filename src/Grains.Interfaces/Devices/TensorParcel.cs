@@ -4,8 +4,8 @@ using Krewe.Model.Tensors;
 namespace Krewe.Grains.Interfaces.Devices;
 
 /// <summary>
-/// A tensor on its way through a grain call: a ticket where the receiver lives in the same process, the bytes
-/// otherwise.
+/// A tensor on its way through a grain call: a ticket where the receiver lives in the same process or the values travel
+/// through the tensor channel, the bytes otherwise.
 /// </summary>
 /// <remarks>
 /// Ownership: a ticket hands over a view, the memory stays the sender's and must live as long as the receiver's use
@@ -18,9 +18,11 @@ public sealed class TensorParcel
     [Id(1)] private readonly long[] _shape;
     [Id(2)] private readonly DType _dtype;
     [Id(3)] private readonly byte[]? _bytes;
+    [Id(4)] private readonly TensorTicket? _channel;
 
-    private TensorParcel(long ticket, long[] shape, DType dtype, byte[]? bytes)
+    private TensorParcel(long ticket, long[] shape, DType dtype, byte[]? bytes, TensorTicket? channel = null)
     {
+        _channel = channel;
         _ticket = ticket;
         _shape = shape;
         _dtype = dtype;
@@ -33,8 +35,14 @@ public sealed class TensorParcel
     /// <summary>True where there is no tensor.</summary>
     public bool IsEmpty => _shape.Length == 0;
 
+    /// <summary>The ticket of the tensor channel, where the values travel through it.</summary>
+    public TensorTicket? Ticket => _channel;
+
     /// <summary>True where the sender's own memory is handed over, within a process.</summary>
     public bool IsByReference => _ticket != 0;
+
+    /// <summary>Wraps a tensor that travels through the tensor channel.</summary>
+    public static TensorParcel Of(TensorTicket ticket) => new(0, ticket.Shape, ticket.DType, null, ticket);
 
     /// <summary>Wraps a tensor for a receiver.</summary>
     /// <param name="tensor">The tensor, or empty.</param>
@@ -61,6 +69,11 @@ public sealed class TensorParcel
             return default;
         }
 
+        if (_channel is not null)
+        {
+            throw new InvalidOperationException($"{_channel} travels through the tensor channel: only a silo can open it");
+        }
+
         if (_bytes is null)
         {
             return ProcessExchange.Take<Tensor>(_ticket);
@@ -81,7 +94,7 @@ public sealed class TensorParcel
     /// <summary>Withdraws the ticket of a call that failed.</summary>
     public void Withdraw()
     {
-        if (_bytes is null && !IsEmpty)
+        if (IsByReference)
         {
             ProcessExchange.Withdraw(_ticket);
         }

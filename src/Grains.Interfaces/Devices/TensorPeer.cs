@@ -3,5 +3,7 @@ namespace Krewe.Grains.Interfaces.Devices;
 /// <summary>A silo as a sender of tensors sees it.</summary>
 /// <param name="Silo">Name of the silo.</param>
 /// <param name="Process">Its process: within one process tensors go by reference.</param>
+/// <param name="Channel">Its tensor channel; null for one that gets tensors in grain calls only.</param>
 [GenerateSerializer, Immutable, Alias("krewe.TensorPeer")]
-public sealed record TensorPeer([property: Id(0)] string Silo, [property: Id(1)] Guid Process);
+public sealed record TensorPeer([property: Id(0)] string Silo, [property: Id(1)] Guid Process,
+    [property: Id(2)] ChannelAddress? Channel = null);

@@ -39,6 +39,11 @@ public sealed partial class ExpertHostGrain(DeviceHost host, PlacementPlans plan
     public async Task<SiloReadiness> BeginAsync(StepBegin begin)
     {
         bool anew = await Model.Gate.BeginAsync(begin.Attempt);
+        if (anew)
+        {
+            post.Discard(_name, begin.Attempt);
+        }
+
         await Model.BeginAsync(begin.FirstSlot, anew);
         int[] steps = [.. Model.ParameterSets.Select(set => set.AppliedStep)];
         return new(steps.Length, steps.DefaultIfEmpty().Min(), steps.DefaultIfEmpty().Max());
@@ -59,7 +64,7 @@ public sealed partial class ExpertHostGrain(DeviceHost host, PlacementPlans plan
         await RunAsync(
             request.Layer, slice.Experts.Count, i => (slice.Experts[i], slice.Offsets[i + 1] - slice.Offsets[i]),
             (kernels, experts) => result = pass.Batch.Forward(kernels, slice, experts, rows, copy));
-        return await SendAsync(result, request.Process, entry.Abandoned);
+        return await SendAsync(result, request.Process, request.Call, entry.Abandoned);
     }
 
     /// <inheritdoc/>
@@ -75,8 +80,8 @@ public sealed partial class ExpertHostGrain(DeviceHost host, PlacementPlans plan
         await RunAsync(request.Layer, pass, (kernels, _) => gradients = pass.Batch.Backward(kernels, gradRows));
         return
         [
-            await SendAsync(gradients.Rows, request.Process, entry.Abandoned),
-            await SendAsync(gradients.Weights, request.Process, entry.Abandoned),
+            await SendAsync(gradients.Rows, request.Process, request.Call, entry.Abandoned),
+            await SendAsync(gradients.Weights, request.Process, request.Call, entry.Abandoned),
         ];
     }
 
@@ -137,7 +142,7 @@ public sealed partial class ExpertHostGrain(DeviceHost host, PlacementPlans plan
             ?? throw new ArgumentException($"'{name}' is no routed expert's parameter");
         Parameter parameter = Model.FindExpert(layer, index)?.Parameters.Find(name)
             ?? throw new ArgumentException($"'{name}' is not on silo '{host.Silo}'");
-        return await SendAsync(Parts.Of(parameter, part), process, CancellationToken.None);
+        return await post.Post(Parts.Of(parameter, part), process, _name + "/read").ReplyAsync();
     }
 
     /// <inheritdoc/>
@@ -149,12 +154,8 @@ public sealed partial class ExpertHostGrain(DeviceHost host, PlacementPlans plan
         plans.Forget(_name);
     }
 
-    private async Task<TensorParcel> SendAsync(Tensor tensor, Guid process, CancellationToken abandoned)
-    {
-        TensorPost.Posted posted = post.Post(tensor, process, abandoned);
-        await posted.Sent;
-        return posted.Parcel;
-    }
+    private Task<TensorParcel> SendAsync(Tensor tensor, Guid process, StepCall call, CancellationToken abandoned) =>
+        post.Post(tensor, process, _name, call.Attempt, abandoned).ReplyAsync();
 
     private Task RunAsync(int layer, ExpertPass pass, Action<IKernels, Expert[]> work) => RunAsync(
         layer, pass.Batch.Experts.Count, i => (pass.Batch.Experts[i].Index, pass.Batch.TokensOf(i)), work);

@@ -11,6 +11,9 @@ namespace Krewe.Grains.Experts;
 [GrainType(GrainTypes.State), DevicePlacement, Reentrant, KeepAlive, Immovable]
 public sealed class StateHostGrain(DeviceHost host, PlacementPlans plans, TensorPost post) : Grain, IStateHostGrain
 {
+    /// <summary>Ends the scope of states: they belong to no attempt at a step.</summary>
+    private const string StateScope = "/state";
+
     private string _name = "";
 
     private HostedModel Model => host.ModelOf(_name);
@@ -49,20 +52,8 @@ public sealed class StateHostGrain(DeviceHost host, PlacementPlans plans, Tensor
                 continue;
             }
 
-            TensorPost.Posted posted = post.Post(state, peer.Process);
-            try
-            {
-                await grain.KeepAsync(owner.Key, step, posted.Parcel);
-            }
-            catch
-            {
-                posted.Parcel.Withdraw();
-                throw;
-            }
-            finally
-            {
-                await posted.Sent;
-            }
+            PostedTensor posted = post.Post(state, peer.Process, _name + StateScope);
+            await posted.CompleteAsync(grain.KeepAsync(owner.Key, step, posted.Parcel));
         }
     }
 
@@ -168,10 +159,6 @@ public sealed class StateHostGrain(DeviceHost host, PlacementPlans plans, Tensor
         return bytes;
     }
 
-    private async Task<TensorParcel> SendAsync(Tensor tensor, Guid process)
-    {
-        TensorPost.Posted posted = post.Post(tensor, process);
-        await posted.Sent;
-        return posted.Parcel;
-    }
+    private Task<TensorParcel> SendAsync(Tensor tensor, Guid process) =>
+        post.Post(tensor, process, _name + StateScope).ReplyAsync();
 }

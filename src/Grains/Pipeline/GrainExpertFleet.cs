@@ -5,10 +5,11 @@ using Krewe.Model.Tensors;
 namespace Krewe.Grains.Pipeline;
 
 /// <summary>All silos with experts of a model, as one of its stages sees them.</summary>
+/// <param name="scope">Model or run name.</param>
 /// <param name="device">Device of the stage.</param>
 /// <param name="post">Sends and opens tensors.</param>
 /// <param name="process">Process identity of the stage's silo.</param>
-internal sealed class GrainExpertFleet(IDevice device, TensorPost post, Guid process) : IExpertFleet, IDisposable
+internal sealed class GrainExpertFleet(string scope, IDevice device, TensorPost post, Guid process) : IExpertFleet, IDisposable
 {
     private readonly Lock _lock = new();
     private readonly Dictionary<(int Host, int Layer, long Slot), Arena> _received = [];
@@ -28,7 +29,7 @@ internal sealed class GrainExpertFleet(IDevice device, TensorPost post, Guid pro
     {
         _topologies = plan.SiloOfExpert.Keys.ToDictionary(layer => layer, plan.TopologyOf);
         Hosts = [.. gateways.Select((gateway, host) => (IExpertHost)new GrainExpertHost(
-            gateway, post, process, (layer, slot) => ArenaOf(host, layer, slot)))];
+            gateway, post, scope, process, (layer, slot) => ArenaOf(host, layer, slot)))];
     }
 
     /// <summary>Lets other micro-batches have the memory of what was received for a slot.</summary>

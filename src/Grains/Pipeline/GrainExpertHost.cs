@@ -7,22 +7,24 @@ namespace Krewe.Grains.Pipeline;
 /// <summary>A silo's experts as a stage sees them: every call goes to that silo's gateway grain once.</summary>
 /// <param name="gateway">The gateway.</param>
 /// <param name="post">Sends and opens tensors.</param>
+/// <param name="scope">Model or run name.</param>
 /// <param name="process">Process identity of the stage's silo.</param>
 /// <param name="received">Where tensors that come as bytes are put, one arena per layer and slot.</param>
 internal sealed class GrainExpertHost(
-    Neighbour<IExpertHostGrain> gateway, TensorPost post, Guid process, Func<int, long, Arena> received) : IExpertHost
+    Neighbour<IExpertHostGrain> gateway, TensorPost post, string scope, Guid process, Func<int, long, Arena> received)
+    : IExpertHost
 {
     /// <inheritdoc/>
     public async Task<Tensor> ForwardAsync(ExpertCall call, ExpertSlice slice, Tensor rows)
     {
         ExpertSliceParcel sliceParcel = ExpertSliceParcel.Of(slice, process == gateway.Process);
-        TensorPost.Posted posted = post.Post(rows, gateway.Process, call.Work.Abandoned);
+        PostedTensor posted = post.Post(rows, gateway.Process, scope, call.Work.Attempt, call.Work.Abandoned);
         var request = new ExpertForward(
             call.Layer, CallOf(call.Work), sliceParcel, posted.Parcel, call.BackwardFollows, process);
         try
         {
-            TensorParcel reply = await gateway.CallAsync(grain => grain.ForwardAsync(request))
-                .WaitAsync(call.Work.Abandoned);
+            TensorParcel reply = await posted.CompleteAsync(
+                gateway.CallAsync(grain => grain.ForwardAsync(request)).WaitAsync(call.Work.Abandoned));
             Arena arena = received(call.Layer, call.Slot);
             arena.Reset();
             return await post.OpenAsync(reply, arena, call.Work.Abandoned);
@@ -30,38 +32,21 @@ internal sealed class GrainExpertHost(
         catch
         {
             request.Slice.Withdraw();
-            request.Rows.Withdraw();
             throw;
-        }
-        finally
-        {
-            await posted.Sent;
         }
     }
 
     /// <inheritdoc/>
     public async Task<ExpertGradients> BackwardAsync(ExpertCall call, Tensor gradRows)
     {
-        TensorPost.Posted posted = post.Post(gradRows, gateway.Process, call.Work.Abandoned);
+        PostedTensor posted = post.Post(gradRows, gateway.Process, scope, call.Work.Attempt, call.Work.Abandoned);
         var request = new ExpertBackward(call.Layer, CallOf(call.Work), posted.Parcel, process);
-        try
-        {
-            TensorParcel[] reply = await gateway.CallAsync(grain => grain.BackwardAsync(request))
-                .WaitAsync(call.Work.Abandoned);
-            Arena arena = received(call.Layer, call.Slot);
-            return new(
-                await post.OpenAsync(reply[0], arena, call.Work.Abandoned),
-                await post.OpenAsync(reply[1], arena, call.Work.Abandoned));
-        }
-        catch
-        {
-            request.GradRows.Withdraw();
-            throw;
-        }
-        finally
-        {
-            await posted.Sent;
-        }
+        TensorParcel[] reply = await posted.CompleteAsync(
+            gateway.CallAsync(grain => grain.BackwardAsync(request)).WaitAsync(call.Work.Abandoned));
+        Arena arena = received(call.Layer, call.Slot);
+        return new(
+            await post.OpenAsync(reply[0], arena, call.Work.Abandoned),
+            await post.OpenAsync(reply[1], arena, call.Work.Abandoned));
     }
 
     /// <inheritdoc/>

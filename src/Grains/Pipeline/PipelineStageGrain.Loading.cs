@@ -39,7 +39,7 @@ public sealed partial class PipelineStageGrain
     {
         StageRange range = StageRange.Partition(config, stages)[_index];
         int positions = source.MaxPositions > 0 ? source.MaxPositions : config.MaxPositionEmbeddings;
-        var fleet = new GrainExpertFleet(host.Device, post, host.Process);
+        var fleet = new GrainExpertFleet(_name, host.Device, post, host.Process);
         // The copy for the other direction has the same parameters: on one device they are one.
         ModelStage? twin = Model.FindStage(1 - _direction, _index)?.Stage;
         var stage = new ModelStage(config, range, host.Device, fleet, positions, twin);

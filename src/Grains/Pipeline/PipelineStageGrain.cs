@@ -23,6 +23,9 @@ public sealed partial class PipelineStageGrain(
     /// <summary>Longest wait for a neighbour; the coordinator's own deadline is shorter where it matters.</summary>
     private static readonly TimeSpan DeliveryDeadline = TimeSpan.FromMinutes(10);
 
+    /// <summary>Ends the scope of tensors that belong to no attempt at a step.</summary>
+    private const string ReadScope = "/read";
+
     private string _name = "";
     private int _direction;
     private int _index;
@@ -111,22 +114,11 @@ public sealed partial class PipelineStageGrain(
         }
 
         using StepGate.Entry entry = Model.Gate.Enter(call.Attempt);
-        TensorPost.Posted posted = post.Post(BankOf(hosted, _direction), mirror.Process, entry.Abandoned);
-        try
-        {
-            TensorParcel reply = await mirror.CallAsync(
-                grain => grain.AcceptGradientsAsync(call, posted.Parcel, host.Process)).WaitAsync(entry.Abandoned);
-            await FillAsync(BankOf(hosted, 1 - _direction), reply, entry.Abandoned);
-        }
-        catch
-        {
-            posted.Parcel.Withdraw();
-            throw;
-        }
-        finally
-        {
-            await posted.Sent;
-        }
+        PostedTensor posted = post.Post(
+            BankOf(hosted, _direction), mirror.Process, _name, call.Attempt, entry.Abandoned);
+        TensorParcel reply = await posted.CompleteAsync(mirror.CallAsync(
+            grain => grain.AcceptGradientsAsync(call, posted.Parcel, host.Process)).WaitAsync(entry.Abandoned));
+        await FillAsync(BankOf(hosted, 1 - _direction), reply, entry.Abandoned);
     }
 
     /// <inheritdoc/>
@@ -135,9 +127,7 @@ public sealed partial class PipelineStageGrain(
         HostedStage hosted = Hosted;
         using StepGate.Entry entry = Model.Gate.Enter(call.Attempt);
         await FillAsync(BankOf(hosted, 1 - _direction), gradients, entry.Abandoned);
-        TensorPost.Posted posted = post.Post(BankOf(hosted, _direction), process, entry.Abandoned);
-        await posted.Sent;
-        return posted.Parcel;
+        return await post.Post(BankOf(hosted, _direction), process, _name, call.Attempt, entry.Abandoned).ReplyAsync();
     }
 
     /// <inheritdoc/>
@@ -181,9 +171,7 @@ public sealed partial class PipelineStageGrain(
                 part);
         }
 
-        TensorPost.Posted posted = post.Post(tensor, process);
-        await posted.Sent;
-        return posted.Parcel;
+        return await post.Post(tensor, process, _name + ReadScope).ReplyAsync();
     }
 
     /// <inheritdoc/>
@@ -211,20 +199,9 @@ public sealed partial class PipelineStageGrain(
             return result.Token;
         }
 
-        TensorPost.Posted posted = post.Post(result.Hidden, next.Process);
-        try
-        {
-            return await next.CallAsync(grain => grain.DecodeAsync(session, tokens, posted.Parcel, sampling));
-        }
-        catch
-        {
-            posted.Parcel.Withdraw();
-            throw;
-        }
-        finally
-        {
-            await posted.Sent;
-        }
+        PostedTensor posted = post.Post(result.Hidden, next.Process, _name);
+        return await posted.CompleteAsync(
+            next.CallAsync(grain => grain.DecodeAsync(session, tokens, posted.Parcel, sampling)));
     }
 
     /// <inheritdoc/>
@@ -264,23 +241,10 @@ public sealed partial class PipelineStageGrain(
         Neighbour<IPipelineStageGrain> neighbour, StepCall call, bool gradients, StageActivations value,
         CancellationToken abandoned)
     {
-        TensorPost.Posted hidden = post.Post(value.Hidden, neighbour.Process, abandoned);
-        TensorPost.Posted embeddings = post.Post(value.Embeddings, neighbour.Process, abandoned);
+        PostedTensor hidden = post.Post(value.Hidden, neighbour.Process, _name, call.Attempt, abandoned);
+        PostedTensor embeddings = post.Post(value.Embeddings, neighbour.Process, _name, call.Attempt, abandoned);
         var delivery = new StageDelivery(call, gradients, hidden.Parcel, embeddings.Parcel);
-        try
-        {
-            await neighbour.CallAsync(grain => grain.AcceptAsync(delivery)).WaitAsync(abandoned);
-        }
-        catch
-        {
-            delivery.Hidden.Withdraw();
-            delivery.Embeddings.Withdraw();
-            throw;
-        }
-        finally
-        {
-            await hidden.Sent;
-            await embeddings.Sent;
-        }
+        await hidden.CompleteAsync(embeddings.CompleteAsync(
+            neighbour.CallAsync(grain => grain.AcceptAsync(delivery)).WaitAsync(abandoned)));
     }
 }

@@ -25,6 +25,23 @@ public sealed class PlacementPlans(IGrainFactory grains)
     public void Use(string model, PlacementPlan plan) =>
         _plans.AddOrUpdate(model, plan, (_, known) => plan.Version >= known.Version ? plan : known);
 
+    /// <summary>The silo of a process, where a plan names it.</summary>
+    public TensorPeer? FindPeer(Guid process)
+    {
+        foreach (PlacementPlan plan in _plans.Values)
+        {
+            foreach (TensorPeer peer in plan.Peers)
+            {
+                if (peer.Process == process)
+                {
+                    return peer;
+                }
+            }
+        }
+
+        return null;
+    }
+
     /// <summary>Drops a plan, to fetch it anew.</summary>
     public void Forget(string model) => _plans.TryRemove(model, out _);
 }

@@ -93,6 +93,14 @@ public sealed partial class TrainingRunGrain(
             _phase = "Recovering";
             _ = ResumeAsync(state);
         }
+        else if (_phase == "Idle" && RunState.Read(folder) is { Phase: "Finished" or "Failed" } ended && ended.Name == Name)
+        {
+            // It ended before its watchers heard of it.
+            (_phase, _step, _checkpoint) = (ended.Phase, ended.Committed, RunFolder.Newest(folder));
+            _events.End(ended.Phase == "Finished"
+                ? new RunFinished(_step, _step < TrainingConfig.Parse(ended.Request.TrainingJson, folder).Steps, _checkpoint)
+                : new RunFailed($"run '{Name}' failed; the silo that knew why has gone", IsUserFault: false));
+        }
 
         return Task.CompletedTask;
     }

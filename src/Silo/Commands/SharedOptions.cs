@@ -69,6 +69,19 @@ internal static class SharedOptions
         return option;
     }
 
+    /// <summary>As <see cref="AtLeast"/>, for an option without a default value.</summary>
+    public static Option<T?> AtLeastOrNone<T>(T least, Option<T?> option) where T : struct, IComparable<T>
+    {
+        option.Validators.Add(result =>
+        {
+            if (Value<T>(result) is { } value && value.CompareTo(least) < 0)
+            {
+                result.AddError($"{option.Name} must be at least {least}, not {value}");
+            }
+        });
+        return option;
+    }
+
     /// <summary>
     /// Refuses real numbers with a comma: the default reading takes it for a thousands sign and makes 4 of 0,004.
     /// </summary>

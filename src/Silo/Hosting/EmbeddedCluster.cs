@@ -1,5 +1,7 @@
 using System.Net;
+using Krewe.Grains.Devices.Channel;
 using Krewe.Model.Kernels.Cpu;
+using Krewe.Model.Tensors;
 using Microsoft.Extensions.DependencyInjection;
 using Microsoft.Extensions.Hosting;
 using Orleans.Configuration;
@@ -18,8 +20,14 @@ public sealed record EmbeddedClusterOptions
     /// <summary>Shows Orleans' own log on standard error.</summary>
     public bool Verbose { get; init; }
 
-    /// <summary>Sends tensors as bytes even within the process; for tests.</summary>
+    /// <summary>Sends tensors through the channel, or as bytes, even within the process; for tests.</summary>
     public bool InBand { get; init; }
+
+    /// <summary>Settings of every silo's tensor channel; null for the defaults.</summary>
+    public TensorChannelOptions? Channel { get; init; }
+
+    /// <summary>Wraps the device of every silo, such as in one of a set pace; for tests and benchmarks.</summary>
+    public Func<IDevice, IDevice>? Device { get; init; }
 }
 
 /// <summary>
@@ -63,12 +71,14 @@ public sealed class EmbeddedCluster : ITrainingCluster
         {
             for (int silo = 0; silo < options.Silos; silo++)
             {
+                IDevice device = new CpuDevice(pool, $"cpu:{silo}");
                 var member = new SiloHostOptions
                 {
                     Name = names[silo],
-                    Device = new CpuDevice(pool, $"cpu:{silo}"),
+                    Device = options.Device?.Invoke(device) ?? device,
                     Verbose = options.Verbose,
                     InBand = options.InBand,
+                    Channel = options.Channel,
                 };
                 (int siloPort, int gatewayPort) = (ports[2 * silo], ports[(2 * silo) + 1]);
                 hosts.Add(SiloHost.Build(member, builder => Join(builder, cluster, siloPort, gatewayPort, ports[0])));

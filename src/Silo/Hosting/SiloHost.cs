@@ -1,4 +1,5 @@
 using Krewe.Grains;
+using Krewe.Grains.Devices.Channel;
 using Krewe.Model.Tensors;
 using Microsoft.Extensions.DependencyInjection;
 using Microsoft.Extensions.Hosting;
@@ -21,6 +22,9 @@ internal sealed record SiloHostOptions
 
     /// <summary>Sends tensors as bytes even within the process; for tests.</summary>
     public bool InBand { get; init; }
+
+    /// <summary>Settings of the tensor channel; null for the defaults.</summary>
+    public TensorChannelOptions? Channel { get; init; }
 }
 
 /// <summary>Builds and stops the hosts of silos and clients: those of an embedded cluster and those of a real one.</summary>
@@ -42,7 +46,7 @@ internal static class SiloHost
         builder.UseOrleans(silo =>
         {
             membership(silo);
-            silo.AddKrewe(options.Name, _ => options.Device, options.InBand);
+            silo.AddKrewe(options.Name, _ => options.Device, options.InBand, options.Channel);
             silo.Configure<SiloMessagingOptions>(messaging =>
             {
                 messaging.ResponseTimeout = CallDeadline;

@@ -106,6 +106,8 @@ internal sealed class ConsoleTrainView(Terminal terminal) : ITrainView
         {
             Evaluated evaluated => TrainText.Evaluation(evaluated),
             CheckpointWritten written => TrainText.Checkpoint(written),
+            RunRecovered recovered => TrainText.Recovery(recovered),
+            RunMoved moved => TrainText.Move(moved),
             RunFinished { Stopped: true } stopped => $"stopped after step {stopped.Step}",
             _ => null,
         };

@@ -40,6 +40,24 @@ internal sealed class JsonTrainView(Terminal terminal) : ITrainView
                 case StepCommitted step:
                     Write("step", Step(step));
                     break;
+                case RunRecovered recovered:
+                    Write("recovered", new()
+                    {
+                        ["from_step"] = recovered.FromStep,
+                        ["to_step"] = recovered.ToStep,
+                        ["seconds"] = Json.Number(recovered.Seconds),
+                        ["reason"] = recovered.Reason,
+                        ["silos"] = new JsonArray([.. recovered.Silos.Select(silo => (JsonNode?)silo)]),
+                    });
+                    break;
+                case RunMoved moved:
+                    Write("moved", new()
+                    {
+                        ["step"] = moved.Step,
+                        ["seconds"] = Json.Number(moved.Seconds),
+                        ["silos"] = new JsonArray([.. moved.Silos.Select(silo => (JsonNode?)silo)]),
+                    });
+                    break;
                 case Evaluated evaluated:
                     Write("evaluated", Evaluation(evaluated));
                     break;

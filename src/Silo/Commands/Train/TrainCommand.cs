@@ -24,6 +24,7 @@ internal static class TrainCommand
             "krewe train",
             "krewe train --data my-texts/ --steps 1000 --run mine --checkpoint-every 200",
             "krewe train --run mine --data my-texts/ --resume",
+            "krewe train --silos 4 --schedule dualpipe --config eight-layers/config.json",
             "krewe train --run mine --cluster lab --membership redis --connection 127.0.0.1:6379",
             "krewe train --preset docs-26m --tokenizer tokenizer.json --sequence-length 256 --learning-rate 1e-3",
             "krewe train --bias-update-speed 0 --run unbalanced     (an ablation: experts without balance)");
@@ -86,7 +87,8 @@ internal static class TrainCommand
         await using ITrainingCluster cluster = await open();
         ITrainingRunGrain grain = cluster.Grains.GetGrain<ITrainingRunGrain>(plan.Name);
         using ReplacedCheckpoints replaced = ReplacedCheckpoints.SetAside(plan.Replaced);
-        RunStarted started = await grain.StartAsync(plan.Request with { Silos = cluster.SiloNames });
+        plan = plan.On(cluster.SiloNames);
+        RunStarted started = await grain.StartAsync(plan.Request);
 
         view.Started(plan, started);
         var run = new TrainTracker(started.FirstStep, started.Steps);
@@ -96,7 +98,7 @@ internal static class TrainCommand
             view.Stopping();
             _ = grain.StopAsync();
         });
-        await view.FollowAsync(grain.WatchAsync(CancellationToken.None), run);
+        await view.FollowAsync(new RunFollower(grain, plan.Request.Folder, started.FirstStep).ReadAsync(cancellation), run);
         if (run.Checkpoint is not null)
         {
             replaced.Delete();

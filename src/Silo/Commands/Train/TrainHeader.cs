@@ -1,5 +1,6 @@
 using Krewe.Grains.Interfaces.Training;
 using Krewe.Model.Configuration;
+using Krewe.Model.Pipeline;
 
 namespace Krewe.Silo.Commands.Train;
 
@@ -24,7 +25,7 @@ internal static class TrainHeader
             $"{TrainText.Count(started.TrainingTokens)} tokens to train on, {TrainText.Count(started.HeldOutTokens)} held out");
         yield return ("recipe", $"{recipe.Steps} steps of {recipe.BatchSize} x {recipe.SequenceLength} tokens" +
             (recipe.MicroBatches > 1 ? $" in {recipe.MicroBatches} micro-batches" : "") +
-            $", learning rate {recipe.LearningRate:G4}, {plan.Request.Stages} stages, seed {recipe.Seed}");
+            $", learning rate {recipe.LearningRate:G4}, {plan.Request.Stages} stages, {plan.Request.Method.Name()}, seed {recipe.Seed}");
         yield return ("folder", TrainText.Relative(plan.Request.Folder) +
             (started.FirstStep > 0 ? $", resumed after step {started.FirstStep}" : "") +
             (started.FirstStep >= started.Steps ? ", its last: nothing is left to train" : ""));

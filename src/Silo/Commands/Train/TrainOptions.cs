@@ -1,5 +1,6 @@
 using System.CommandLine;
 using Krewe.Model.Configuration;
+using Krewe.Model.Pipeline;
 using Krewe.Silo.Commands.Cluster;
 
 namespace Krewe.Silo.Commands.Train;
@@ -79,8 +80,24 @@ internal sealed class TrainOptions
     public Option<string> Precision { get; } = Text("--precision", "NAME", "Arithmetic; only fp32 in this version", "fp32");
 
     /// <summary>Pipeline schedule.</summary>
-    public Option<string> Schedule { get; } = Text(
-        "--schedule", "NAME", "Order of the stages' work; only sequential in this version", "sequential");
+    public Option<string> Schedule { get; } = Choice(
+        "--schedule", "Order in which the ranks of the pipeline work through the micro-batches", [.. PipelineMethods.Names]);
+
+    /// <summary>Ranks of the pipeline.</summary>
+    public Option<int?> Ranks { get; } = SharedOptions.AtLeastOrNone(1, new Option<int?>("--ranks")
+    {
+        Description = "Ranks of the pipeline (default: one per silo; with the sequential schedule --stages)",
+        HelpName = "N",
+    });
+
+    /// <summary>Steps between snapshots.</summary>
+    public Option<int?> SnapshotEvery { get; } = SharedOptions.AtLeastOrNone(0, new Option<int?>("--snapshot-every")
+    {
+        Description =
+            "Steps between copies of the run's state in the memory of a peer silo, to go back to when a silo dies; 0 for " +
+            "none (default: 10 with --cluster, else none)",
+        HelpName = "N",
+    });
 
     /// <summary>Name of the run.</summary>
     public Option<string> Run { get; } = Text("--run", "NAME", "Name of the run", "default");
@@ -141,7 +158,7 @@ internal sealed class TrainOptions
         Option[] others =
         [
             Data, Tokenizer, Run, Output, Resume, Overwrite, EvaluateEvery, CheckpointEvery, CheckpointType, Sample, Silos,
-            Stages, CpuThreads, Precision, Schedule, Json,
+            Stages, Ranks, CpuThreads, Precision, Schedule, SnapshotEvery, Json,
         ];
         foreach (Option option in OfRecipe.Concat(others))
         {

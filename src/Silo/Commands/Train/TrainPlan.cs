@@ -5,6 +5,7 @@ using Krewe.Model.Checkpoints;
 using Krewe.Model.Configuration;
 using Krewe.Model.Data;
 using Krewe.Model.Layers;
+using Krewe.Model.Pipeline;
 using Krewe.Model.Tensors;
 using Krewe.Model.Training;
 
@@ -23,13 +24,13 @@ internal sealed record TrainPlan(
     IReadOnlyList<string> Notices, IReadOnlyList<string> Replaced)
 {
     private const double GiB = 1L << 30;
+    private const int UsualSnapshotEvery = 10;
 
     /// <summary>Reads and checks the options.</summary>
     /// <exception cref="KreweException">Something cannot be done; nothing has been written.</exception>
     public static TrainPlan Create(TrainOptions options, ParseResult parsed)
     {
         Only("--precision", parsed.GetValue(options.Precision)!, "fp32", "computes in fp32");
-        Only("--schedule", parsed.GetValue(options.Schedule)!, "sequential", "runs its stages one after the other");
         bool resume = parsed.GetValue(options.Resume);
         string name = RunName(options, parsed, resume);
         if (name.Length == 0 || name.IndexOfAny(['/', '\\', '@']) >= 0 || name.StartsWith('.'))
@@ -49,8 +50,8 @@ internal sealed record TrainPlan(
         (string? tokenizer, model) = TokenizerOf(
             parsed.GetValue(options.Tokenizer), model, resume, parsed.GetValue(options.Sample) ?? "");
         string? data = DataOf(parsed.GetValue(options.Data));
-        int stages = parsed.GetValue(options.Stages);
-        _ = StageRange.Partition(model, stages);
+        PipelineMethod method = PipelineMethods.Parse(parsed.GetValue(options.Schedule)!);
+        bool cluster = parsed.GetValue(options.Cluster.Cluster) is not null;
         EnsureFitsMemory(modelName, model, recipe);
         WritableFolder.Ensure(folder);
         var request = new RunRequest
@@ -61,13 +62,86 @@ internal sealed record TrainPlan(
             Tokenizer = tokenizer,
             Folder = folder,
             Silos = [],
-            Stages = stages,
+            Stages = RanksOf(options, parsed, method),
+            Method = method,
+            SnapshotEvery = parsed.GetValue(options.SnapshotEvery) ?? (cluster ? UsualSnapshotEvery : 0),
+            Elastic = cluster,
             EvaluateEvery = parsed.GetValue(options.EvaluateEvery),
             CheckpointEvery = parsed.GetValue(options.CheckpointEvery),
             Resume = resume,
             CheckpointType = parsed.GetValue(options.CheckpointType) == "float32" ? DType.Float32 : DType.BFloat16,
         };
-        return new(name, modelName, model, recipe, request, NoticesOf(options, parsed, resume), replaced);
+        bool microBatchesGiven = resume || parsed.GetResult(options.MicroBatches) is { Implicit: false };
+        var plan = new TrainPlan(name, modelName, model, recipe, request, NoticesOf(options, parsed, resume), replaced)
+        {
+            MicroBatchesGiven = microBatchesGiven,
+            BatchGiven = resume || parsed.GetResult(options.Batch) is { Implicit: false },
+        };
+        if (!cluster)
+        {
+            // What the schedule refuses is refused before anything starts.
+            _ = plan.On([.. Enumerable.Repeat("", parsed.GetValue(options.Silos))]);
+        }
+
+        return plan;
+    }
+
+    /// <summary>True where the user chose the number of micro-batches.</summary>
+    private bool MicroBatchesGiven { get; init; }
+
+    /// <summary>True where the user chose the size of the batch.</summary>
+    private bool BatchGiven { get; init; }
+
+    /// <summary>The plan for the silos that there are: ranks, stages and micro-batches that were left open.</summary>
+    /// <exception cref="KreweException">The schedule or the model does not fit so many ranks.</exception>
+    public TrainPlan On(string[] silos)
+    {
+        PipelineMethod method = Request.Method;
+        int ranks = Request.Stages > 0 ? Request.Stages : silos.Length;
+        int stages = method == PipelineMethod.DualPipeV ? 2 * ranks : ranks;
+        int needed = method switch
+        {
+            PipelineMethod.Sequential => Recipe.MicroBatches,
+            PipelineMethod.OneForwardOneBackward or PipelineMethod.ZeroBubble => ranks,
+            _ => 2 * ranks,
+        };
+        TrainingConfig recipe = MicroBatchesGiven || Recipe.MicroBatches >= needed
+            ? Recipe
+            : Recipe with
+            {
+                MicroBatches = needed,
+                BatchSize = BatchGiven || Recipe.BatchSize % needed == 0 ? Recipe.BatchSize : needed,
+            };
+        recipe.ThrowIfInvalid("the recipe");
+        _ = PipelineSchedule.Create(method, ranks, recipe.MicroBatches);
+        _ = StageRange.Partition(Model, stages);
+        return this with
+        {
+            Recipe = recipe,
+            Request = Request with { Silos = silos, Stages = stages, TrainingJson = recipe.ToJson() },
+        };
+    }
+
+    /// <summary>Ranks that were asked for; 0 for one per silo.</summary>
+    private static int RanksOf(TrainOptions options, ParseResult parsed, PipelineMethod method)
+    {
+        bool stagesGiven = parsed.GetResult(options.Stages) is { Implicit: false };
+        int stages = parsed.GetValue(options.Stages);
+        if (parsed.GetValue(options.Ranks) is { } ranks)
+        {
+            return stagesGiven && stages != (method == PipelineMethod.DualPipeV ? 2 * ranks : ranks)
+                ? throw new KreweException($"--ranks {ranks} and --stages {stages} contradict each other: leave one out")
+                : ranks;
+        }
+
+        if (method == PipelineMethod.DualPipeV && stagesGiven)
+        {
+            return stages % 2 == 0
+                ? stages / 2
+                : throw new KreweException($"--stages {stages} under dualpipev: every rank holds two, give an even number");
+        }
+
+        return stagesGiven || method == PipelineMethod.Sequential ? stages : 0;
     }
 
     private static void Only(string option, string value, string supported, string what)

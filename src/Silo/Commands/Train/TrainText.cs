@@ -32,6 +32,15 @@ internal static class TrainText
     public static string Checkpoint(CheckpointWritten written) =>
         $"checkpoint {Relative(written.Folder)} ({Size(written.Bytes)})";
 
+    /// <summary>A fault that the run has left behind.</summary>
+    public static string Recovery(RunRecovered recovered) =>
+        $"went back from step {recovered.FromStep} to {recovered.ToStep} after {recovered.Seconds:F1} s on " +
+        $"{string.Join(", ", recovered.Silos)}: {recovered.Reason}";
+
+    /// <summary>A change of silos between two steps.</summary>
+    public static string Move(RunMoved moved) =>
+        $"moved to {string.Join(", ", moved.Silos)} after step {moved.Step} in {moved.Seconds:F1} s";
+
     /// <summary>Minutes and seconds, hours where there are any.</summary>
     public static string Clock(TimeSpan time) =>
         time.TotalHours >= 1 ? $"{(int)time.TotalHours}:{time:mm\\:ss}" : $"{time:m\\:ss}";
