@@ -71,14 +71,14 @@ public sealed class ClusterConnection : ITrainingCluster
         }
         catch (Exception exception) when (!cancellationToken.IsCancellationRequested)
         {
-            await SiloHost.StopAsync(host);
+            await SiloHost.AbandonAsync(host);
             throw new KreweException(
                 $"no silo of cluster '{settings.Cluster}' answers ({place}): start one with " +
                 $"'krewe silo --cluster {settings.Cluster}', or mend the cluster's name", exception);
         }
         catch
         {
-            await SiloHost.StopAsync(host);
+            await SiloHost.AbandonAsync(host);
             throw;
         }
     }

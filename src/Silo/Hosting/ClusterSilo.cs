@@ -1,4 +1,5 @@
 using System.Net;
+using System.Net.Sockets;
 using Krewe.Model;
 using Krewe.Model.Kernels.Cpu;
 using Krewe.Model.Tensors;
@@ -14,6 +15,9 @@ namespace Krewe.Silo.Hosting;
 /// <summary>One silo of a cluster of processes, in this process.</summary>
 public sealed class ClusterSilo : IAsyncDisposable
 {
+    private static readonly TimeSpan JoinDeadline = TimeSpan.FromSeconds(30);
+
+    private readonly CancellationTokenSource _watching = new();
     private readonly IHost _host;
     private readonly ComputePool _pool;
     private readonly TaskCompletionSource _stopping = new(TaskCreationOptions.RunContinuationsAsynchronously);
@@ -49,7 +53,7 @@ public sealed class ClusterSilo : IAsyncDisposable
 
     /// <summary>Starts the silo and waits until it is a member of its cluster.</summary>
     /// <param name="settings">Which cluster, and as whom.</param>
-    /// <param name="end">Gets one line and ends the process, where the cluster has declared this silo dead.</param>
+    /// <param name="end">Gets one line and ends the process, where the cluster has given up this silo, or has ended.</param>
     /// <param name="verbose">Shows Orleans' own log on standard error.</param>
     /// <param name="cancellationToken">Gives up.</param>
     /// <exception cref="KreweException">It cannot join; the message says why.</exception>
@@ -92,16 +96,8 @@ public sealed class ClusterSilo : IAsyncDisposable
             Device = device,
             Threads = threads,
         };
-        try
-        {
-            await host.StartAsync(cancellationToken);
-            return started;
-        }
-        catch
-        {
-            await started.DisposeAsync();
-            throw;
-        }
+        await started.JoinAsync(settings, membership, end, cancellationToken);
+        return started;
     }
 
     /// <summary>Completes when the silo is asked to leave, by a grain call or by the token.</summary>
@@ -114,7 +110,55 @@ public sealed class ClusterSilo : IAsyncDisposable
     /// <summary>Leaves the cluster: the others learn of it at once.</summary>
     public async ValueTask DisposeAsync()
     {
+        await _watching.CancelAsync();
         await SiloHost.StopAsync(_host);
         _pool.Dispose();
+        _watching.Dispose();
+    }
+
+    private async Task JoinAsync(
+        ClusterSettings settings, IMembership membership, Action<string> end, CancellationToken cancellationToken)
+    {
+        using var deadline = CancellationTokenSource.CreateLinkedTokenSource(cancellationToken);
+        deadline.CancelAfter(JoinDeadline);
+        try
+        {
+            // Not every stage of Orleans' start looks at its token.
+            await _host.StartAsync(deadline.Token).WaitAsync(deadline.Token);
+        }
+        catch (Exception exception)
+        {
+            await SiloHost.AbandonAsync(_host);
+            _pool.Dispose();
+            _watching.Dispose();
+            cancellationToken.ThrowIfCancellationRequested();
+            if (exception.GetBaseException() is SocketException { SocketErrorCode: SocketError.AddressAlreadyInUse })
+            {
+                throw new KreweException($"port {Address.Port} or {Gateway.Port} of {Address.Address} is taken: give others", exception);
+            }
+
+            if (exception is OperationCanceledException)
+            {
+                throw new KreweException(
+                    $"silo '{Name}' could not join cluster '{settings.Cluster}' within {JoinDeadline.TotalSeconds:F0} s " +
+                    $"(membership in {Place}): is that another cluster's? --verbose shows why", exception);
+            }
+
+            throw;
+        }
+
+        _ = WatchAsync(membership, end);
+    }
+
+    private async Task WatchAsync(IMembership membership, Action<string> end)
+    {
+        try
+        {
+            end(await membership.LostAsync(_watching.Token));
+        }
+        catch (OperationCanceledException)
+        {
+            // The silo leaves.
+        }
     }
 }

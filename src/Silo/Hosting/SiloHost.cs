@@ -96,6 +96,20 @@ internal static class SiloHost
         }
     }
 
+    /// <summary>Ends a host whose start has failed, however far it came; gives up on one that hangs.</summary>
+    public static async Task AbandonAsync(IHost host)
+    {
+        try
+        {
+            await StopAsync(host).WaitAsync(StopDeadline);
+        }
+#pragma warning disable CA1031 // The fault that ended the start is the one to report.
+        catch (Exception)
+        {
+        }
+#pragma warning restore CA1031
+    }
+
     private sealed class CommandLifetime : IHostLifetime
     {
         public Task WaitForStartAsync(CancellationToken cancellationToken) => Task.CompletedTask;

@@ -17,16 +17,17 @@ internal sealed record RunReport(string Name, RunStatus Status);
 
 /// <summary>The state of a cluster at one moment.</summary>
 /// <param name="Silos">Its silos by name.</param>
-/// <param name="Grains">Activations by kind of grain.</param>
-/// <param name="Runs">Runs whose grain is active; asking for others would start their grains.</param>
+/// <param name="Grains">Activations by kind of grain, such as expert_host; null where no answer came in time.</param>
+/// <param name="Runs">Runs whose grain is active; asking for others would start their grains. Null as above.</param>
 internal sealed record ClusterReport(
-    IReadOnlyList<SiloReport> Silos, IReadOnlyDictionary<string, int> Grains, IReadOnlyList<RunReport> Runs)
+    IReadOnlyList<SiloReport> Silos, IReadOnlyDictionary<string, int>? Grains, IReadOnlyList<RunReport>? Runs)
 {
     private const string KreweGrains = "Krewe.Grains.";
     private const string Suffix = "Grain";
+    private const string RunGrain = "krewe.run";
 
     /// <summary>A silo that hangs is not waited for: the table says what the cluster thinks of it.</summary>
-    private static readonly TimeSpan AnswerDeadline = TimeSpan.FromSeconds(3);
+    private static readonly TimeSpan AnswerDeadline = TimeSpan.FromSeconds(5);
 
     /// <summary>Asks a cluster.</summary>
     /// <param name="cluster">The cluster.</param>
@@ -36,8 +37,8 @@ internal sealed record ClusterReport(
         SiloMember[] members = await cluster.MembersAsync(onlyActive: false);
         Task<SiloReport>[] silos = [.. members.Where(member => withDead || member.State != SiloStatus.Dead)
             .Select(member => AskAsync(cluster, member))];
-        Task<IReadOnlyDictionary<string, int>> grains = CountAsync(cluster);
-        Task<RunReport[]> runs = RunsAsync(cluster);
+        Task<IReadOnlyDictionary<string, int>?> grains = CountAsync(cluster);
+        Task<RunReport[]?> runs = RunsAsync(cluster);
         return new(await Task.WhenAll(silos), await grains, await runs);
     }
 
@@ -47,20 +48,25 @@ internal sealed record ClusterReport(
             ? await InTimeAsync(cluster.Grains.GetGrain<IDeviceGrain>(member.Name).StatusAsync())
             : null);
 
-    private static async Task<IReadOnlyDictionary<string, int>> CountAsync(ClusterConnection cluster)
+    private static async Task<IReadOnlyDictionary<string, int>?> CountAsync(ClusterConnection cluster)
     {
-        SimpleGrainStatistic[] counts =
-            await InTimeAsync(cluster.Grains.GetGrain<IManagementGrain>(0).GetSimpleGrainStatistics()) ?? [];
-        return counts.Where(count => count.GrainType.StartsWith(KreweGrains, StringComparison.Ordinal))
+        SimpleGrainStatistic[]? counts =
+            await InTimeAsync(cluster.Grains.GetGrain<IManagementGrain>(0).GetSimpleGrainStatistics());
+        return counts?.Where(count => count.GrainType.StartsWith(KreweGrains, StringComparison.Ordinal))
             .GroupBy(count => KindOf(count.GrainType))
             .OrderBy(kind => kind.Key, StringComparer.Ordinal)
             .ToDictionary(kind => kind.Key, kind => kind.Sum(count => count.ActivationCount));
     }
 
-    private static async Task<RunReport[]> RunsAsync(ClusterConnection cluster)
+    private static async Task<RunReport[]?> RunsAsync(ClusterConnection cluster)
     {
-        List<GrainId> active = await InTimeAsync(
-            cluster.Grains.GetGrain<IManagementGrain>(0).GetActiveGrains(GrainType.Create("krewe.run")).AsTask()) ?? [];
+        List<GrainId>? active = await InTimeAsync(
+            cluster.Grains.GetGrain<IManagementGrain>(0).GetActiveGrains(GrainType.Create(RunGrain)).AsTask());
+        if (active is null)
+        {
+            return null;
+        }
+
         string[] names = [.. active.Select(grain => grain.Key.ToString()!).Distinct().Order(StringComparer.Ordinal)];
         var runs = new List<RunReport>();
         foreach (string name in names)
@@ -87,12 +93,12 @@ internal sealed record ClusterReport(
         }
     }
 
-    /// <summary>Krewe.Grains.Experts.ExpertHostGrain is an "expert host".</summary>
+    /// <summary>Krewe.Grains.Experts.ExpertHostGrain is an expert_host.</summary>
     private static string KindOf(string type)
     {
         string name = type.Split(',')[0];
         name = name[(name.LastIndexOf('.') + 1)..];
         name = name.EndsWith(Suffix, StringComparison.Ordinal) ? name[..^Suffix.Length] : name;
-        return string.Concat(name.Select((c, i) => char.IsUpper(c) && i > 0 ? $" {char.ToLowerInvariant(c)}" : $"{char.ToLowerInvariant(c)}"));
+        return System.Text.Json.JsonNamingPolicy.SnakeCaseLower.ConvertName(name);
     }
 }

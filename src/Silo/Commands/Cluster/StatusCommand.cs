@@ -66,15 +66,17 @@ internal static class StatusCommand
                 ["stages"] = model.Stages,
             })]),
         })]),
-        ["grains"] = new JsonObject(report.Grains.Select(kind => KeyValuePair.Create(kind.Key, (JsonNode?)kind.Value))),
-        ["runs"] = new JsonArray([.. report.Runs.Select(run => (JsonNode)new JsonObject
+        ["grains"] = report.Grains is { } grains
+            ? new JsonObject(grains.Select(kind => KeyValuePair.Create(kind.Key, (JsonNode?)kind.Value)))
+            : null,
+        ["runs"] = report.Runs is { } runs ? new JsonArray([.. runs.Select(run => (JsonNode)new JsonObject
         {
             ["name"] = run.Name,
             ["phase"] = run.Status.Phase.ToLowerInvariant(),
             ["step"] = run.Status.Step,
             ["steps"] = run.Status.Steps,
             ["checkpoint"] = run.Status.Checkpoint,
-        })]),
+        })]) : null,
     };
 
     private static void Print(Terminal terminal, ClusterConnection cluster, ClusterReport report)
@@ -83,14 +85,13 @@ internal static class StatusCommand
         terminal.Out.WriteLine(
             $"cluster '{cluster.Cluster}' ({cluster.Place}): {active} active silo{(active == 1 ? "" : "s")}");
         terminal.Console.Write(Silos(report));
-        string grains = string.Join(", ", report.Grains.Select(kind => $"{kind.Value} {kind.Key}"));
-        terminal.Out.WriteLine($"grains  {(grains.Length > 0 ? grains : "none yet")}");
-        if (report.Runs.Count == 0)
+        terminal.Out.WriteLine($"grains  {(report.Grains is { } grains ? Counts(grains) : "no answer in time")}");
+        if (report.Runs is not { Count: > 0 })
         {
-            terminal.Out.WriteLine("runs    none");
+            terminal.Out.WriteLine($"runs    {(report.Runs is null ? "no answer in time" : "none")}");
         }
 
-        foreach (RunReport run in report.Runs)
+        foreach (RunReport run in report.Runs ?? [])
         {
             string checkpoint = run.Status.Checkpoint is { } folder
                 ? $"checkpoint {TrainText.Relative(folder)}"
@@ -99,6 +100,10 @@ internal static class StatusCommand
                 $"run     {run.Name}: {run.Status.Phase.ToLowerInvariant()}, step {run.Status.Step} of {run.Status.Steps}, {checkpoint}");
         }
     }
+
+    private static string Counts(IReadOnlyDictionary<string, int> grains) => grains.Count == 0
+        ? "none yet"
+        : string.Join(", ", grains.Select(kind => Count(kind.Value, kind.Key.Replace('_', ' '))));
 
     private static Table Silos(ClusterReport report)
     {

@@ -65,6 +65,12 @@ internal static class TrainCommand
         if (parsed.GetValue(options.Cluster.Cluster) is not null)
         {
             ClusterSettings settings = options.Cluster.Read(parsed);
+            if (parsed.GetResult(options.Silos) is { Implicit: false })
+            {
+                throw new KreweException(
+                    "--silos starts silos in this process and --cluster uses those that run already: give one of the two");
+            }
+
             return ($"joining cluster '{settings.Cluster}'",
                 async () => await ClusterConnection.ConnectAsync(settings, verbose, cancellation));
         }

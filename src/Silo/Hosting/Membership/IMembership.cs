@@ -21,6 +21,14 @@ internal interface IMembership
     /// <summary>Makes a client find gateways.</summary>
     void Use(IClientBuilder client);
 
+    /// <summary>Completes, with a line that says why, when the place is lost and the cluster with it.</summary>
+    async Task<string> LostAsync(CancellationToken cancellation)
+    {
+        // A server that is away for a while costs only changes of membership: silos go on with what they know.
+        await Task.Delay(Timeout.InfiniteTimeSpan, cancellation);
+        return "";
+    }
+
     /// <summary>The place that <paramref name="settings"/> name.</summary>
     static IMembership Of(ClusterSettings settings) => settings.Membership switch
     {

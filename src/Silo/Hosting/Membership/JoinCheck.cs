@@ -1,5 +1,3 @@
-using System.Net;
-using System.Net.Sockets;
 using Krewe.Model;
 using Microsoft.Extensions.Options;
 using Orleans.Configuration;
@@ -23,7 +21,6 @@ internal sealed class JoinCheck(
     /// <summary>After the silo is in the table as joining, before Orleans itself checks the others.</summary>
     private const int Stage = ServiceLifecycleStage.BecomeActive - 200;
 
-    private static readonly TimeSpan AnswerDeadline = TimeSpan.FromSeconds(1);
     private static readonly TimeSpan Pause = TimeSpan.FromMilliseconds(250);
 
     /// <inheritdoc/>
@@ -37,7 +34,8 @@ internal sealed class JoinCheck(
             MembershipEntry[] others = [.. (await table.ReadAllAsync(cancellation)).Members.Select(member => member.Item1)
                 .Where(entry => entry.Status is SiloStatus.Active or SiloStatus.Joining
                     && !entry.SiloAddress.Equals(self.SiloAddress))];
-            bool[] answers = await Task.WhenAll(others.Select(entry => AnswersAsync(entry.SiloAddress.Endpoint, cancellation)));
+            bool[] answers = await Task.WhenAll(
+                others.Select(entry => Reachability.AnswersAsync(entry.SiloAddress.Endpoint, cancellation)));
             EnsureNameIsFree(others.Where((_, i) => answers[i]));
             MembershipEntry[] silent = [.. others.Where((entry, i) => !answers[i] && entry.Status == SiloStatus.Active)];
             if (silent.Length == 0)
@@ -50,7 +48,8 @@ internal sealed class JoinCheck(
                 await membership.TryKill(entry.SiloAddress);
             }
 
-            if (time.GetElapsedTime(started) > 2 * MembershipTuning.StaleHeartbeat && silent.FirstOrDefault(e => !IsStale(e)) is { } alive)
+            if (time.GetElapsedTime(started) > 2 * MembershipTuning.StaleHeartbeat
+                && silent.FirstOrDefault(entry => !IsStale(entry)) is { } alive)
             {
                 throw new KreweException(
                     $"silo '{alive.SiloName}' of cluster '{cluster.Value.ClusterId}' is alive at {alive.SiloAddress.Endpoint} but " +
@@ -77,21 +76,4 @@ internal sealed class JoinCheck(
     private bool IsStale(MembershipEntry entry) =>
         time.GetUtcNow().UtcDateTime - entry.IAmAliveTime > MembershipTuning.StaleHeartbeat
         && time.GetUtcNow().UtcDateTime - entry.StartTime > MembershipTuning.StaleHeartbeat;
-
-    private static async Task<bool> AnswersAsync(IPEndPoint endpoint, CancellationToken cancellation)
-    {
-        using var deadline = CancellationTokenSource.CreateLinkedTokenSource(cancellation);
-        deadline.CancelAfter(AnswerDeadline);
-        using var socket = new Socket(endpoint.AddressFamily, SocketType.Stream, ProtocolType.Tcp);
-        try
-        {
-            await socket.ConnectAsync(endpoint, deadline.Token);
-            return true;
-        }
-        catch (Exception exception) when (exception is SocketException or OperationCanceledException)
-        {
-            cancellation.ThrowIfCancellationRequested();
-            return false;
-        }
-    }
 }

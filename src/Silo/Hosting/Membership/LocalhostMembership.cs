@@ -1,4 +1,5 @@
 using System.Net;
+using Krewe.Model;
 
 namespace Krewe.Silo.Hosting.Membership;
 
@@ -8,6 +9,10 @@ namespace Krewe.Silo.Hosting.Membership;
 /// </summary>
 internal sealed class LocalhostMembership(ClusterSettings settings) : IMembership
 {
+    private const int MissedAnswers = 3;
+
+    private static readonly TimeSpan WatchPeriod = TimeSpan.FromSeconds(1);
+
     private bool _primary;
 
     /// <inheritdoc/>
@@ -16,7 +21,14 @@ internal sealed class LocalhostMembership(ClusterSettings settings) : IMembershi
     private IPEndPoint Primary => settings.Join ?? new(settings.Advertise, ClusterSettings.PrimaryPort);
 
     /// <inheritdoc/>
-    public Task PrepareAsync(CancellationToken cancellation) => Task.CompletedTask;
+    public async Task PrepareAsync(CancellationToken cancellation)
+    {
+        if (settings.Join is { } primary && !await Reachability.AnswersAsync(primary, cancellation))
+        {
+            throw new KreweException(
+                $"no silo answers at {primary}: start the first one of cluster '{settings.Cluster}', or mend --join");
+        }
+    }
 
     /// <inheritdoc/>
     public (int Silo, int Gateway) PortsOf(ClusterSettings settings)
@@ -36,4 +48,18 @@ internal sealed class LocalhostMembership(ClusterSettings settings) : IMembershi
 
     /// <inheritdoc/>
     public void Use(IClientBuilder client) => client.UseStaticClustering(settings.Gateway);
+
+    /// <inheritdoc/>
+    public async Task<string> LostAsync(CancellationToken cancellation)
+    {
+        int missed = 0;
+        while (_primary || missed < MissedAnswers)
+        {
+            await Task.Delay(WatchPeriod, cancellation);
+            missed = _primary || await Reachability.AnswersAsync(Primary, cancellation) ? 0 : missed + 1;
+        }
+
+        return $"the first silo of cluster '{settings.Cluster}', at {Primary}, is gone and the cluster with it; to outlive " +
+            "silos, a cluster needs --membership postgres or redis";
+    }
 }
