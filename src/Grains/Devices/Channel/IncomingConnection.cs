@@ -71,7 +71,7 @@ internal sealed class IncomingConnection(
         catch (Exception exception)
         {
             // Whatever ended the reader belongs to the receivers that wait for this sender.
-            reason = exception is ObjectDisposedException ? "the connection was closed" : exception.Message;
+            reason = ChannelSocket.ReasonOf(exception);
             if (exception is ChannelException)
             {
                 await Handshake.TellFaultAsync(socket, reason).ConfigureAwait(false);

@@ -88,7 +88,7 @@ internal sealed class OutgoingConnection : IDisposable
         catch (Exception exception)
         {
             // Whatever ended the reader belongs to those who send.
-            Break(exception is ObjectDisposedException ? "it was closed" : exception.Message);
+            Break(ChannelSocket.ReasonOf(exception));
             return _broken!.Message;
         }
     }
@@ -169,7 +169,7 @@ internal sealed class OutgoingConnection : IDisposable
         }
         catch (Exception exception) when (exception is SocketException or ObjectDisposedException)
         {
-            Break(exception is SocketException ? exception.Message : "it was closed");
+            Break(ChannelSocket.ReasonOf(exception));
             throw new ChannelException(_broken!.Message, exception);
         }
     }

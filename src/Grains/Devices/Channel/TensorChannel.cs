@@ -22,7 +22,8 @@ namespace Krewe.Grains.Devices.Channel;
 /// or after, admits it past the window, since its memory waits in the receiver's arena. So a receiver waits only for
 /// its own sender's call, never for other tensors to be claimed.</para>
 /// <para>Loss. When a connection ends, its sendings fail, and so do the receivers that wait for that sender; complete
-/// tensors stay. One try each: who retries starts a new attempt with new tickets.</para>
+/// tensors stay. One try each: who retries starts a new attempt with new tickets, and may have to do so twice, since
+/// the loss reaches the receiver in its own time and fails whoever waits for that sender just then.</para>
 /// </remarks>
 public sealed partial class TensorChannel : IAsyncDisposable
 {
@@ -166,9 +167,10 @@ public sealed partial class TensorChannel : IAsyncDisposable
             _disposed = true;
         }
 
+        // Receivers first: they shall hear the reason, not that a connection was lost.
+        _inbox.Close($"the tensor channel of {_silo} was closed");
         await _stop.CancelAsync().ConfigureAwait(false);
         StopListening();
-        _inbox.Close($"the tensor channel of {_silo} was closed");
         Task[] running;
         lock (_lock)
         {
