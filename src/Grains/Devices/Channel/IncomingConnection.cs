@@ -146,11 +146,7 @@ internal sealed class IncomingConnection(
             throw;
         }
 
-        if (!keep)
-        {
-            Post(new(MessageKind.Credit, Bytes: header.Bytes));
-        }
-
+        Post(new(MessageKind.Arrived, header.Id, keep ? 0 : header.Bytes));
         if (options.DeliveryDelay > TimeSpan.Zero)
         {
             _ = DeliverLaterAsync(header, pending, keep, buffer);

@@ -79,8 +79,9 @@ public sealed partial class TensorChannel : IAsyncDisposable
         tensor.DType, scope, attempt);
 
     /// <summary>
-    /// Sends a tensor to a peer and completes when its memory is no longer needed. Cancelled in the middle of the
-    /// values, it tears the connection down for all; before, nobody notices.
+    /// Sends a tensor to a peer and completes when the peer's channel has all of it, claimed or not: what was handed to
+    /// a socket can still be lost, and then nobody would know. Cancelled in the middle of the values, it tears the
+    /// connection down for all; before or after, nobody notices.
     /// </summary>
     /// <param name="peer">Who receives.</param>
     /// <param name="ticket">The tensor's ticket, from <see cref="Announce"/> of this channel.</param>

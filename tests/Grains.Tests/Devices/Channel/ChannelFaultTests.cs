@@ -95,7 +95,7 @@ public sealed class ChannelFaultTests
             Assert.Contains("sender", broken.Message, StringComparison.Ordinal);
         }
 
-        await Task.WhenAny(sending);
+        await Assert.ThrowsAsync<ChannelException>(() => sending.WaitAsync(AtOnce, Token));
         await UntilAsync(() => pair.Receiver.UnclaimedBytes == 0);
         await RetriedAsync(pair, tensor);
     }

@@ -34,6 +34,8 @@ public sealed class ChannelLifeTests
         sending = pair.Sender.SendAsync(raw.Address, ticket, small, Token);
         await raw.AcceptAsync(window: 1 << 20);
         Assert.Equal(ticket.Id, (await raw.Wire.ReadMessageAsync(Token)).Id);
+        Assert.False(sending.IsCompleted);
+        await Handshake.SendAsync(raw.Wire, new(MessageKind.Arrived, ticket.Id, ticket.Bytes), Token);
         await sending;
     }
 
