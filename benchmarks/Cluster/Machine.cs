@@ -20,17 +20,26 @@ internal static class Machine
         return sorted.Length % 2 == 1 ? sorted[middle] : (sorted[middle - 1] + sorted[middle]) / 2;
     }
 
-    public static string Spread(IReadOnlyCollection<double> values) =>
-        $"median {Median(values):F1} (min {values.Min():F1}, max {values.Max():F1}, n={values.Count})";
+    public static string Spread(IReadOnlyCollection<double> values, string format = "F1") =>
+        $"median {Median(values).ToString(format)} (min {values.Min().ToString(format)}, " +
+        $"max {values.Max().ToString(format)}, n={values.Count})";
 
-    /// <summary>Cores that other processes used while <paramref name="work"/> ran.</summary>
-    public static async Task<double> OthersDuringAsync(Func<Task> work)
+    /// <summary>
+    /// Cores that other processes used while <paramref name="work"/> ran, apart from <paramref name="child"/>.
+    /// </summary>
+    public static async Task<double> OthersDuringAsync(Func<Task> work, Process? child = null)
     {
-        double before = BusySeconds() - Process.GetCurrentProcess().TotalProcessorTime.TotalSeconds;
+        double before = BusySeconds() - OwnSeconds(child);
         long started = Stopwatch.GetTimestamp();
         await work();
         double seconds = Stopwatch.GetElapsedTime(started).TotalSeconds;
-        return Math.Max(0, (BusySeconds() - Process.GetCurrentProcess().TotalProcessorTime.TotalSeconds - before) / seconds);
+        return Math.Max(0, (BusySeconds() - OwnSeconds(child) - before) / seconds);
+    }
+
+    private static double OwnSeconds(Process? child)
+    {
+        child?.Refresh();
+        return Process.GetCurrentProcess().TotalProcessorTime.TotalSeconds + (child?.TotalProcessorTime.TotalSeconds ?? 0);
     }
 
     private static double BusySeconds()

@@ -2,9 +2,16 @@
 //   dotnet run -c Release --project benchmarks/Cluster -- grains [--preset tiny] [--threads 2] [--rounds 7]
 //   dotnet run -c Release --project benchmarks/Cluster -- train [--preset docs-26m] [--threads 1]
 //   dotnet run -c Release --project benchmarks/Cluster -- decode FOLDER [--threads 1] [--silos 2]
+//   dotnet run -c Release --project benchmarks/Cluster -- channel [--rounds 7]
 using Krewe.Cluster;
 
 string what = args.Length > 0 ? args[0] : "";
+if (what == ChannelProcesses.ChildMode)
+{
+    await ChannelProcesses.RunChildAsync(args[1..]);
+    return 0;
+}
+
 var options = BenchmarkOptions.Parse(args.Skip(1));
 Console.WriteLine(Machine.Describe(options.Threads));
 switch (what)
@@ -18,7 +25,10 @@ switch (what)
     case "decode":
         await DecodingSpeed.RunAsync(options);
         return 0;
+    case "channel":
+        await ChannelSpeed.RunAsync(options);
+        return 0;
     default:
-        Console.Error.WriteLine("say what to measure: grains, train or decode");
+        Console.Error.WriteLine("say what to measure: grains, train, decode or channel");
         return 2;
 }

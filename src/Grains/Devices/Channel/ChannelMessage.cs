@@ -36,7 +36,10 @@ internal enum MessageKind : byte
     /// <summary>R: an offered ticket that somebody waits for.</summary>
     Want,
 
-    /// <summary>R: bytes that were claimed or dropped.</summary>
+    /// <summary>R: a ticket whose tensor has come whole, and its bytes if they take no room any more.</summary>
+    Arrived,
+
+    /// <summary>R: bytes that were claimed or dropped later.</summary>
     Credit,
 }
 
@@ -144,7 +147,8 @@ internal readonly record struct ChannelMessage(MessageKind Kind, long Id = 0, lo
     {
         switch (Kind)
         {
-            case MessageKind.Offer or MessageKind.Withdraw or MessageKind.Want or MessageKind.Credit:
+            case MessageKind.Offer or MessageKind.Withdraw or MessageKind.Want or MessageKind.Arrived
+                or MessageKind.Credit:
                 writer.WriteArrayHeader(3);
                 WriteNumbers(ref writer);
                 break;
@@ -186,7 +190,8 @@ internal readonly record struct ChannelMessage(MessageKind Kind, long Id = 0, lo
         var message = new ChannelMessage((MessageKind)reader.ReadByte(), reader.ReadInt64(), reader.ReadInt64());
         return (message.Kind, count) switch
         {
-            (MessageKind.Offer or MessageKind.Withdraw or MessageKind.Want or MessageKind.Credit, 3) => message,
+            (MessageKind.Offer or MessageKind.Withdraw or MessageKind.Want or MessageKind.Arrived
+                or MessageKind.Credit, 3) => message,
             (MessageKind.Tensor, 8) => message with
             {
                 Scope = reader.ReadInt64(),

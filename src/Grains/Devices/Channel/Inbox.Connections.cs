@@ -162,10 +162,13 @@ internal sealed partial class Inbox
                 mismatch = exception;
             }
 
-            Finish(pending, mismatch);
         }
 
         Release(arrived);
+        if (pending is not null)
+        {
+            Finish(pending, mismatch);
+        }
     }
 
     /// <summary>Frees the buffer of a tensor and gives its sender the room back.</summary>

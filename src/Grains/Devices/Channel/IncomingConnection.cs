@@ -71,7 +71,7 @@ internal sealed class IncomingConnection(
         catch (Exception exception)
         {
             // Whatever ended the reader belongs to the receivers that wait for this sender.
-            reason = exception is ObjectDisposedException ? "the connection was closed" : exception.Message;
+            reason = ChannelSocket.ReasonOf(exception);
             if (exception is ChannelException)
             {
                 await Handshake.TellFaultAsync(socket, reason).ConfigureAwait(false);
@@ -146,11 +146,7 @@ internal sealed class IncomingConnection(
             throw;
         }
 
-        if (!keep)
-        {
-            Post(new(MessageKind.Credit, Bytes: header.Bytes));
-        }
-
+        Post(new(MessageKind.Arrived, header.Id, keep ? 0 : header.Bytes));
         if (options.DeliveryDelay > TimeSpan.Zero)
         {
             _ = DeliverLaterAsync(header, pending, keep, buffer);

@@ -1,3 +1,4 @@
+using System.Collections.Concurrent;
 using System.Net.Sockets;
 using Krewe.Model.Tensors;
 
@@ -15,6 +16,7 @@ internal sealed class OutgoingConnection : IDisposable
     private readonly SendWindow _window;
     private readonly Action<OutgoingConnection> _broke;
     private readonly SemaphoreSlim _turn = new(1);
+    private readonly ConcurrentDictionary<long, TaskCompletionSource> _sent = new();
     private ChannelException? _broken;
 
     /// <summary>Takes over a connection whose greeting is done.</summary>
@@ -33,7 +35,7 @@ internal sealed class OutgoingConnection : IDisposable
     /// <summary>True where the next sending needs another connection.</summary>
     public bool IsBroken => Volatile.Read(ref _broken) is not null;
 
-    /// <summary>Sends a tensor of at least one byte.</summary>
+    /// <summary>Sends a tensor of at least one byte; it is done when the receiver's channel has all of it.</summary>
     public async Task SendAsync(TensorTicket ticket, Tensor tensor, CancellationToken cancellationToken)
     {
         long bytes = ticket.Bytes;
@@ -52,14 +54,29 @@ internal sealed class OutgoingConnection : IDisposable
             throw;
         }
 
+        var arrived = new TaskCompletionSource(TaskCreationOptions.RunContinuationsAsynchronously);
         try
         {
+            _sent[ticket.Id] = arrived;
             await WriteAsync(() => _frames.WriteAsync(ticket, tensor, cancellationToken)).ConfigureAwait(false);
+        }
+        catch (Exception)
+        {
+            _sent.TryRemove(ticket.Id, out _);
+            throw;
         }
         finally
         {
             _turn.Release();
         }
+
+        if (IsBroken)
+        {
+            // Broken after the last byte: Break may have looked before the ticket was there.
+            FailSent();
+        }
+
+        await arrived.Task.WaitAsync(cancellationToken).ConfigureAwait(false);
     }
 
     /// <summary>Reads what the receiver says until the connection ends; returns why.</summary>
@@ -72,8 +89,16 @@ internal sealed class OutgoingConnection : IDisposable
                 ChannelMessage message = await _socket.ReadMessageAsync(CancellationToken.None).ConfigureAwait(false);
                 switch (message.Kind)
                 {
+                    case MessageKind.Arrived:
+                        if (_sent.TryRemove(message.Id, out TaskCompletionSource? arrived))
+                        {
+                            arrived.TrySetResult();
+                        }
+
+                        CreditIfAny(message.Bytes);
+                        break;
                     case MessageKind.Credit:
-                        _window.Credit(message.Bytes);
+                        CreditIfAny(message.Bytes);
                         break;
                     case MessageKind.Want:
                         _window.Admit(message.Id);
@@ -88,7 +113,7 @@ internal sealed class OutgoingConnection : IDisposable
         catch (Exception exception)
         {
             // Whatever ended the reader belongs to those who send.
-            Break(exception is ObjectDisposedException ? "it was closed" : exception.Message);
+            Break(ChannelSocket.ReasonOf(exception));
             return _broken!.Message;
         }
     }
@@ -100,12 +125,32 @@ internal sealed class OutgoingConnection : IDisposable
         {
             _socket.Dispose();
             _window.Close(_broken!);
+            FailSent();
             _broke(this);
         }
     }
 
     /// <summary>Ends the connection. The turn is not disposed: whoever holds it gives it back first.</summary>
     public void Dispose() => Break("this channel was closed");
+
+    private void FailSent()
+    {
+        foreach (long id in _sent.Keys)
+        {
+            if (_sent.TryRemove(id, out TaskCompletionSource? arrived))
+            {
+                arrived.TrySetException(new ChannelException(_broken!.Message));
+            }
+        }
+    }
+
+    private void CreditIfAny(long bytes)
+    {
+        if (bytes != 0)
+        {
+            _window.Credit(bytes);
+        }
+    }
 
     private async Task WaitForRoomAsync(long id, long bytes, Task admitted, CancellationToken cancellationToken)
     {
@@ -169,7 +214,7 @@ internal sealed class OutgoingConnection : IDisposable
         }
         catch (Exception exception) when (exception is SocketException or ObjectDisposedException)
         {
-            Break(exception is SocketException ? exception.Message : "it was closed");
+            Break(ChannelSocket.ReasonOf(exception));
             throw new ChannelException(_broken!.Message, exception);
         }
     }

@@ -12,7 +12,7 @@ public sealed partial class TensorChannel
         lock (_lock)
         {
             ObjectDisposedException.ThrowIf(_disposed, this);
-            if (_outgoing.TryGetValue(peer.Incarnation, out Task<OutgoingConnection>? open))
+            if (_outgoing.TryGetValue(peer.Incarnation, out Task<OutgoingConnection>? open) && !IsBroken(open))
             {
                 return open;
             }
@@ -60,7 +60,7 @@ public sealed partial class TensorChannel
     private OutgoingConnection Take(ChannelAddress peer, ChannelSocket channel, long window)
     {
         var connection = new OutgoingConnection(
-            channel, peer.ToString(), window, new(channel, _pool, _options), _ => Forget(peer.Incarnation));
+            channel, peer.ToString(), window, new(channel, _pool, _options), _ => ForgetBroken(peer.Incarnation));
         Start(async () =>
         {
             using CancellationTokenRegistration stop = _stop.Token.UnsafeRegister(
@@ -77,4 +77,18 @@ public sealed partial class TensorChannel
             _outgoing.Remove(incarnation);
         }
     }
+
+    private void ForgetBroken(Guid incarnation)
+    {
+        lock (_lock)
+        {
+            // Another one may be open already.
+            if (_outgoing.TryGetValue(incarnation, out Task<OutgoingConnection>? open) && IsBroken(open))
+            {
+                _outgoing.Remove(incarnation);
+            }
+        }
+    }
+
+    private static bool IsBroken(Task<OutgoingConnection> open) => open.IsCompletedSuccessfully && open.Result.IsBroken;
 }

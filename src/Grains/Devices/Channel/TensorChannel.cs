@@ -22,7 +22,8 @@ namespace Krewe.Grains.Devices.Channel;
 /// or after, admits it past the window, since its memory waits in the receiver's arena. So a receiver waits only for
 /// its own sender's call, never for other tensors to be claimed.</para>
 /// <para>Loss. When a connection ends, its sendings fail, and so do the receivers that wait for that sender; complete
-/// tensors stay. One try each: who retries starts a new attempt with new tickets.</para>
+/// tensors stay. One try each: who retries starts a new attempt with new tickets, and may have to do so twice, since
+/// the loss reaches the receiver in its own time and fails whoever waits for that sender just then.</para>
 /// </remarks>
 public sealed partial class TensorChannel : IAsyncDisposable
 {
@@ -78,8 +79,9 @@ public sealed partial class TensorChannel : IAsyncDisposable
         tensor.DType, scope, attempt);
 
     /// <summary>
-    /// Sends a tensor to a peer and completes when its memory is no longer needed. Cancelled in the middle of the
-    /// values, it tears the connection down for all; before, nobody notices.
+    /// Sends a tensor to a peer and completes when the peer's channel has all of it, claimed or not: what was handed to
+    /// a socket can still be lost, and then nobody would know. Cancelled in the middle of the values, it tears the
+    /// connection down for all; before or after, nobody notices.
     /// </summary>
     /// <param name="peer">Who receives.</param>
     /// <param name="ticket">The tensor's ticket, from <see cref="Announce"/> of this channel.</param>
@@ -166,9 +168,10 @@ public sealed partial class TensorChannel : IAsyncDisposable
             _disposed = true;
         }
 
+        // Receivers first: they shall hear the reason, not that a connection was lost.
+        _inbox.Close($"the tensor channel of {_silo} was closed");
         await _stop.CancelAsync().ConfigureAwait(false);
         StopListening();
-        _inbox.Close($"the tensor channel of {_silo} was closed");
         Task[] running;
         lock (_lock)
         {

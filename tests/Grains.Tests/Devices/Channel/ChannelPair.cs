@@ -54,9 +54,10 @@ internal sealed class ChannelPair : IAsyncDisposable
     {
         TensorTicket ticket = Sender.Announce(tensor, 1, 1);
         Task sent = Sender.SendAsync(Receiver.Address, ticket, tensor, Token);
-        Tensor received = await Receiver.ReceiveAsync(ticket, Target, Token);
+        Task<Tensor> received = Receiver.ReceiveAsync(ticket, Target, Token).AsTask();
+        await await Task.WhenAny(sent, received);
         await sent;
-        return received;
+        return await received;
     }
 
     public async ValueTask DisposeAsync()
