@@ -1,0 +1,147 @@
+using System.Globalization;
+using Krewe.Grains.Interfaces;
+using Krewe.Grains.Interfaces.Pipeline;
+using Krewe.Grains.Interfaces.Training;
+using Krewe.Model.Pipeline;
+using Krewe.Silo.Hosting;
+using Krewe.Silo.Tests.Hosting;
+using Krewe.TestSupport;
+using Xunit;
+
+namespace Krewe.Silo.Tests.Faults;
+
+/// <summary>
+/// A run on four silo processes of which one dies or hangs in the middle of a step: it goes on, and ends with the bits
+/// of a run that nothing happened to, every window of the data taken once.
+/// </summary>
+[Collection(ProcessClusters.Name)]
+public class SiloDeathTests(TestServers servers, ITestOutputHelper output)
+{
+    private const string Text = "The quick brown fox jumps over the lazy dog. ";
+
+    private static readonly Lazy<Task<Undisturbed>> Reference = new(UndisturbedAsync);
+
+    private sealed record Undisturbed(string Digest, (long, long)[] Journal, Dictionary<long, double> Losses);
+
+    /// <summary>Random points per fault; more with KREWE_FAULT_POINTS.</summary>
+    public static TheoryData<int> Points
+    {
+        get
+        {
+            string? wanted = Environment.GetEnvironmentVariable("KREWE_FAULT_POINTS");
+            int points = wanted is null ? 1 : int.Parse(wanted, CultureInfo.InvariantCulture);
+            return [.. Enumerable.Range(0, points)];
+        }
+    }
+
+    [Theory]
+    [MemberData(nameof(Points))]
+    public Task Death_of_a_silo_with_stages_and_experts(int point) =>
+        FaultAsync(point, PipelineMethod.DualPipe, 4, async cluster =>
+        {
+            string driver = await cluster.SiloOfAsync(cluster.Run);
+            cluster.Silos.Values.First(silo => silo.Name != driver).Kill();
+        });
+
+    [Theory]
+    [MemberData(nameof(Points))]
+    public Task Death_of_a_silo_with_experts_only(int point) =>
+        FaultAsync(point, PipelineMethod.Sequential, 2, async cluster =>
+        {
+            // Two ranks on four silos: the second and the fourth hold experts alone.
+            string driver = await cluster.SiloOfAsync(cluster.Run);
+            cluster.Silos[driver == "silo-1" ? "silo-3" : "silo-1"].Kill();
+        });
+
+    [Theory]
+    [MemberData(nameof(Points))]
+    public Task Death_of_the_silo_with_the_run_and_the_coordinator(int point) =>
+        FaultAsync(point, PipelineMethod.DualPipe, 4, async cluster =>
+            cluster.Silos[await cluster.SiloOfAsync(cluster.Run)].Kill());
+
+    [Theory]
+    [MemberData(nameof(Points))]
+    public Task A_silo_that_hangs_and_comes_back_after_it_was_declared_dead(int point) =>
+        FaultAsync(point, PipelineMethod.DualPipe, 4, async cluster =>
+        {
+            string driver = await cluster.SiloOfAsync(cluster.Run);
+            SiloProcess silo = cluster.Silos.Values.First(s => s.Name != driver);
+            silo.Stop();
+            await Task.Delay(TimeSpan.FromSeconds(5));
+            silo.Continue();
+            Assert.Equal(1, await silo.WaitForExitAsync(TimeSpan.FromSeconds(30)));
+        });
+
+    [Theory]
+    [MemberData(nameof(Points))]
+    public Task The_silo_with_the_run_hangs_and_comes_back(int point) =>
+        FaultAsync(point, PipelineMethod.DualPipe, 4, async cluster =>
+        {
+            SiloProcess silo = cluster.Silos[await cluster.SiloOfAsync(cluster.Run)];
+            silo.Stop();
+            await Task.Delay(TimeSpan.FromSeconds(5));
+            silo.Continue();
+            Assert.Equal(1, await silo.WaitForExitAsync(TimeSpan.FromSeconds(30)));
+        });
+
+    private async Task FaultAsync(int point, PipelineMethod method, int stages, Func<TrainingCluster, Task> fault)
+    {
+        string redis = TestServers.Connection(servers.Redis);
+        Undisturbed expected = await Reference.Value;
+        using var data = new TemporaryFolder();
+        await using TrainingCluster cluster = await TrainingCluster.StartAsync(redis, silos: 4);
+        var random = new Random(HashCode.Combine(point, method, stages));
+        long step = random.NextInt64(3, TrainingCluster.Steps - 6);
+        int delay = random.Next(0, 200);
+        RunRequest request = TrainingCluster.Request(WriteText(data), method, stages);
+
+        TrainingOutcome outcome = await cluster.TrainAsync(request, step, async c =>
+        {
+            await Task.Delay(delay);
+            await fault(c);
+        }, TestContext.Current.CancellationToken);
+
+        output.WriteLine(
+            $"{method.Name()}, after step {step} + {delay} ms: longest pause {outcome.LongestPause.TotalSeconds:F2} s; " +
+            string.Join("; ", outcome.Recoveries.Select(r => $"{r.FromStep} -> {r.ToStep} in {r.Seconds:F2} s: {r.Reason}")));
+        Assert.NotNull(outcome.Finished);
+        Assert.Equal(TrainingCluster.Steps, outcome.Finished.Step);
+        Assert.NotEmpty(outcome.Recoveries);
+        Assert.Equal(expected.Digest, TrainingCluster.DigestOf(cluster.Folder));
+        Assert.Equal(expected.Journal, TrainingCluster.Journal(cluster.Folder));
+        Assert.Equal(expected.Losses, outcome.Losses);
+    }
+
+    /// <summary>The same run on one silo, one micro-batch after the other: every schedule gives these bits.</summary>
+    private static async Task<Undisturbed> UndisturbedAsync()
+    {
+        using var folder = new TemporaryFolder();
+        await using EmbeddedCluster cluster = await EmbeddedCluster.StartAsync(new() { Silos = 1 });
+        RunRequest request = TrainingCluster.Request(WriteText(folder), PipelineMethod.Sequential, stages: 2) with
+        {
+            Folder = folder["run"],
+            Silos = cluster.SiloNames,
+            SnapshotEvery = 0,
+            Elastic = false,
+        };
+        ITrainingRunGrain run = cluster.Grains.GetGrain<ITrainingRunGrain>("reference");
+        await run.StartAsync(request);
+        var losses = new Dictionary<long, double>();
+        await foreach (RunEvent happened in run.WatchAsync(CancellationToken.None))
+        {
+            if (happened is StepCommitted step)
+            {
+                losses.Add(step.Report.Step, step.Report.TotalLoss);
+            }
+        }
+
+        return new(TrainingCluster.DigestOf(folder["run"]), TrainingCluster.Journal(folder["run"]), losses);
+    }
+
+    private static string WriteText(TemporaryFolder folder)
+    {
+        string path = folder["text.txt"];
+        File.WriteAllText(path, string.Concat(Enumerable.Range(0, 3000).Select(i => $"{i * 7919 % 10007} {Text}")));
+        return path;
+    }
+}

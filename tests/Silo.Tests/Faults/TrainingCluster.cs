@@ -1,0 +1,164 @@
+using System.Diagnostics;
+using System.Security.Cryptography;
+using System.Text.Json.Nodes;
+using Krewe.Grains.Interfaces.Training;
+using Krewe.Model.Checkpoints;
+using Krewe.Model.Configuration;
+using Krewe.Model.Pipeline;
+using Krewe.Model.Tensors;
+using Krewe.Silo.Commands.Train;
+using Krewe.Silo.Hosting;
+using Krewe.TestSupport;
+using Orleans.Runtime;
+
+namespace Krewe.Silo.Tests.Faults;
+
+/// <summary>Silo processes over one Redis server, and a training run on them that something happens to.</summary>
+internal sealed class TrainingCluster : IAsyncDisposable
+{
+    public const int Steps = 40;
+
+    private readonly string[] _arguments;
+    private readonly ClusterSettings _settings;
+    private readonly TemporaryFolder _folder = new();
+    private ClusterConnection? _connection;
+
+    private TrainingCluster(string redis)
+    {
+        string name = $"test-{Guid.NewGuid():N}";
+        _arguments = ["--cluster", name, "--membership", "redis", "--connection", redis, "--cpu-threads", "1"];
+        _settings = new() { Cluster = name, Membership = MembershipKind.Redis, Connection = redis };
+    }
+
+    public Dictionary<string, SiloProcess> Silos { get; } = [];
+
+    public IGrainFactory Grains => _connection!.Grains;
+
+    public ITrainingRunGrain Run => Grains.GetGrain<ITrainingRunGrain>("run");
+
+    public string Folder => _folder["run"];
+
+    public static async Task<TrainingCluster> StartAsync(string redis, int silos)
+    {
+        var cluster = new TrainingCluster(redis);
+        foreach (int silo in Enumerable.Range(0, silos))
+        {
+            await cluster.AddAsync($"silo-{silo}");
+        }
+
+        cluster._connection = await ClusterConnection.ConnectAsync(cluster._settings);
+        return cluster;
+    }
+
+    public async Task AddAsync(string name) =>
+        Silos[name] = await SiloProcess.StartAsync([.. _arguments, "--name", name]);
+
+    /// <summary>Trains, calls <paramref name="fault"/> once when a step is committed, and follows to the end.</summary>
+    public async Task<TrainingOutcome> TrainAsync(
+        RunRequest request, long faultAfter, Func<TrainingCluster, Task> fault, CancellationToken cancellation)
+    {
+        RunStarted started = await Run.StartAsync(request with
+        {
+            Folder = Folder,
+            Silos = [.. Silos.Keys.Order(StringComparer.Ordinal)],
+        });
+        var follower = new RunFollower(Run, Folder, started.FirstStep);
+        var outcome = new TrainingOutcome();
+        long last = Stopwatch.GetTimestamp();
+        Task happening = Task.CompletedTask;
+        await foreach (RunEvent happened in follower.ReadAsync(CancellationToken.None, cancellation))
+        {
+            outcome.Events.Add(happened);
+            if (happened is StepCommitted step)
+            {
+                outcome.LongestPause = Max(outcome.LongestPause, Stopwatch.GetElapsedTime(last));
+                last = Stopwatch.GetTimestamp();
+                outcome.Losses[step.Report.Step] = step.Report.TotalLoss;
+                if (step.Report.Step == faultAfter)
+                {
+                    happening = Task.Run(() => fault(this), cancellation);
+                }
+            }
+        }
+
+        await happening;
+        return outcome;
+
+        static TimeSpan Max(TimeSpan a, TimeSpan b) => a > b ? a : b;
+    }
+
+    /// <summary>Name of the silo that a grain is active on.</summary>
+    public async Task<string> SiloOfAsync(IAddressable grain)
+    {
+        SiloAddress? address = await Grains.GetGrain<IManagementGrain>(0).GetActivationAddress(grain);
+        return Silos.First(silo => silo.Value.Address == address?.Endpoint.ToString()).Key;
+    }
+
+    /// <summary>The order that all these runs get.</summary>
+    public static RunRequest Request(string data, PipelineMethod method = PipelineMethod.DualPipe, int stages = 4) => new()
+    {
+        ConfigJson = ModelPresets.Get("tiny").ToJson(),
+        TrainingJson = new TrainingConfig
+        {
+            Steps = Steps,
+            WarmupSteps = 5,
+            BatchSize = 8,
+            MicroBatches = 8,
+            SequenceLength = 48,
+        }.ToJson(),
+        Data = data,
+        Folder = "",
+        Silos = [],
+        Stages = stages,
+        Method = method,
+        SnapshotEvery = 5,
+        CheckpointType = DType.Float32,
+        HeldOutFraction = 0,
+        Elastic = true,
+    };
+
+    /// <summary>Digest of the masters, moments and biases that a run ended with.</summary>
+    public static string DigestOf(string run)
+    {
+        string state = Path.Combine(
+            RunFolder.CheckpointOf(run, Steps), TrainingStateFiles.Folder, TrainingStateFiles.Optimizer);
+        using FileStream file = File.OpenRead(state);
+        return Convert.ToHexString(SHA256.HashData(file));
+    }
+
+    /// <summary>The journal's steps and windows: none may be missing or come twice.</summary>
+    public static (long Step, long Window)[] Journal(string run) =>
+    [
+        .. File.ReadLines(Path.Combine(run, "journal.jsonl")).Select(line => JsonNode.Parse(line)!)
+            .Select(node => ((long)node["step"]!, (long)node["window"]!)),
+    ];
+
+    public async ValueTask DisposeAsync()
+    {
+        if (_connection is not null)
+        {
+            await _connection.DisposeAsync();
+        }
+
+        foreach (SiloProcess silo in Silos.Values)
+        {
+            await silo.DisposeAsync();
+        }
+
+        _folder.Dispose();
+    }
+}
+
+/// <summary>What a watcher of a run saw.</summary>
+internal sealed class TrainingOutcome
+{
+    public List<RunEvent> Events { get; } = [];
+
+    public Dictionary<long, double> Losses { get; } = [];
+
+    public TimeSpan LongestPause { get; set; }
+
+    public RunFinished? Finished => Events.OfType<RunFinished>().SingleOrDefault();
+
+    public RunRecovered[] Recoveries => [.. Events.OfType<RunRecovered>()];
+}
