@@ -14,8 +14,8 @@ internal sealed class ChannelSocket(Socket socket) : IDisposable
     private const int ReadAheadBytes = 8192;
 
     /// <summary>
-    /// Larger buffers and pieces are no faster and hold a thread of the pool for longer, which grain calls notice: with
-    /// 4 MiB at once their p99 during transfers was two to four times as long (benchmarks/Cluster, 2 cores).
+    /// A larger piece holds a thread of the pool for longer, and grain calls wait behind it. On 2 noisy cores 4 MiB at
+    /// once was not clearly faster, and the p99 of grain calls during transfers was mostly longer; not measured alone.
     /// </summary>
     private const int SocketBufferBytes = 512 << 10;
 
