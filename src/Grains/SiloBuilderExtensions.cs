@@ -32,11 +32,15 @@ public static class SiloBuilderExtensions
         silo.UseSiloMetadata(new Dictionary<string, string> { [DevicePlacementDirector.NodeKey] = name });
         silo.AddPlacementDirector<DevicePlacement, DevicePlacementDirector>();
         silo.AddDistributedGrainDirectory();
+        // The grains of a dead silo may be activated elsewhere at once. The lease protects from a silo that was taken for
+        // dead and acts on; here the attempts of steps and the epochs of runs do.
+        silo.Configure<Orleans.Configuration.GrainDirectoryOptions>(options => options.RangeLeaseDuration = TimeSpan.Zero);
         silo.Services.AddSingleton(services => new DeviceHost(name, device(services), inBand));
         silo.Services.AddSingleton<ParameterSources>();
         silo.Services.AddSingleton<PlacementPlans>();
         silo.Services.AddSingleton<TensorPost>();
         silo.Services.AddSingleton<LiveSilos>();
+        silo.Services.AddSingleton<GrainMoves>();
         silo.Services.AddSingleton<ILifecycleParticipant<ISiloLifecycle>, RunAttendance>();
         silo.Services.AddSingleton<StateRestorer>();
         silo.Services.AddSingleton<ILifecycleParticipant<ISiloLifecycle>, ProcessSiloRegistration>();

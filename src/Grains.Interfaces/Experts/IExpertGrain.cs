@@ -25,6 +25,10 @@ public interface IExpertGrain : IGrainWithStringKey
     [Alias("JoinAsync")]
     ValueTask JoinAsync(long batch, int tokens);
 
+    /// <summary>Moves the grain to the silo that the plan names; its weights stay until the gateway frees them.</summary>
+    [Alias("MoveAsync")]
+    Task MoveAsync();
+
     /// <summary>Lets the grain go, so that it may be placed anew; its weights are freed by the gateway.</summary>
     [Alias("UnloadAsync")]
     Task UnloadAsync();

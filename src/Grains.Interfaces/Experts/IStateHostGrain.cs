@@ -42,10 +42,10 @@ public interface IStateHostGrain : IGrainWithStringKey
     Task<TensorParcel> ReadSavedAsync(string owner, int step, string name, ParameterPart part, Guid process);
 
     /// <summary>
-    /// Lets go of the grains whose owners the plan puts elsewhere, so that they are placed anew; their memory stays.
+    /// Moves the grains whose owners the plan puts elsewhere; their memory stays.
     /// </summary>
-    [Alias("LetGoAsync")]
-    Task LetGoAsync();
+    [Alias("MoveGrainsAsync")]
+    Task MoveGrainsAsync();
 
     /// <summary>Frees the memory of owners that the plan puts elsewhere.</summary>
     [Alias("TrimAsync")]

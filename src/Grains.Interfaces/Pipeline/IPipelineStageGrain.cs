@@ -106,6 +106,10 @@ public interface IPipelineStageGrain : IGrainWithStringKey
     [Alias("ReleaseAsync")]
     Task ReleaseAsync(long slot);
 
+    /// <summary>Moves the grain to the silo that the plan names; its memory stays until the gateway frees it.</summary>
+    [Alias("MoveAsync")]
+    Task MoveAsync();
+
     /// <summary>Lets the grain go, so that it may be placed anew; its memory is freed by the gateway.</summary>
     [Alias("UnloadAsync")]
     Task UnloadAsync();

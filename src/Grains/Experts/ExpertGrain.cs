@@ -9,7 +9,7 @@ namespace Krewe.Grains.Experts;
 
 /// <inheritdoc cref="IExpertGrain"/>
 [GrainType(GrainTypes.Expert), DevicePlacement, Reentrant, KeepAlive, Immovable]
-public sealed class ExpertGrain(DeviceHost host, ParameterSources sources, StateRestorer restorer) : Grain, IExpertGrain
+public sealed class ExpertGrain(DeviceHost host, ParameterSources sources, PlacementPlans plans, StateRestorer restorer, GrainMoves moves) : Grain, IExpertGrain
 {
     private string _name = "";
     private int _layer;
@@ -49,6 +49,10 @@ public sealed class ExpertGrain(DeviceHost host, ParameterSources sources, State
     }
 
     /// <inheritdoc/>
+    public async Task MoveAsync() =>
+        moves.Send(this.MigrateOnIdle, (await plans.GetAsync(_name)).SiloOf(_layer, _index));
+
+    /// <inheritdoc/>
     public Task UnloadAsync()
     {
         // The weights are the gateway's to free; a new plan may put the expert elsewhere.
@@ -69,6 +73,8 @@ public sealed class ExpertGrain(DeviceHost host, ParameterSources sources, State
     private async Task ReadAsync(ModelSource source)
     {
         ModelConfig config = ModelConfig.Parse(source.ConfigJson, "the load request");
+        moves.EnsureAtHome(this.MigrateOnIdle, this.GetGrainId(), (await plans.GetAsync(_name)).SiloOf(_layer, _index));
+
         Expert? loaded = Hosted.FindExpert(_layer, _index);
         Expert expert = loaded ?? new Expert(config, host.Device, _layer, _index);
         try

@@ -31,7 +31,8 @@ public sealed partial class ExpertHostGrain(DeviceHost host, PlacementPlans plan
         Model.RunFolder = source.RunFolder;
         PlacementPlan plan = await plans.GetAsync(_name);
         int silo = Array.IndexOf(plan.Silos, host.Silo);
-        await Task.WhenAll(plan.ExpertsOf(silo).Select(e => GrainOf(e.Layer, e.Expert).LoadAsync(source)));
+        await Task.WhenAll(plan.ExpertsOf(silo).Select(e =>
+            GrainMoves.UntilAtHomeAsync(() => GrainOf(e.Layer, e.Expert).LoadAsync(source))));
         return new(host.Silo, host.Process, host.Device.Name, host.Device.ReservedBytes);
     }
 

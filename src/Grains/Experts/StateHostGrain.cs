@@ -104,14 +104,14 @@ public sealed class StateHostGrain(DeviceHost host, PlacementPlans plans, Tensor
     }
 
     /// <inheritdoc/>
-    public async Task LetGoAsync()
+    public async Task MoveGrainsAsync()
     {
         PlacementPlan plan = await plans.GetAsync(_name);
         int silo = Array.IndexOf(plan.Silos, host.Silo);
         await Task.WhenAll(Model.Experts.Where(e => plan.SiloOfExpert[e.Layer][e.Index] != silo).Select(e =>
-            GrainFactory.GetGrain<IExpertGrain>(GrainKeys.Expert(_name, e.Layer, e.Index)).UnloadAsync()));
+            GrainFactory.GetGrain<IExpertGrain>(GrainKeys.Expert(_name, e.Layer, e.Index)).MoveAsync()));
         await Task.WhenAll(Model.StageKeys.Where(key => !IsHere(plan, silo, key)).Select(key =>
-            GrainFactory.GetGrain<IPipelineStageGrain>(GrainKeys.Stage(_name, key.Stage, key.Direction)).UnloadAsync()));
+            GrainFactory.GetGrain<IPipelineStageGrain>(GrainKeys.Stage(_name, key.Stage, key.Direction)).MoveAsync()));
     }
 
     /// <inheritdoc/>

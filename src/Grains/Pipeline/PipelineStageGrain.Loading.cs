@@ -13,6 +13,8 @@ public sealed partial class PipelineStageGrain
     {
         ModelConfig config = ModelConfig.Parse(source.ConfigJson, "the load request");
         PlacementPlan plan = await plans.GetAsync(_name);
+        moves.EnsureAtHome(this.MigrateOnIdle, this.GetGrainId(), plan.Silos[plan.SiloOfCopy(_direction, _index)]);
+
         HostedStage hosted = Model.FindStage(_direction, _index) ?? Create(source, config, plan.SiloOfStage.Length);
         try
         {

@@ -16,7 +16,7 @@ namespace Krewe.Grains.Pipeline;
 /// <inheritdoc cref="IPipelineStageGrain"/>
 [GrainType(GrainTypes.Stage), DevicePlacement, Reentrant, KeepAlive, Immovable]
 public sealed partial class PipelineStageGrain(
-    DeviceHost host, PlacementPlans plans, ParameterSources sources, TensorPost post, StateRestorer restorer,
+    DeviceHost host, PlacementPlans plans, ParameterSources sources, TensorPost post, StateRestorer restorer, GrainMoves moves,
     IOptions<ClusterOptions> cluster)
     : Grain, IPipelineStageGrain
 {
@@ -34,7 +34,7 @@ public sealed partial class PipelineStageGrain(
 
     /// <summary>The stage in the silo's store: a grain that was activated anew finds it there.</summary>
     private HostedStage Hosted => Model.FindStage(_direction, _index)
-        ?? throw new InvalidOperationException($"stage {_index} of '{_name}' is not loaded on silo '{host.Silo}'");
+        ?? throw new InvalidOperationException($"stage {_index}, direction {_direction} of '{_name}' is not loaded on silo '{host.Silo}'");
 
     /// <inheritdoc/>
     public override Task OnActivateAsync(CancellationToken cancellationToken)
@@ -214,6 +214,13 @@ public sealed partial class PipelineStageGrain(
         {
             await next.CallAsync(grain => grain.ReleaseAsync(slot));
         }
+    }
+
+    /// <inheritdoc/>
+    public async Task MoveAsync()
+    {
+        PlacementPlan plan = await plans.GetAsync(_name);
+        moves.Send(this.MigrateOnIdle, plan.Silos[plan.SiloOfCopy(_direction, _index)]);
     }
 
     /// <inheritdoc/>

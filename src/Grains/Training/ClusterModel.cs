@@ -1,4 +1,5 @@
 using Krewe.Grains.Devices;
+using Krewe.Grains.Placement;
 using Krewe.Model.Configuration;
 using Krewe.Model.Kernels;
 using Krewe.Model.Layers;
@@ -130,7 +131,7 @@ public sealed class ClusterModel : IInspectable, IAsyncDisposable
         PlacementPlan plan = await grains.GetGrain<IExpertPlacementGrain>(name)
             .CreateAsync(source.ConfigJson, peers, layout);
         await Task.WhenAll(all.Select(silo => grains.GetGrain<IDeviceGrain>(silo).UsePlanAsync(name, plan)));
-        await Task.WhenAll(all.Select(silo => StateOf(silo).LetGoAsync()));
+        await Task.WhenAll(all.Select(silo => StateOf(silo).MoveGrainsAsync()));
         StageDescription[] descriptions = await LoadAsync(grains, name, source, plan);
         await Task.WhenAll(all.Select(silo => StateOf(silo).TrimAsync()));
         var model = new ClusterModel(
@@ -332,11 +333,11 @@ public sealed class ClusterModel : IInspectable, IAsyncDisposable
         await Task.WhenAll(plan.Silos.Select(silo =>
             grains.GetGrain<IExpertHostGrain>(GrainKeys.Host(name, silo)).LoadAsync(source)));
         StageDescription[] descriptions = await Task.WhenAll(
-            StagesOf(grains, name, plan, 0).Select(stage => stage.LoadAsync(source)));
+            StagesOf(grains, name, plan, 0).Select(stage => GrainMoves.UntilAtHomeAsync(() => stage.LoadAsync(source))));
         if (plan.Directions == 2)
         {
             // After direction 0, whose parameters they share where both copies live on one silo.
-            await Task.WhenAll(StagesOf(grains, name, plan, 1).Select(stage => stage.LoadAsync(source)));
+            await Task.WhenAll(StagesOf(grains, name, plan, 1).Select(stage => GrainMoves.UntilAtHomeAsync(() => stage.LoadAsync(source))));
         }
 
         return descriptions;
