@@ -4,6 +4,7 @@ using Krewe.Silo.Hosting.Membership;
 using Microsoft.Extensions.DependencyInjection;
 using Microsoft.Extensions.Hosting;
 using Orleans.Configuration;
+using Orleans.Messaging;
 using Orleans.Runtime;
 
 namespace Krewe.Silo.Hosting;
@@ -17,8 +18,8 @@ namespace Krewe.Silo.Hosting;
 public sealed record SiloMember(string Name, SiloAddress Address, int GatewayPort, SiloStatus State, DateTime Started);
 
 /// <summary>
-/// A client of a cluster of processes. When the silo dies that it talks through, it goes on through another: calls in
-/// flight fail, later ones do not.
+/// A client of a cluster of processes. It talks through one silo; when that dies or leaves, calls in flight fail with
+/// <see cref="SiloUnavailableException"/>, carried out or not, and later ones go through another, a second or two on.
 /// </summary>
 public sealed class ClusterConnection : ITrainingCluster
 {
@@ -57,30 +58,45 @@ public sealed class ClusterConnection : ITrainingCluster
         settings.ThrowIfInvalid();
         IMembership membership = IMembership.Of(settings);
         await membership.PrepareAsync(cancellationToken);
+        string place = settings.Membership == MembershipKind.Localhost ? $"gateway {settings.Gateway}" : membership.Place;
         using var deadline = CancellationTokenSource.CreateLinkedTokenSource(cancellationToken);
         deadline.CancelAfter(settings.ConnectDeadline);
-        IHost host = Build(settings, membership, verbose, deadline.Token);
-        string place = settings.Membership == MembershipKind.Localhost ? $"gateway {settings.Gateway}" : membership.Place;
-        try
+        var avoided = new HashSet<Uri>();
+        Exception? last = null;
+        while (!deadline.IsCancellationRequested)
         {
-            await host.StartAsync(deadline.Token);
-            var connection = new ClusterConnection(host, settings.Cluster, place);
-            SiloMember[] alive = await connection.MembersAsync().WaitAsync(deadline.Token);
-            connection.SiloNames = [.. alive.Select(member => member.Name).Order(StringComparer.Ordinal)];
-            return connection;
-        }
-        catch (Exception exception) when (!cancellationToken.IsCancellationRequested)
-        {
+            using var attempt = CancellationTokenSource.CreateLinkedTokenSource(deadline.Token);
+            attempt.CancelAfter(settings.ConnectDeadline / 3);
+            IHost host = Build(settings, membership, verbose, avoided, attempt.Token);
+            try
+            {
+                await host.StartAsync(attempt.Token).WaitAsync(attempt.Token);
+                var connection = new ClusterConnection(host, settings.Cluster, place);
+                SiloMember[] alive = await connection.MembersAsync().WaitAsync(attempt.Token);
+                connection.SiloNames = [.. alive.Select(member => member.Name).Order(StringComparer.Ordinal)];
+                return connection;
+            }
+#pragma warning disable CA1031 // Whatever Orleans throws, the attempt has failed and another gateway may answer.
+            catch (Exception exception)
+            {
+                last = exception;
+            }
+#pragma warning restore CA1031
+
+            // A silo that hangs takes connections and says nothing: the next attempt goes to another, while there is one.
+            Uri? tried = (host.Services.GetRequiredService<IGatewayListProvider>() as SingleGateway)?.Current;
+            if (tried is null || !avoided.Add(tried))
+            {
+                avoided.Clear();
+            }
+
             await SiloHost.AbandonAsync(host);
-            throw new KreweException(
-                $"no silo of cluster '{settings.Cluster}' answers ({place}): start one with " +
-                $"'krewe silo --cluster {settings.Cluster}', or mend the cluster's name", exception);
         }
-        catch
-        {
-            await SiloHost.AbandonAsync(host);
-            throw;
-        }
+
+        cancellationToken.ThrowIfCancellationRequested();
+        throw new KreweException(
+            $"no silo of cluster '{settings.Cluster}' answers ({place}): start one with " +
+            $"'krewe silo --cluster {settings.Cluster}', or mend the cluster's name", last);
     }
 
     /// <summary>The silos of the cluster at this moment.</summary>
@@ -97,18 +113,21 @@ public sealed class ClusterConnection : ITrainingCluster
     public async ValueTask DisposeAsync() => await SiloHost.StopAsync(_host);
 
     private static IHost Build(
-        ClusterSettings settings, IMembership membership, bool verbose, CancellationToken deadline)
+        ClusterSettings settings, IMembership membership, bool verbose, HashSet<Uri> avoided, CancellationToken attempt)
     {
+        var loss = new GatewayLoss();
         HostApplicationBuilder builder = SiloHost.Create(verbose);
         builder.UseOrleansClient(client =>
         {
             client.Configure<ClusterOptions>(options => options.ClusterId = options.ServiceId = settings.Cluster);
             membership.Use(client);
+            SingleGateway.Use(client.Services, loss, avoided);
+            client.AddOutgoingGrainCallFilter(loss);
             client.Configure<ClientMessagingOptions>(messaging => messaging.ResponseTimeout = SiloHost.CallDeadline);
             client.Configure<GatewayOptions>(gateways => gateways.GatewayListRefreshPeriod = TimeSpan.FromSeconds(1));
             client.UseConnectionRetryFilter(async (_, _) =>
             {
-                if (deadline.IsCancellationRequested)
+                if (attempt.IsCancellationRequested)
                 {
                     return false;
                 }

@@ -20,6 +20,7 @@ public sealed class ClusterSilo : IAsyncDisposable
     private readonly CancellationTokenSource _watching = new();
     private readonly IHost _host;
     private readonly ComputePool _pool;
+    private int _disposed;
     private readonly TaskCompletionSource _stopping = new(TaskCreationOptions.RunContinuationsAsynchronously);
 
     private ClusterSilo(IHost host, ComputePool pool)
@@ -110,10 +111,13 @@ public sealed class ClusterSilo : IAsyncDisposable
     /// <summary>Leaves the cluster: the others learn of it at once.</summary>
     public async ValueTask DisposeAsync()
     {
-        await _watching.CancelAsync();
-        await SiloHost.StopAsync(_host);
-        _pool.Dispose();
-        _watching.Dispose();
+        if (Interlocked.Exchange(ref _disposed, 1) == 0)
+        {
+            await _watching.CancelAsync();
+            await SiloHost.StopAsync(_host);
+            _pool.Dispose();
+            _watching.Dispose();
+        }
     }
 
     private async Task JoinAsync(
