@@ -4,7 +4,6 @@ using Krewe.Model.Tensors;
 using Microsoft.Extensions.DependencyInjection;
 using Microsoft.Extensions.DependencyInjection.Extensions;
 using Orleans.Runtime;
-using Orleans.Runtime.MembershipService.SiloMetadata;
 
 namespace Krewe.Grains;
 
@@ -23,7 +22,6 @@ public static class SiloBuilderExtensions
         this ISiloBuilder silo, string name, Func<IServiceProvider, IDevice> device, bool inBand = false)
     {
         silo.Configure<Orleans.Configuration.SiloOptions>(options => options.SiloName = name);
-        silo.UseSiloMetadata(new Dictionary<string, string> { [DevicePlacementDirector.NodeKey] = name });
         silo.AddPlacementDirector<DevicePlacement, DevicePlacementDirector>();
         silo.AddDistributedGrainDirectory();
         silo.Services.AddSingleton(services => new DeviceHost(name, device(services), inBand));

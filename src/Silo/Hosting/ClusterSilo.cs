@@ -127,6 +127,13 @@ public sealed class ClusterSilo : IAsyncDisposable
         deadline.CancelAfter(JoinDeadline);
         try
         {
+            if (membership.IsLasting)
+            {
+                await StaleSilos.SettleAsync(
+                    Services.GetRequiredService<IMembershipTable>(), settings.Cluster, Name, Address, TimeProvider.System,
+                    deadline.Token);
+            }
+
             // Not every stage of Orleans' start looks at its token.
             await _host.StartAsync(deadline.Token).WaitAsync(deadline.Token);
         }
