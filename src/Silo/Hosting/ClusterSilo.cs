@@ -85,6 +85,7 @@ public sealed class ClusterSilo : IAsyncDisposable
             silo.ConfigureEndpoints(settings.Advertise, siloPort, gatewayPort, listenOnAnyHostAddress: !isLocal);
             membership.Use(silo, address);
             silo.Configure<ClusterMembershipOptions>(MembershipTuning.Apply);
+            silo.Configure<GrainDirectoryOptions>(MembershipTuning.Apply);
             silo.Services.AddSingleton<ILifecycleParticipant<ISiloLifecycle>, JoinCheck>();
             silo.Services.Replace(ServiceDescriptor.Singleton<IFatalErrorHandler>(new FatalErrors(name, settings.Cluster, end)));
         });
