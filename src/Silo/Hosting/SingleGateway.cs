@@ -7,12 +7,12 @@ namespace Krewe.Silo.Hosting;
 /// <summary>
 /// A list of one gateway, so that a client knows through which silo all its calls go. When that silo is gone, by the
 /// word of the cluster or because nobody listens there any more, the list changes to another one, and calls in flight
-/// fail (<see cref="GatewayLoss"/>).
+/// fail (<see cref="SiloLoss"/>).
 /// </summary>
 /// <param name="all">All gateways of the cluster.</param>
 /// <param name="loss">Told when the gateway is lost.</param>
 /// <param name="avoided">Gateways that were tried in vain.</param>
-internal sealed class SingleGateway(IGatewayListProvider all, GatewayLoss loss, HashSet<Uri> avoided) : IGatewayListProvider
+internal sealed class SingleGateway(IGatewayListProvider all, SiloLoss loss, HashSet<Uri> avoided) : IGatewayListProvider
 {
     private Uri? _lost;
 
@@ -27,7 +27,7 @@ internal sealed class SingleGateway(IGatewayListProvider all, GatewayLoss loss, 
     public bool IsUpdatable => true;
 
     /// <summary>Puts the list of one in the place of the list of all.</summary>
-    public static void Use(IServiceCollection services, GatewayLoss loss, HashSet<Uri> avoided)
+    public static void Use(IServiceCollection services, SiloLoss loss, HashSet<Uri> avoided)
     {
         ServiceDescriptor usual = services.Last(service => service.ServiceType == typeof(IGatewayListProvider));
         services.Remove(usual);
@@ -46,7 +46,7 @@ internal sealed class SingleGateway(IGatewayListProvider all, GatewayLoss loss, 
         {
             // Calls that were sent after the loss was seen, but before Orleans took the new list.
             _lost = null;
-            loss.Report($"{before.Host}:{before.Port}");
+            loss.Report($"gateway {before.Host}:{before.Port}");
         }
 
         if (Current is { } current)
@@ -58,7 +58,7 @@ internal sealed class SingleGateway(IGatewayListProvider all, GatewayLoss loss, 
 
             _lost = current;
             Current = null;
-            loss.Report($"{current.Host}:{current.Port}");
+            loss.Report($"gateway {current.Host}:{current.Port}");
         }
 
         Uri[] candidates = [.. known.Where(gateway => gateway != _lost && !avoided.Contains(gateway))];

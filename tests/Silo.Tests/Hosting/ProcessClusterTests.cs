@@ -1,9 +1,11 @@
 using System.Diagnostics;
 using System.Text.Json.Nodes;
 using Krewe.Grains.Interfaces.Devices;
+using Krewe.Grains.Interfaces.Training;
 using Krewe.Silo.Hosting;
 using Krewe.Silo.Tests.Commands;
 using Krewe.TestSupport;
+using Orleans.Runtime;
 using Xunit;
 
 namespace Krewe.Silo.Tests.Hosting;
@@ -87,7 +89,7 @@ public class ProcessClusterTests(TestServers servers)
             {
                 status = await client.Grains.GetGrain<IDeviceGrain>("b").StatusAsync().WaitAsync(Patience, Cancellation);
             }
-            catch (Exception exception) when (exception is Orleans.Runtime.OrleansException or Orleans.Runtime.Messaging.ConnectionFailedException)
+            catch (Exception exception) when (exception is OrleansException or Orleans.Runtime.Messaging.ConnectionFailedException)
             {
                 await Task.Delay(TimeSpan.FromMilliseconds(100), Cancellation);
             }
@@ -98,6 +100,36 @@ public class ProcessClusterTests(TestServers servers)
 
         await client.Grains.GetGrain<IDeviceGrain>("b").StopAsync();
         Assert.Equal(0, await b.WaitForExitAsync(Patience));
+    }
+
+    [Fact]
+    public async Task A_call_in_flight_fails_when_the_silo_of_its_grain_dies()
+    {
+        string name = TestServers.NewCluster();
+        string port = $"{FreePorts.Of(System.Net.IPAddress.Loopback, 1)[0]}";
+        await using SiloProcess a = await SiloProcess.StartAsync("--cluster", name, "--name", "a", "--silo-port", port);
+        await using SiloProcess b = await SiloProcess.StartAsync("--cluster", name, "--name", "b", "--join", a.Address);
+        var settings = new ClusterSettings { Cluster = name, Gateway = System.Net.IPEndPoint.Parse(a.Gateway) };
+        await using ClusterConnection client = await ClusterConnection.ConnectAsync(settings, cancellationToken: Cancellation);
+
+        // Runs that were never started have no events: watching one waits.
+        ITrainingRunGrain onB;
+        int run = 0;
+        SiloAddress ofB = (await client.MembersAsync()).Single(member => member.Name == "b").Address;
+        do
+        {
+            onB = client.Grains.GetGrain<ITrainingRunGrain>($"run-{run++}");
+            await onB.StatusAsync();
+        }
+        while (!ofB.Equals(await client.Grains.GetGrain<IManagementGrain>(0).GetActivationAddress(onB)));
+
+        IAsyncEnumerator<RunEvent> events = onB.WatchAsync(Cancellation).GetAsyncEnumerator(Cancellation);
+        Task<bool> next = events.MoveNextAsync().AsTask();
+        await Assert.ThrowsAsync<TimeoutException>(() => next.WaitAsync(TimeSpan.FromSeconds(1), Cancellation));
+        b.Kill();
+
+        await Assert.ThrowsAsync<SiloUnavailableException>(() => next.WaitAsync(Patience, Cancellation));
+        Assert.Equal("Idle", (await onB.StatusAsync().WaitAsync(Patience, Cancellation)).Phase);
     }
 
     [Fact]

@@ -3,16 +3,16 @@ using Orleans.Runtime;
 namespace Krewe.Silo.Hosting;
 
 /// <summary>
-/// Fails the calls of a client that are in flight when its gateway is lost. Orleans would let them wait for an answer
-/// that cannot come until their deadline, and Krewe's is ten minutes. Whether such a call was carried out is unknown:
-/// the caller asks again.
+/// Fails the calls of a client that are in flight when a silo is lost: its gateway, or any other, since a client does not
+/// know where its grains live. Orleans would let them wait for an answer that may never come until their deadline, and
+/// Krewe's is ten minutes. Whether such a call was carried out is unknown: the caller asks again.
 /// </summary>
-internal sealed class GatewayLoss : IOutgoingGrainCallFilter
+internal sealed class SiloLoss : IOutgoingGrainCallFilter
 {
     private TaskCompletionSource<string> _lost = NewLoss();
 
-    /// <summary>Says that a gateway is lost.</summary>
-    public void Report(string gateway) => Interlocked.Exchange(ref _lost, NewLoss()).SetResult(gateway);
+    /// <summary>Says that a silo is lost.</summary>
+    public void Report(string silo) => Interlocked.Exchange(ref _lost, NewLoss()).SetResult(silo);
 
     /// <inheritdoc/>
     public async Task Invoke(IOutgoingGrainCallContext context)
@@ -22,7 +22,7 @@ internal sealed class GatewayLoss : IOutgoingGrainCallFilter
         if (await Task.WhenAny(call, lost) == lost && !call.IsCompleted)
         {
             throw new SiloUnavailableException(
-                $"the call to {context.InterfaceName}.{context.MethodName} was in flight when its gateway {await lost} was lost: " +
+                $"the call to {context.InterfaceName}.{context.MethodName} was in flight when {await lost} was lost: " +
                 "whether it was carried out is unknown");
         }
 
