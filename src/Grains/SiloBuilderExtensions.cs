@@ -6,7 +6,6 @@ using Krewe.Model.Tensors;
 using Microsoft.Extensions.DependencyInjection;
 using Microsoft.Extensions.DependencyInjection.Extensions;
 using Orleans.Runtime;
-using Orleans.Runtime.MembershipService.SiloMetadata;
 
 namespace Krewe.Grains;
 
@@ -29,7 +28,6 @@ public static class SiloBuilderExtensions
         TensorChannelOptions? channel = null)
     {
         silo.Configure<Orleans.Configuration.SiloOptions>(options => options.SiloName = name);
-        silo.UseSiloMetadata(new Dictionary<string, string> { [DevicePlacementDirector.NodeKey] = name });
         silo.AddPlacementDirector<DevicePlacement, DevicePlacementDirector>();
         silo.AddDistributedGrainDirectory();
         // The grains of a dead silo may be activated elsewhere at once. The lease protects from a silo that was taken for

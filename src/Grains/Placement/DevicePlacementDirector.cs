@@ -1,22 +1,18 @@
 using Orleans.Runtime;
-using Orleans.Runtime.MembershipService.SiloMetadata;
 using Orleans.Runtime.Placement;
 
 namespace Krewe.Grains.Placement;
 
 /// <summary>
 /// Chooses the silo of a pinned grain: an expert's and a stage's from the placement plan, a gateway's and a device's
-/// from the key. Silos are known by the name in their metadata.
+/// from the key. Silos are known by their name in the membership table.
 /// </summary>
-/// <param name="metadata">Metadata of all silos.</param>
+/// <param name="membership">All silos.</param>
 /// <param name="plans">Plans of the models.</param>
-public sealed class DevicePlacementDirector(ISiloMetadataCache metadata, PlacementPlans plans) : IPlacementDirector
+public sealed class DevicePlacementDirector(IClusterMembershipService membership, PlacementPlans plans) : IPlacementDirector
 {
-    /// <summary>Key of the silo's name in its metadata.</summary>
-    public const string NodeKey = "krewe.node";
-
-    private static readonly TimeSpan MetadataDeadline = TimeSpan.FromSeconds(10);
-    private static readonly TimeSpan MetadataPoll = TimeSpan.FromMilliseconds(50);
+    private static readonly TimeSpan ArrivalDeadline = TimeSpan.FromSeconds(10);
+    private static readonly TimeSpan ArrivalPoll = TimeSpan.FromMilliseconds(50);
 
     /// <inheritdoc/>
     public async Task<SiloAddress> OnAddActivation(
@@ -29,14 +25,15 @@ public sealed class DevicePlacementDirector(ISiloMetadataCache metadata, Placeme
         }
 
         string node = await NodeOfAsync(target.GrainIdentity);
-        // A silo's metadata reaches the others a moment after it has joined, and Orleans signals its arrival to nobody: look
-        // again until the deadline, which names grain and silo.
-        using var deadline = new CancellationTokenSource(MetadataDeadline);
+        // A silo that has just joined is compatible a moment later, when its manifest has reached the others, and Orleans
+        // signals that to nobody: look again until the deadline, which names grain and silo.
+        using var deadline = new CancellationTokenSource(ArrivalDeadline);
         while (true)
         {
+            var members = membership.CurrentSnapshot.Members;
             foreach (SiloAddress silo in context.GetCompatibleSilos(target))
             {
-                if (metadata.GetSiloMetadata(silo).Metadata.TryGetValue(NodeKey, out string? name) && name == node)
+                if (members.TryGetValue(silo, out ClusterMember? member) && member.Name == node)
                 {
                     return silo;
                 }
@@ -48,7 +45,7 @@ public sealed class DevicePlacementDirector(ISiloMetadataCache metadata, Placeme
                     $"{target.GrainIdentity} belongs on silo '{node}', which is not among the {silos.Length} live silos");
             }
 
-            await Task.Delay(MetadataPoll, CancellationToken.None);
+            await Task.Delay(ArrivalPoll, CancellationToken.None);
         }
     }
 

@@ -20,6 +20,7 @@ public sealed class ClusterSilo : IAsyncDisposable
     private readonly CancellationTokenSource _watching = new();
     private readonly IHost _host;
     private readonly ComputePool _pool;
+    private int _disposed;
     private readonly TaskCompletionSource _stopping = new(TaskCreationOptions.RunContinuationsAsynchronously);
 
     private ClusterSilo(IHost host, ComputePool pool)
@@ -84,6 +85,7 @@ public sealed class ClusterSilo : IAsyncDisposable
             silo.ConfigureEndpoints(settings.Advertise, siloPort, gatewayPort, listenOnAnyHostAddress: !isLocal);
             membership.Use(silo, address);
             silo.Configure<ClusterMembershipOptions>(MembershipTuning.Apply);
+            silo.Configure<GrainDirectoryOptions>(MembershipTuning.Apply);
             silo.Services.AddSingleton<ILifecycleParticipant<ISiloLifecycle>, JoinCheck>();
             silo.Services.Replace(ServiceDescriptor.Singleton<IFatalErrorHandler>(new FatalErrors(name, settings.Cluster, end)));
         });
@@ -110,10 +112,13 @@ public sealed class ClusterSilo : IAsyncDisposable
     /// <summary>Leaves the cluster: the others learn of it at once.</summary>
     public async ValueTask DisposeAsync()
     {
-        await _watching.CancelAsync();
-        await SiloHost.StopAsync(_host);
-        _pool.Dispose();
-        _watching.Dispose();
+        if (Interlocked.Exchange(ref _disposed, 1) == 0)
+        {
+            await _watching.CancelAsync();
+            await SiloHost.StopAsync(_host);
+            _pool.Dispose();
+            _watching.Dispose();
+        }
     }
 
     private async Task JoinAsync(
@@ -123,6 +128,13 @@ public sealed class ClusterSilo : IAsyncDisposable
         deadline.CancelAfter(JoinDeadline);
         try
         {
+            if (membership.IsLasting)
+            {
+                await StaleSilos.SettleAsync(
+                    Services.GetRequiredService<IMembershipTable>(), settings.Cluster, Name, Address, TimeProvider.System,
+                    deadline.Token);
+            }
+
             // Not every stage of Orleans' start looks at its token.
             await _host.StartAsync(deadline.Token).WaitAsync(deadline.Token);
         }

@@ -7,6 +7,8 @@ using Xunit;
 namespace Krewe.Silo.Tests.Hosting;
 
 /// <summary>File, environment and command line; what is refused, and that no message shows a password.</summary>
+/// <remarks>Not beside the tests that start processes: those inherit the variables.</remarks>
+[Collection(ProcessClusters.Name)]
 public class ClusterSettingsReaderTests
 {
     private const string Secret = "hunter2";

@@ -1,9 +1,11 @@
 using System.Diagnostics;
 using System.Text.Json.Nodes;
 using Krewe.Grains.Interfaces.Devices;
+using Krewe.Grains.Interfaces.Training;
 using Krewe.Silo.Hosting;
 using Krewe.Silo.Tests.Commands;
 using Krewe.TestSupport;
+using Orleans.Runtime;
 using Xunit;
 
 namespace Krewe.Silo.Tests.Hosting;
@@ -77,7 +79,7 @@ public class ProcessClusterTests(TestServers servers)
         Assert.Equal(["a"], client.SiloNames);
         await using SiloProcess b = await SiloProcess.StartAsync([.. cluster, "--name", "b"]);
 
-        // The client knows a gateway of a alone; the list of gateways is read anew every second.
+        // The client talks through a. What is in flight or comes before the change fails, nothing hangs.
         a.Kill();
         long start = Stopwatch.GetTimestamp();
         DeviceStatus? status = null;
@@ -87,9 +89,9 @@ public class ProcessClusterTests(TestServers servers)
             {
                 status = await client.Grains.GetGrain<IDeviceGrain>("b").StatusAsync().WaitAsync(Patience, Cancellation);
             }
-            catch (Orleans.Runtime.OrleansException)
+            catch (Exception exception) when (exception is OrleansException or Orleans.Runtime.Messaging.ConnectionFailedException)
             {
-                // A call that was in flight, or no gateway yet.
+                await Task.Delay(TimeSpan.FromMilliseconds(100), Cancellation);
             }
         }
 
@@ -98,6 +100,36 @@ public class ProcessClusterTests(TestServers servers)
 
         await client.Grains.GetGrain<IDeviceGrain>("b").StopAsync();
         Assert.Equal(0, await b.WaitForExitAsync(Patience));
+    }
+
+    [Fact]
+    public async Task A_call_in_flight_fails_when_the_silo_of_its_grain_dies()
+    {
+        string name = TestServers.NewCluster();
+        string port = $"{FreePorts.Of(System.Net.IPAddress.Loopback, 1)[0]}";
+        await using SiloProcess a = await SiloProcess.StartAsync("--cluster", name, "--name", "a", "--silo-port", port);
+        await using SiloProcess b = await SiloProcess.StartAsync("--cluster", name, "--name", "b", "--join", a.Address);
+        var settings = new ClusterSettings { Cluster = name, Gateway = System.Net.IPEndPoint.Parse(a.Gateway) };
+        await using ClusterConnection client = await ClusterConnection.ConnectAsync(settings, cancellationToken: Cancellation);
+
+        // Runs that were never started have no events: watching one waits.
+        ITrainingRunGrain onB;
+        int run = 0;
+        SiloAddress ofB = (await client.MembersAsync()).Single(member => member.Name == "b").Address;
+        do
+        {
+            onB = client.Grains.GetGrain<ITrainingRunGrain>($"run-{run++}");
+            await onB.StatusAsync();
+        }
+        while (!ofB.Equals(await client.Grains.GetGrain<IManagementGrain>(0).GetActivationAddress(onB)));
+
+        IAsyncEnumerator<RunEvent> events = onB.WatchAsync(Cancellation).GetAsyncEnumerator(Cancellation);
+        Task<bool> next = events.MoveNextAsync().AsTask();
+        await Assert.ThrowsAsync<TimeoutException>(() => next.WaitAsync(TimeSpan.FromSeconds(1), Cancellation));
+        b.Kill();
+
+        await Assert.ThrowsAsync<SiloUnavailableException>(() => next.WaitAsync(Patience, Cancellation));
+        Assert.Equal("Idle", (await onB.StatusAsync().WaitAsync(Patience, Cancellation)).Phase);
     }
 
     [Fact]

@@ -12,6 +12,9 @@ internal interface IMembership
     /// <exception cref="Model.KreweException">It does not answer, or refuses.</exception>
     Task PrepareAsync(CancellationToken cancellation);
 
+    /// <summary>True where the table of silos outlives them, on a server.</summary>
+    bool IsLasting => true;
+
     /// <summary>Ports of a silo, where the settings leave them open.</summary>
     (int Silo, int Gateway) PortsOf(ClusterSettings settings);
 

@@ -18,6 +18,9 @@ internal sealed class LocalhostMembership(ClusterSettings settings) : IMembershi
     /// <inheritdoc/>
     public string Place => _primary ? "its own memory" : $"the silo at {Primary}";
 
+    /// <inheritdoc/>
+    public bool IsLasting => false;
+
     private IPEndPoint Primary => settings.Join ?? new(settings.Advertise, ClusterSettings.PrimaryPort);
 
     /// <inheritdoc/>
