@@ -52,11 +52,11 @@ public interface IExpertHostGrain : IGrainWithStringKey
 
     /// <summary>Squared gradient norms of every expert here.</summary>
     [Alias("GradientNormsAsync")]
-    Task<List<GradientNorm>> GradientNormsAsync();
+    Task<List<GradientNorm>> GradientNormsAsync(long attempt);
 
     /// <summary>One AdamW step of every expert here. A step that was applied already is not applied again.</summary>
     [Alias("ApplyAsync")]
-    Task ApplyAsync(AdamWStep rates);
+    Task ApplyAsync(AdamWStep rates, long attempt);
 
     /// <summary>A parameter of an expert here.</summary>
     /// <param name="name">Checkpoint name.</param>

@@ -16,7 +16,7 @@ public interface IStateHostGrain : IGrainWithStringKey
     /// </summary>
     /// <returns>Bytes copied.</returns>
     [Alias("TakeSnapshotAsync")]
-    Task<long> TakeSnapshotAsync(int step);
+    Task<long> TakeSnapshotAsync(int step, long attempt);
 
     /// <summary>Sends the states that were taken here at a step to a peer, which keeps them.</summary>
     [Alias("ShareSnapshotAsync")]
@@ -28,7 +28,7 @@ public interface IStateHostGrain : IGrainWithStringKey
 
     /// <summary>Frees all states but those of the given steps.</summary>
     [Alias("DropSnapshotsAsync")]
-    Task DropSnapshotsAsync([Immutable] int[] keep);
+    Task DropSnapshotsAsync([Immutable] int[] keep, long attempt);
 
     /// <summary>
     /// The state of an owner at a step: a saved one, or the living one where it has applied just that step. An empty

@@ -67,15 +67,15 @@ public interface IPipelineStageGrain : IGrainWithStringKey
 
     /// <summary>Squared gradient norms of the stage's parameters.</summary>
     [Alias("GradientNormsAsync")]
-    Task<List<GradientNorm>> GradientNormsAsync();
+    Task<List<GradientNorm>> GradientNormsAsync(long attempt);
 
     /// <summary>One AdamW step. A step that was applied already is not applied again.</summary>
     [Alias("ApplyAsync")]
-    Task ApplyAsync(AdamWStep rates);
+    Task ApplyAsync(AdamWStep rates, long attempt);
 
     /// <summary>Replaces the routing bias of a layer.</summary>
     [Alias("SetBiasAsync")]
-    Task SetBiasAsync(int layer, [Immutable] float[] bias);
+    Task SetBiasAsync(int layer, [Immutable] float[] bias, long attempt);
 
     /// <summary>A parameter or routing bias of this stage.</summary>
     [Alias("ReadParameterAsync")]

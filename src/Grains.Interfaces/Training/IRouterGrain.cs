@@ -9,16 +9,16 @@ namespace Krewe.Grains.Interfaces.Training;
 [Alias("krewe.IRouterGrain")]
 public interface IRouterGrain : IGrainWithStringKey
 {
-    /// <summary>Sets the vector, as loaded or resumed.</summary>
+    /// <summary>Sets the vector, as loaded or resumed; updates of earlier attempts are refused from now on.</summary>
     [Alias("ResetAsync")]
-    Task ResetAsync([Immutable] float[] bias);
+    Task ResetAsync([Immutable] float[] bias, long attempt);
 
     /// <summary>
     /// b += gamma * sign(mean - load) over the global batch of a step, unless frozen; returns the vector. The same step
     /// twice moves it once.
     /// </summary>
     [Alias("UpdateAsync")]
-    Task<float[]> UpdateAsync(long step, [Immutable] long[] load, float speed);
+    Task<float[]> UpdateAsync(long step, [Immutable] long[] load, float speed, long attempt);
 
     /// <summary>Edits one expert's bias, with who and why; takes effect with the next step.</summary>
     [Alias("EditAsync")]

@@ -112,8 +112,9 @@ public sealed partial class ExpertHostGrain(DeviceHost host, PlacementPlans plan
     }
 
     /// <inheritdoc/>
-    public async Task<List<GradientNorm>> GradientNormsAsync()
+    public async Task<List<GradientNorm>> GradientNormsAsync(long attempt)
     {
+        using StepGate.Entry entry = Model.Gate.Enter(attempt);
         await WeightsDoneAsync();
         var norms = new List<GradientNorm>();
         await RunOnAllAsync((kernels, experts) =>
@@ -127,13 +128,17 @@ public sealed partial class ExpertHostGrain(DeviceHost host, PlacementPlans plan
     }
 
     /// <inheritdoc/>
-    public Task ApplyAsync(AdamWStep rates) => RunOnAllAsync((kernels, experts) =>
+    public async Task ApplyAsync(AdamWStep rates, long attempt)
     {
-        foreach (Expert expert in experts)
+        using StepGate.Entry entry = Model.Gate.Enter(attempt);
+        await RunOnAllAsync((kernels, experts) =>
         {
-            Optimizer.Apply(kernels, expert.Parameters, rates);
-        }
-    });
+            foreach (Expert expert in experts)
+            {
+                Optimizer.Apply(kernels, expert.Parameters, rates);
+            }
+        });
+    }
 
     /// <inheritdoc/>
     public async Task<TensorParcel> ReadAsync(string name, ParameterPart part, Guid process)

@@ -26,8 +26,9 @@ public sealed class StateHostGrain(DeviceHost host, PlacementPlans plans, Tensor
     }
 
     /// <inheritdoc/>
-    public async Task<long> TakeSnapshotAsync(int step)
+    public async Task<long> TakeSnapshotAsync(int step, long attempt)
     {
+        using StepGate.Entry entry = Model.Gate.Enter(attempt);
         long bytes = 0;
         foreach (OwnerState owner in Model.Owners())
         {
@@ -74,8 +75,9 @@ public sealed class StateHostGrain(DeviceHost host, PlacementPlans plans, Tensor
     }
 
     /// <inheritdoc/>
-    public Task DropSnapshotsAsync(int[] keep)
+    public Task DropSnapshotsAsync(int[] keep, long attempt)
     {
+        using StepGate.Entry entry = Model.Gate.Enter(attempt);
         Model.Snapshots.DropExcept(keep);
         return Task.CompletedTask;
     }

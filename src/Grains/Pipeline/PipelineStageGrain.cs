@@ -131,8 +131,9 @@ public sealed partial class PipelineStageGrain(
     }
 
     /// <inheritdoc/>
-    public async Task<List<GradientNorm>> GradientNormsAsync()
+    public async Task<List<GradientNorm>> GradientNormsAsync(long attempt)
     {
+        using StepGate.Entry entry = Model.Gate.Enter(attempt);
         var norms = new List<GradientNorm>();
         ParameterSet parameters = Hosted.Stage.Parameters;
         await host.Device.SubmitAsync(kernels => Optimizer.Norms(kernels, parameters, norms));
@@ -140,15 +141,17 @@ public sealed partial class PipelineStageGrain(
     }
 
     /// <inheritdoc/>
-    public Task ApplyAsync(AdamWStep rates)
+    public async Task ApplyAsync(AdamWStep rates, long attempt)
     {
+        using StepGate.Entry entry = Model.Gate.Enter(attempt);
         ParameterSet parameters = Hosted.Stage.Parameters;
-        return host.Device.SubmitAsync(kernels => Optimizer.Apply(kernels, parameters, rates));
+        await host.Device.SubmitAsync(kernels => Optimizer.Apply(kernels, parameters, rates));
     }
 
     /// <inheritdoc/>
-    public Task SetBiasAsync(int layer, float[] bias)
+    public Task SetBiasAsync(int layer, float[] bias, long attempt)
     {
+        using StepGate.Entry entry = Model.Gate.Enter(attempt);
         Hosted.Stage.SetBias(layer, bias);
         return Task.CompletedTask;
     }

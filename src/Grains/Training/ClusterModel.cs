@@ -247,14 +247,14 @@ public sealed class ClusterModel : IInspectable, IAsyncDisposable
     public async Task<IReadOnlyList<GradientNorm>> GradientNormsAsync()
     {
         List<GradientNorm>[] norms = await Task.WhenAll(
-            _stages.Select(stage => stage.GradientNormsAsync())
-                .Concat(_hosts.Select(host => host.GradientNormsAsync())));
+            _stages.Select(stage => stage.GradientNormsAsync(Attempt))
+                .Concat(_hosts.Select(host => host.GradientNormsAsync(Attempt))));
         return [.. norms.SelectMany(part => part)];
     }
 
     /// <inheritdoc/>
     public Task ApplyAsync(AdamWStep rates) => Task.WhenAll(
-        _stages.Concat(_mirrors).Select(stage => stage.ApplyAsync(rates)).Concat(_hosts.Select(host => host.ApplyAsync(rates))));
+        _stages.Concat(_mirrors).Select(stage => stage.ApplyAsync(rates, Attempt)).Concat(_hosts.Select(host => host.ApplyAsync(rates, Attempt))));
 
     /// <summary>Gives up what is under way: gradients become zero, deliveries are dropped.</summary>
     public Task AbandonAsync(long step) => BeginAsync(step, Attempt + 1);
@@ -263,12 +263,12 @@ public sealed class ClusterModel : IInspectable, IAsyncDisposable
     public Task UpdateBiasesAsync(long step, IReadOnlyDictionary<int, long[]> loads, float speed) =>
         Task.WhenAll(loads.Select(async layer =>
         {
-            float[] bias = await RouterOf(layer.Key).UpdateAsync(step, layer.Value, speed);
+            float[] bias = await RouterOf(layer.Key).UpdateAsync(step, layer.Value, speed, Attempt);
             int stage = _stageOfLayer[layer.Key];
-            await _stages[stage].SetBiasAsync(layer.Key, bias);
+            await _stages[stage].SetBiasAsync(layer.Key, bias, Attempt);
             if (_mirrors.Length > 0)
             {
-                await _mirrors[stage].SetBiasAsync(layer.Key, bias);
+                await _mirrors[stage].SetBiasAsync(layer.Key, bias, Attempt);
             }
         }));
 
@@ -357,7 +357,7 @@ public sealed class ClusterModel : IInspectable, IAsyncDisposable
 
     private Task ResetRoutersAsync() => Config.HasRoutingBias
         ? Task.WhenAll(_stageOfLayer.Keys.Select(async layer =>
-            await RouterOf(layer).ResetAsync(await ReadParameterAsync(ModelStage.BiasName(layer)))))
+            await RouterOf(layer).ResetAsync(await ReadParameterAsync(ModelStage.BiasName(layer)), Attempt)))
         : Task.CompletedTask;
 
     private IRouterGrain RouterOf(int layer) => _grains.GetGrain<IRouterGrain>(GrainKeys.Router(Name, layer));

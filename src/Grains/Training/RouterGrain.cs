@@ -15,10 +15,18 @@ public sealed class RouterGrain(TimeProvider clock) : Grain, IRouterGrain
     private float[] _bias = [];
     private bool _frozen;
     private long _step = -1;
+    private long _attempt;
 
     /// <inheritdoc/>
-    public Task ResetAsync(float[] bias)
+    public Task ResetAsync(float[] bias, long attempt)
     {
+        if (attempt > 0)
+        {
+            // Not a new model of this name.
+            Check(attempt);
+        }
+
+        _attempt = attempt;
         _bias = [.. bias];
         _frozen = false;
         _step = -1;
@@ -26,8 +34,9 @@ public sealed class RouterGrain(TimeProvider clock) : Grain, IRouterGrain
     }
 
     /// <inheritdoc/>
-    public Task<float[]> UpdateAsync(long step, long[] load, float speed)
+    public Task<float[]> UpdateAsync(long step, long[] load, float speed, long attempt)
     {
+        Check(attempt);
         if (load.Length != _bias.Length)
         {
             throw new ArgumentException($"{load.Length} loads for a router of {_bias.Length} experts");
@@ -76,6 +85,16 @@ public sealed class RouterGrain(TimeProvider clock) : Grain, IRouterGrain
         MaxViolations = [.. _violations],
         Audit = [.. _audit],
     });
+
+    /// <summary>A driver that was taken for dead and acts on must not move the vector.</summary>
+    private void Check(long attempt)
+    {
+        if (attempt < _attempt)
+        {
+            throw new StaleAttemptException(
+                $"router '{this.GetPrimaryKeyString()}': a call of attempt {attempt} came during attempt {_attempt}");
+        }
+    }
 
     private void Audit(string entry) => Keep(_audit, $"{clock.GetUtcNow():u} {entry}", AuditLength);
 

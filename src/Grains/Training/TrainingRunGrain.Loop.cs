@@ -33,6 +33,13 @@ public sealed partial class TrainingRunGrain
             await GuardAsync(EvaluateAsync);
             outcome = new RunFinished(_step, _stop, _checkpoint);
         }
+        catch (SupersededException exception)
+        {
+            // Nothing of the run is this activation's any more, neither its silos' memory nor its state.
+            LogInterruption(logger, exception, Name, _step);
+            _phase = "Idle";
+            return;
+        }
         catch (Exception exception)
         {
             // Whatever ended the loop is the run's outcome: watchers get it as an event.
@@ -130,7 +137,7 @@ public sealed partial class TrainingRunGrain
     {
         if (RunState.Read(_request.Folder) is { } newest && newest.Epoch > _state.Epoch)
         {
-            throw new KreweException($"run '{Name}' goes on elsewhere: this silo was taken for dead");
+            throw new SupersededException(Name);
         }
     }
 

@@ -47,7 +47,7 @@ public sealed partial class TrainingRunGrain
     }
 
     /// <summary>Faults of the cluster are met by going back; faults of the run's input and numbers are not.</summary>
-    private static bool IsTransient(Exception exception) => exception is not (KreweException or DivergedException);
+    private static bool IsTransient(Exception exception) => exception is not (KreweException or DivergedException or SupersededException);
 
     /// <summary>Does a piece of the run, and does it again after a recovery as long as the cluster lets it fail.</summary>
     private async Task GuardAsync(Func<Task> piece)
@@ -146,6 +146,7 @@ public sealed partial class TrainingRunGrain
 
     private async Task ReturnAsync()
     {
+        ThrowIfSuperseded();
         _attempt = Math.Max(_attempt, _model?.Attempt ?? 0) + 1;
         if (_model is { } model && Lost().Count == 0 && await IsWholeAsync(model))
         {
@@ -225,6 +226,7 @@ public sealed partial class TrainingRunGrain
             return;
         }
 
+        ThrowIfSuperseded();
         long started = Stopwatch.GetTimestamp();
         await _sharing;
         await _saving;

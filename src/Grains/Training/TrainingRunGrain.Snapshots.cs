@@ -38,7 +38,7 @@ public sealed partial class TrainingRunGrain
     }
 
     private async Task TakeAsync() =>
-        await Task.WhenAll(Model_.States().Select(silo => silo.TakeSnapshotAsync(checked((int)_step))));
+        await Task.WhenAll(Model_.States().Select(silo => silo.TakeSnapshotAsync(checked((int)_step), Model_.Attempt)));
 
     /// <summary>Sends every silo's states round the ring; then the run can go back to this step.</summary>
     private async Task ShareAsync(ClusterModel model, int step)
@@ -56,7 +56,7 @@ public sealed partial class TrainingRunGrain
             {
                 Persist(_state with { SnapshotStep = step, SnapshotSilos = model.Plan.Silos });
                 _snapshotLost = false;
-                await Task.WhenAll(states.Select(silo => silo.DropSnapshotsAsync([step, _savingStep])));
+                await Task.WhenAll(states.Select(silo => silo.DropSnapshotsAsync([step, _savingStep], model.Attempt)));
             }
         }
         catch (Exception exception) when (IsTransient(exception))
@@ -108,7 +108,7 @@ public sealed partial class TrainingRunGrain
         _events.Add(written);
         if (_request.SnapshotEvery == 0 && _model is { } model)
         {
-            await Task.WhenAll(model.States().Select(silo => silo.DropSnapshotsAsync([])));
+            await Task.WhenAll(model.States().Select(silo => silo.DropSnapshotsAsync([], model.Attempt)));
         }
     }
 }
