@@ -43,6 +43,7 @@ public sealed partial class ExpertHostGrain(DeviceHost host, PlacementPlans plan
         if (anew)
         {
             post.Discard(_name, begin.Attempt);
+            _weights.Clear();
         }
 
         await Model.BeginAsync(begin.FirstSlot, anew);

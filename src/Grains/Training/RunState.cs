@@ -73,11 +73,30 @@ internal sealed record RunState
         return null;
     }
 
-    /// <summary>Replaces the state of this epoch, and removes those of earlier ones.</summary>
+    /// <summary>Takes the epoch: only one activation can, whatever the cluster thinks of who drives the run.</summary>
+    /// <exception cref="SupersededException">Another one has.</exception>
+    public void Claim(string run)
+    {
+        Directory.CreateDirectory(Path.Combine(run, Folder));
+        try
+        {
+            using (new FileStream(Path.Combine(run, Folder, FormattableString.Invariant($"{Epoch:D8}.claim")), FileMode.CreateNew))
+            {
+                // Its being there is all.
+            }
+        }
+        catch (IOException)
+        {
+            throw new SupersededException(Name);
+        }
+
+        Write(run);
+    }
+
+    /// <summary>Replaces the state of this epoch.</summary>
     public void Write(string run)
     {
         string folder = Path.Combine(run, Folder);
-        Directory.CreateDirectory(folder);
         string path = Path.Combine(folder, string.Create(CultureInfo.InvariantCulture, $"{Epoch:D8}.json"));
         File.WriteAllText(path + ".new", JsonSerializer.Serialize(this));
         File.Move(path + ".new", path, overwrite: true);

@@ -93,13 +93,19 @@ public sealed partial class TrainingRunGrain
             _origin = new(state.FirstStep, state.FirstEpoch, state.FirstWindow);
             _step = state.Committed;
             _state = state with { Epoch = state.Epoch + 1 };
-            _state.Write(_request.Folder);
+            _state.Claim(_request.Folder);
             _attempt = FirstAttempt(_state.Epoch);
             _journal = RunJournal.Open(_request.Folder, _step);
             _checkpoint = RunFolder.Newest(_request.Folder);
             _shown = 0;
             await RecoverAsync(
                 new OperationCanceledException("the silo that drove the run has gone"), Stopwatch.GetTimestamp());
+        }
+        catch (SupersededException exception)
+        {
+            LogInterruption(logger, exception, Name, _step);
+            _phase = "Idle";
+            return;
         }
         catch (Exception exception)
         {

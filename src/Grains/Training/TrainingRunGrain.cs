@@ -146,7 +146,7 @@ public sealed partial class TrainingRunGrain(
             Origin = resumed,
         };
         await _model.BeginAsync(_step, FirstAttempt(_state.Epoch));
-        _state.Write(request.Folder);
+        _state.Claim(request.Folder);
         _state.Prune(request.Folder);
         _journal = RunJournal.Open(request.Folder, _step);
         return Started(config, request.Silos);

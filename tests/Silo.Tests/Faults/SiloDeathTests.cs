@@ -90,7 +90,7 @@ public class SiloDeathTests(TestServers servers, ITestOutputHelper output)
         Undisturbed expected = await Reference.Value;
         using var data = new TemporaryFolder();
         await using TrainingCluster cluster = await TrainingCluster.StartAsync(redis, silos: 4);
-        var random = new Random(HashCode.Combine(point, method, stages));
+        var random = new Random((point * 31) + stages);
         long step = random.NextInt64(3, TrainingCluster.Steps - 6);
         int delay = random.Next(0, 200);
         RunRequest request = TrainingCluster.Request(WriteText(data), method, stages);
@@ -107,9 +107,9 @@ public class SiloDeathTests(TestServers servers, ITestOutputHelper output)
         Assert.NotNull(outcome.Finished);
         Assert.Equal(TrainingCluster.Steps, outcome.Finished.Step);
         Assert.NotEmpty(outcome.Recoveries);
+        Assert.Equal(expected.Losses.Where(loss => outcome.Losses[loss.Key] != loss.Value).Select(loss => loss.Key), []);
         Assert.Equal(expected.Digest, TrainingCluster.DigestOf(cluster.Folder));
         Assert.Equal(expected.Journal, TrainingCluster.Journal(cluster.Folder));
-        Assert.Equal(expected.Losses, outcome.Losses);
     }
 
     /// <summary>The same run on one silo, one micro-batch after the other: every schedule gives these bits.</summary>

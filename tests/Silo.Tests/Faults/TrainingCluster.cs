@@ -21,11 +21,20 @@ internal sealed class TrainingCluster : IAsyncDisposable
     private readonly string[] _arguments;
     private readonly ClusterSettings _settings;
     private readonly TemporaryFolder _folder = new();
+    private readonly string[] _verbose = [];
     private ClusterConnection? _connection;
+
+    /// <summary>Where the silos' logs are kept, by KREWE_FAULT_LOG; null for nowhere.</summary>
+    private static string? LogFolder => Environment.GetEnvironmentVariable("KREWE_FAULT_LOG");
 
     private TrainingCluster(string redis)
     {
         string name = $"test-{Guid.NewGuid():N}";
+        if (LogFolder is not null)
+        {
+            _verbose = ["--verbose"];
+        }
+
         _arguments = ["--cluster", name, "--membership", "redis", "--connection", redis, "--cpu-threads", "1"];
         _settings = new() { Cluster = name, Membership = MembershipKind.Redis, Connection = redis };
     }
@@ -51,7 +60,7 @@ internal sealed class TrainingCluster : IAsyncDisposable
     }
 
     public async Task AddAsync(string name) =>
-        Silos[name] = await SiloProcess.StartAsync([.. _arguments, "--name", name]);
+        Silos[name] = await SiloProcess.StartAsync([.. _arguments, .. _verbose, "--name", name]);
 
     /// <summary>Trains, calls <paramref name="fault"/> once when a step is committed, and follows to the end.</summary>
     public async Task<TrainingOutcome> TrainAsync(
@@ -143,6 +152,10 @@ internal sealed class TrainingCluster : IAsyncDisposable
         foreach (SiloProcess silo in Silos.Values)
         {
             await silo.DisposeAsync();
+            if (LogFolder is not null)
+            {
+                await File.WriteAllLinesAsync(Path.Combine(LogFolder, $"{silo.Name}.log"), silo.Errors);
+            }
         }
 
         _folder.Dispose();
