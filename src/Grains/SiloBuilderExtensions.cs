@@ -39,6 +39,7 @@ public static class SiloBuilderExtensions
         silo.Services.AddSingleton<TensorPost>();
         silo.Services.AddSingleton<LiveSilos>();
         silo.Services.AddSingleton<GrainMoves>();
+        silo.Services.AddSingleton(FaultPoints.Parse(Environment.GetEnvironmentVariable(FaultPoints.Variable)));
         silo.Services.AddSingleton<ILifecycleParticipant<ISiloLifecycle>, RunAttendance>();
         silo.Services.AddSingleton<StateRestorer>();
         silo.Services.AddSingleton<ILifecycleParticipant<ISiloLifecycle>, ProcessSiloRegistration>();

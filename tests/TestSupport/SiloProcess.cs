@@ -46,9 +46,12 @@ public sealed partial class SiloProcess : IAsyncDisposable
     public string[] Errors => [.. _errors];
 
     /// <summary>Starts <c>krewe silo --json</c> with further arguments and waits until it is ready.</summary>
-    public static async Task<SiloProcess> StartAsync(params string[] args)
+    public static Task<SiloProcess> StartAsync(params string[] args) => StartAsync(fault: null, args);
+
+    /// <summary>As the other overload, for a silo that shall kill itself at a moment (see <c>FaultPoints</c>).</summary>
+    public static async Task<SiloProcess> StartAsync(string? fault, string[] args)
     {
-        SiloProcess silo = Launch(args);
+        SiloProcess silo = Launch(fault, args);
         try
         {
             Task ended = silo.Process.WaitForExitAsync();
@@ -69,7 +72,9 @@ public sealed partial class SiloProcess : IAsyncDisposable
     }
 
     /// <summary>Starts it and does not wait: for silos that shall fail.</summary>
-    public static SiloProcess Launch(params string[] args)
+    public static SiloProcess Launch(params string[] args) => Launch(fault: null, args);
+
+    private static SiloProcess Launch(string? fault, string[] args)
     {
         string program = Path.Combine(AppContext.BaseDirectory, "krewe.dll");
         return new(Process.Start(new ProcessStartInfo("dotnet", ["exec", program, "silo", "--json", .. args])
@@ -78,6 +83,7 @@ public sealed partial class SiloProcess : IAsyncDisposable
             RedirectStandardError = true,
             // Nothing of the caller's directory shall be taken for settings.
             WorkingDirectory = Path.GetTempPath(),
+            Environment = { ["KREWE_FAULT"] = fault ?? "" },
         })!);
     }
 

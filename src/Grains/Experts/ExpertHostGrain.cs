@@ -10,7 +10,8 @@ namespace Krewe.Grains.Experts;
 
 /// <inheritdoc cref="IExpertHostGrain"/>
 [GrainType(GrainTypes.Host), DevicePlacement, Reentrant, KeepAlive, Orleans.Placement.Immovable]
-public sealed partial class ExpertHostGrain(DeviceHost host, PlacementPlans plans, TensorPost post)
+public sealed partial class ExpertHostGrain(
+    DeviceHost host, PlacementPlans plans, TensorPost post, FaultPoints faults)
     : Grain, IExpertHostGrain
 {
     private readonly Dictionary<(int Layer, int Expert), IExpertGrain> _grains = [];
@@ -131,6 +132,7 @@ public sealed partial class ExpertHostGrain(DeviceHost host, PlacementPlans plan
     /// <inheritdoc/>
     public async Task ApplyAsync(AdamWStep rates, long attempt)
     {
+        faults.Reached(FaultPoints.Apply, rates.Step);
         using StepGate.Entry entry = Model.Gate.Enter(attempt);
         await RunOnAllAsync((kernels, experts) =>
         {

@@ -9,7 +9,8 @@ namespace Krewe.Grains.Experts;
 
 /// <inheritdoc cref="IStateHostGrain"/>
 [GrainType(GrainTypes.State), DevicePlacement, Reentrant, KeepAlive, Immovable]
-public sealed class StateHostGrain(DeviceHost host, PlacementPlans plans, TensorPost post) : Grain, IStateHostGrain
+public sealed class StateHostGrain(
+    DeviceHost host, PlacementPlans plans, TensorPost post, FaultPoints faults) : Grain, IStateHostGrain
 {
     /// <summary>Ends the scope of states: they belong to no attempt at a step.</summary>
     private const string StateScope = "/state";
@@ -61,6 +62,7 @@ public sealed class StateHostGrain(DeviceHost host, PlacementPlans plans, Tensor
     /// <inheritdoc/>
     public async Task KeepAsync(string owner, int step, TensorParcel state)
     {
+        faults.Reached(FaultPoints.Snapshot, step);
         Arena arena = Model.Snapshots.CreateArena(owner, step);
         try
         {
@@ -100,6 +102,7 @@ public sealed class StateHostGrain(DeviceHost host, PlacementPlans plans, Tensor
     public Task<TensorParcel> ReadSavedAsync(string owner, int step, string name, ParameterPart part, Guid process)
     {
         Tensor state = Model.Snapshots.Find(owner, step);
+        faults.Reached(FaultPoints.Checkpoint, step);
         Tensor view = state.IsEmpty ? default
             : Model.Owners().FirstOrDefault(o => o.Key == owner)?.View(state, name, part) ?? default;
         return SendAsync(view, process);

@@ -1,4 +1,5 @@
 using System.Diagnostics;
+using Krewe.Grains.Devices;
 using Krewe.Model;
 using Krewe.Model.Checkpoints;
 using Krewe.Model.Layers;
@@ -70,6 +71,7 @@ public sealed partial class TrainingRunGrain
         }
 
         Commit(report);
+        faults.Reached(FaultPoints.Commit, _step + 1);
         await FinishAsync(trainer, prepared);
         _step++;
         if (_step > _shown)

@@ -13,7 +13,7 @@ namespace Krewe.Grains.Training;
 /// <inheritdoc cref="ITrainingRunGrain"/>
 [GrainType("krewe.run"), Reentrant, KeepAlive]
 public sealed partial class TrainingRunGrain(
-    LiveSilos silos, TensorPost post, TimeProvider clock, ILogger<TrainingRunGrain> logger) : Grain, ITrainingRunGrain
+    LiveSilos silos, TensorPost post, FaultPoints faults, TimeProvider clock, ILogger<TrainingRunGrain> logger) : Grain, ITrainingRunGrain
 {
     private readonly RunEventLog _events = new();
     private RunRequest _request = null!;

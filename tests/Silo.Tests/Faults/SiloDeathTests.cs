@@ -84,16 +84,40 @@ public class SiloDeathTests(TestServers servers, ITestOutputHelper output)
             Assert.Equal(1, await silo.WaitForExitAsync(TimeSpan.FromSeconds(30)));
         });
 
-    private async Task FaultAsync(int point, PipelineMethod method, int stages, Func<TrainingCluster, Task> fault)
+    [Theory]
+    [MemberData(nameof(Points))]
+    public Task Death_between_the_commit_and_the_last_update(int point) => DiesAtAsync(point, "apply");
+
+    [Theory]
+    [MemberData(nameof(Points))]
+    public Task Death_while_a_checkpoint_is_written(int point) => DiesAtAsync(point, "checkpoint");
+
+    [Theory]
+    [MemberData(nameof(Points))]
+    public Task Death_while_a_snapshot_is_shared(int point) => DiesAtAsync(point, "snapshot");
+
+    /// <summary>One of the silos kills itself at a moment of a step; snapshots come every 5 steps, checkpoints every 10.</summary>
+    private Task DiesAtAsync(int point, string moment)
+    {
+        int every = moment == "checkpoint" ? 10 : moment == "snapshot" ? 5 : 1;
+        int step = 10 + (every * (point % (20 / every)));
+        return FaultAsync(point, PipelineMethod.DualPipe, 4, _ => Task.CompletedTask, $"{moment}@{step}");
+    }
+
+    private async Task FaultAsync(
+        int point, PipelineMethod method, int stages, Func<TrainingCluster, Task> fault, string? moment = null)
     {
         string redis = TestServers.Connection(servers.Redis);
         Undisturbed expected = await Reference.Value;
         using var data = new TemporaryFolder();
-        await using TrainingCluster cluster = await TrainingCluster.StartAsync(redis, silos: 4);
+        await using TrainingCluster cluster = await TrainingCluster.StartAsync(redis, silos: 4, moment);
         var random = new Random((point * 31) + stages);
         long step = random.NextInt64(3, TrainingCluster.Steps - 6);
         int delay = random.Next(0, 200);
-        RunRequest request = TrainingCluster.Request(WriteText(data), method, stages);
+        RunRequest request = TrainingCluster.Request(WriteText(data), method, stages) with
+        {
+            CheckpointEvery = moment is null ? 0 : 10,
+        };
 
         TrainingOutcome outcome = await cluster.TrainAsync(request, step, async c =>
         {
@@ -102,7 +126,7 @@ public class SiloDeathTests(TestServers servers, ITestOutputHelper output)
         }, TestContext.Current.CancellationToken);
 
         output.WriteLine(
-            $"{method.Name()}, after step {step} + {delay} ms: longest pause {outcome.LongestPause.TotalSeconds:F2} s; " +
+            $"{method.Name()}, {moment ?? $"after step {step} + {delay} ms"}: longest pause {outcome.LongestPause.TotalSeconds:F2} s; " +
             string.Join("; ", outcome.Recoveries.Select(r => $"{r.FromStep} -> {r.ToStep} in {r.Seconds:F2} s: {r.Reason}")));
         Assert.NotNull(outcome.Finished);
         Assert.Equal(TrainingCluster.Steps, outcome.Finished.Step);

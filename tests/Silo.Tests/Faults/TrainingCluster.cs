@@ -47,20 +47,23 @@ internal sealed class TrainingCluster : IAsyncDisposable
 
     public string Folder => _folder["run"];
 
-    public static async Task<TrainingCluster> StartAsync(string redis, int silos)
+    /// <param name="redis">Connection string.</param>
+    /// <param name="silos">How many.</param>
+    /// <param name="fault">A moment at which the last of them kills itself; null for none.</param>
+    public static async Task<TrainingCluster> StartAsync(string redis, int silos, string? fault = null)
     {
         var cluster = new TrainingCluster(redis);
         foreach (int silo in Enumerable.Range(0, silos))
         {
-            await cluster.AddAsync($"silo-{silo}");
+            await cluster.AddAsync($"silo-{silo}", silo == silos - 1 ? fault : null);
         }
 
         cluster._connection = await ClusterConnection.ConnectAsync(cluster._settings);
         return cluster;
     }
 
-    public async Task AddAsync(string name) =>
-        Silos[name] = await SiloProcess.StartAsync([.. _arguments, .. _verbose, "--name", name]);
+    public async Task AddAsync(string name, string? fault = null) =>
+        Silos[name] = await SiloProcess.StartAsync(fault, [.. _arguments, .. _verbose, "--name", name]);
 
     /// <summary>Trains, calls <paramref name="fault"/> once when a step is committed, and follows to the end.</summary>
     public async Task<TrainingOutcome> TrainAsync(

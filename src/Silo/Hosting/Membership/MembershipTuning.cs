@@ -15,7 +15,8 @@ internal static class MembershipTuning
     {
         // A closed connection fails a probe at once; only a silo that hangs costs the whole time of two probes.
         options.ProbeTimeout = TimeSpan.FromSeconds(1);
-        options.MaxProbeTimeout = TimeSpan.FromSeconds(2);
+        // Traffic counts for a silo for twice this time: a silo that hangs is noticed after some three seconds.
+        options.MaxProbeTimeout = TimeSpan.FromSeconds(1.5);
         options.NumMissedProbesLimit = 2;
         // One witness is enough: the probed silo's traffic and an indirect probe through a third silo speak for it.
         options.NumVotesForDeathDeclaration = 1;
