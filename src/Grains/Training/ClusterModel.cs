@@ -227,6 +227,11 @@ public sealed class ClusterModel : IInspectable, IAsyncDisposable
         foreach (IPipelineStageGrain stage in _stages)
         {
             StageReport report = await stage.ForwardAsync(call, batch, options);
+            if (report.Delivers)
+            {
+                await stage.DeliveredAsync(call, gradients: false);
+            }
+
             losses = report.Losses;
             loads.AddRange(report.Loads);
         }
@@ -235,7 +240,11 @@ public sealed class ClusterModel : IInspectable, IAsyncDisposable
         {
             foreach (IPipelineStageGrain stage in _stages.Reverse())
             {
-                await stage.BackwardAsync(call, weightGradients: true);
+                StageReport report = await stage.BackwardAsync(call, weightGradients: true);
+                if (report.Delivers)
+                {
+                    await stage.DeliveredAsync(call, gradients: true);
+                }
             }
         }
 
