@@ -30,16 +30,21 @@ internal static class PipelineTimes
         var experts = TimeSpan.FromMilliseconds(20);
         double others = await Machine.OthersDuringAsync(async () =>
         {
-            foreach (PipelineMethod method in _methods.Except([PipelineMethod.DualPipeV]))
+            foreach (int microBatches in (int[])[16, 32])
             {
-                double without = await StepAsync(method, experts, TimeSpan.Zero, options.Rounds);
-                double delayed = await StepAsync(method, experts, experts, options.Rounds);
-                Console.WriteLine(
-                    $"{method.Name()}: step {without:F3} s, every tensor delayed by {experts.TotalMilliseconds} ms, which is the " +
-                    $"experts' forward, {delayed:F3} s: {delayed / without:F3}");
+                foreach (PipelineMethod method in _methods.Except([PipelineMethod.DualPipeV]))
+                {
+                    (double without, StageTimes times) = await StepAsync(method, microBatches, experts, TimeSpan.Zero, options.Rounds);
+                    (double delayed, StageTimes late) = await StepAsync(method, microBatches, experts, experts, options.Rounds);
+                    Console.WriteLine(
+                        $"{method.Name()}, {microBatches} micro-batches: step {without:F3} s, every tensor delayed by " +
+                        $"{experts.TotalMilliseconds} ms, which is the experts' forward, {delayed:F3} s: {delayed / without:F3}; F " +
+                        $"{times.F * 1e3:F0} to {late.F * 1e3:F0}, B {times.B * 1e3:F0} to {late.B * 1e3:F0}, F|B " +
+                        $"{times.FB * 1e3:F0} to {late.FB * 1e3:F0} ms");
+                }
             }
         });
-        Console.WriteLine($"16 micro-batches, medians of {options.Rounds} steps; other processes used {others:F2} cores");
+        Console.WriteLine($"medians of {options.Rounds} steps; other processes used {others:F2} cores");
     }
 
     private static async Task BubbleAsync(PipelineMethod method, int microBatches, int steps)
@@ -54,15 +59,17 @@ internal static class PipelineTimes
         double median = Machine.Median(measured);
         Console.WriteLine(
             $"{method.Name()}, {microBatches} micro-batches: idle {median:P2} (min {measured.Min():P2}, max " +
-            $"{measured.Max():P2}, n={steps}), simulated {simulated:P2}: {median / simulated:F3}; with pairs in one piece " +
-            $"{inOnePiece:P2}; F {times.F * 1e3:F1} B {times.B * 1e3:F1} I {times.I * 1e3:F1} W {times.W * 1e3:F1} F|B " +
+            $"{measured.Max():P2}, n={steps}), simulated {simulated:P2}: {median / simulated:F3}; with pairs in " +
+            $"one piece {inOnePiece:P2}; last stage {times.StageScales![^1]:F3} of the others; F {times.F * 1e3:F1} B {times.B * 1e3:F1} I {times.I * 1e3:F1} W {times.W * 1e3:F1} F|B " +
             $"{times.FB * 1e3:F1} ms");
     }
 
-    private static async Task<double> StepAsync(PipelineMethod method, TimeSpan experts, TimeSpan delay, int steps)
+    private static async Task<(double Seconds, StageTimes Times)> StepAsync(
+        PipelineMethod method, int microBatches, TimeSpan experts, TimeSpan delay, int steps)
     {
         await using PacedPipeline pipeline = await PacedPipeline.ExpertsAsync(experts, delay);
-        IReadOnlyList<StepTimeline> timelines = await pipeline.RunAsync(method, 16, steps);
-        return Machine.Median(timelines.Select(timeline => timeline.ToSchedule().Makespan));
+        IReadOnlyList<StepTimeline> timelines = await pipeline.RunAsync(method, microBatches, steps);
+        double seconds = Machine.Median(timelines.Select(timeline => timeline.ToSchedule().Makespan));
+        return (seconds, PacedPipeline.Calibrate(timelines));
     }
 }

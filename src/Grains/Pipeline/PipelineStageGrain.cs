@@ -86,17 +86,9 @@ public sealed partial class PipelineStageGrain(
             ? default
             : await hosted.TakeAsync(call.Slot, gradients: true, DeliveryDeadline, entry.Abandoned);
         double waited = Stopwatch.GetElapsedTime(called).TotalSeconds;
-        // To another process the gradients leave before the weight gradients are taken, and travel while they are.
-        SlotCall work = WorkOf(call, entry);
-        bool weightsLast = weightGradients && hosted.Previous is { } far && far.Process != host.Process;
-        StageActivations gradInput = await hosted.Stage.BackwardAsync(work, gradOutput, weightGradients && !weightsLast);
+        StageActivations gradInput = await hosted.Stage.BackwardAsync(WorkOf(call, entry), gradOutput, weightGradients);
         bool delivers = hosted.Previous is { } previous
             && await HandOnAsync(hosted, previous, call, gradients: true, gradInput, entry.Abandoned);
-        if (weightsLast)
-        {
-            await hosted.Stage.BackwardWeightAsync(work);
-        }
-
         if (weightGradients)
         {
             hosted.EndOf(call.Slot);

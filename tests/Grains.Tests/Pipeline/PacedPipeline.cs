@@ -131,19 +131,29 @@ internal sealed class PacedPipeline : IAsyncDisposable
         return timelines;
     }
 
-    /// <summary>Medians of the operations of a run, as the simulator wants them; a stage has one block.</summary>
+    /// <summary>
+    /// Medians of the operations of a run, as the simulator wants them; a stage has one block, and the last one its head
+    /// in addition, which shows in the stages' forwards.
+    /// </summary>
     public static StageTimes Calibrate(IReadOnlyList<StepTimeline> timelines)
     {
-        ILookup<(PipelineWork, bool), double> durations = timelines
-            .SelectMany(timeline => timeline.ToSchedule().Ranks).SelectMany(ops => ops)
-            .ToLookup(op => (op.Op.First.Work, op.Op.IsPair), op => op.Duration);
+        (int Rank, TimedOp Op)[] ops = [.. timelines.SelectMany(timeline => timeline.ToSchedule().Ranks.SelectMany(
+            (rankOps, rank) => rankOps.Select(op => (rank, op))))];
+        var schedule = PipelineSchedule.Create(timelines[0].Method, Ranks, 2 * Ranks);
+        ILookup<(PipelineWork, bool), double> durations = ops.ToLookup(
+            timed => (timed.Op.Op.First.Work, timed.Op.Op.IsPair), timed => timed.Op.Duration);
+        ILookup<int, double> forwards = ops
+            .Where(timed => timed.Op.Op is { IsPair: false, First.Work: PipelineWork.Forward })
+            .ToLookup(timed => schedule.StageOf(timed.Rank, timed.Op.Op.First.Chunk).Stage, timed => timed.Op.Duration);
         double Of(PipelineWork work, bool pair = false) =>
             durations[(work, pair)].Any() ? Median(durations[(work, pair)]) : 0;
+        double forward = Of(PipelineWork.Forward);
         return new(
-            Of(PipelineWork.Forward), Of(PipelineWork.Backward), Of(PipelineWork.BackwardInput),
-            Of(PipelineWork.BackwardWeight), Of(PipelineWork.Forward, pair: true))
+            forward, Of(PipelineWork.Backward), Of(PipelineWork.BackwardInput), Of(PipelineWork.BackwardWeight),
+            Of(PipelineWork.Forward, pair: true))
         {
             BlocksOfPairs = 1,
+            StageScales = [.. Enumerable.Range(0, schedule.Stages).Select(stage => Median(forwards[stage]) / forward)],
         };
     }
 

@@ -25,7 +25,11 @@ internal static class MeasuredSchedule
         string title = $"run {run}, step {measured.Step + 1}, {measured.Method.Name()}, {timeline.Ranks.Count} " +
             $"rank{(timeline.Ranks.Count == 1 ? "" : "s")}, {microBatches} micro-batch{(microBatches == 1 ? "" : "es")}: " +
             $"{ScheduleSimulation.Of(timeline).BubbleShare:P1} idle";
-        SvgFile.Write(file, GanttSvg.Draw(timeline, title, "s"));
+        bool isShort = timeline.Makespan < 1;
+        SvgFile.Write(file, GanttSvg.Draw(isShort ? Scaled(timeline, 1e3) : timeline, title, isShort ? "ms" : "s"));
         return true;
     }
+
+    private static ScheduleTimeline Scaled(ScheduleTimeline timeline, double factor) => new([.. timeline.Ranks.Select(
+        ops => (IReadOnlyList<TimedOp>)[.. ops.Select(op => op with { Start = op.Start * factor, End = op.End * factor })])]);
 }
