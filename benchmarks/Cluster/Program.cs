@@ -1,8 +1,12 @@
-// Speed of whole models: the cost of the grains, training and decoding. Every comparison alternates within one run.
+// Speed and memory of whole models: the cost of the grains, training, decoding, the channel, the pipeline. Every
+// comparison alternates within one run.
 //   dotnet run -c Release --project benchmarks/Cluster -- grains [--preset tiny] [--threads 2] [--rounds 7]
 //   dotnet run -c Release --project benchmarks/Cluster -- train [--preset docs-26m] [--threads 1]
 //   dotnet run -c Release --project benchmarks/Cluster -- decode FOLDER [--threads 1] [--silos 2]
 //   dotnet run -c Release --project benchmarks/Cluster -- channel [--rounds 7]
+//   dotnet run -c Release --project benchmarks/Cluster -- bubble [--rounds 7]
+//   dotnet run -c Release --project benchmarks/Cluster -- overlap [--rounds 7]
+//   dotnet run -c Release --project benchmarks/Cluster -- memory [--preset docs-26m]
 using Krewe.Cluster;
 
 string what = args.Length > 0 ? args[0] : "";
@@ -28,7 +32,16 @@ switch (what)
     case "channel":
         await ChannelSpeed.RunAsync(options);
         return 0;
+    case "bubble":
+        await PipelineTimes.BubbleAsync(options);
+        return 0;
+    case "overlap":
+        await PipelineTimes.OverlapAsync(options);
+        return 0;
+    case "memory":
+        await ParameterMemory.RunAsync(options);
+        return 0;
     default:
-        Console.Error.WriteLine("say what to measure: grains, train, decode or channel");
+        Console.Error.WriteLine("say what to measure: grains, train, decode, channel, bubble, overlap or memory");
         return 2;
 }

@@ -33,6 +33,9 @@ public sealed record ModelSource
     /// <summary>States in the memory of the cluster, which come before everything else; null where there are none.</summary>
     [Id(8)] public SnapshotSource? Snapshot { get; init; }
 
+    /// <summary>Attempt of the run that loads; 0 for a new model. A silo refuses an older one than it knows.</summary>
+    [Id(10)] public long Attempt { get; init; }
+
     /// <summary>Folder of the run that the model is trained by; null where it is not.</summary>
     [Id(9)] public string? RunFolder { get; init; }
 }

@@ -45,9 +45,9 @@ public interface IStateHostGrain : IGrainWithStringKey
     /// Moves the grains whose owners the plan puts elsewhere; their memory stays.
     /// </summary>
     [Alias("MoveGrainsAsync")]
-    Task MoveGrainsAsync();
+    Task MoveGrainsAsync(long attempt);
 
     /// <summary>Frees the memory of owners that the plan puts elsewhere.</summary>
     [Alias("TrimAsync")]
-    Task TrimAsync();
+    Task TrimAsync(long attempt);
 }

@@ -59,7 +59,10 @@ public sealed record StepOrder
 [GenerateSerializer, Immutable, Alias("krewe.StepOutcome")]
 public sealed record StepOutcome([property: Id(0)] MicroBatchLosses[] Losses, [property: Id(1)] LayerLoad[][] Loads);
 
-/// <summary>When the operations of a step ran.</summary>
+/// <summary>
+/// When the operations of a step ran. An operation starts when its inputs are there, not when its rank begins to wait
+/// for them; where the halves of a pair ran apart, the pair starts as late as if nothing had come between them.
+/// </summary>
 /// <param name="Step">Step number.</param>
 /// <param name="Method">Schedule.</param>
 /// <param name="Silos">Name of the silo of each rank.</param>
@@ -71,4 +74,9 @@ public sealed record StepOutcome([property: Id(0)] MicroBatchLosses[] Losses, [p
 public sealed record StepTimeline(
     [property: Id(0)] long Step, [property: Id(1)] PipelineMethod Method, [property: Id(2)] string[] Silos,
     [property: Id(3)] string[] Devices, [property: Id(4)] string[][] Operations, [property: Id(5)] double[][] Starts,
-    [property: Id(6)] double[][] Ends);
+    [property: Id(6)] double[][] Ends)
+{
+    /// <summary>The operations with their times, for figures and drawings.</summary>
+    public ScheduleTimeline ToSchedule() => new([.. Operations.Select((ops, rank) => (IReadOnlyList<TimedOp>)
+        [.. ops.Select((op, i) => new TimedOp(PipelineOp.Parse(op), Starts[rank][i], Ends[rank][i]))])]);
+}

@@ -37,7 +37,7 @@ public interface IPipelineStageGrain : IGrainWithStringKey
 
     /// <summary>
     /// Forward of one micro-batch, once the previous stage has delivered; hands the result to the next stage. The last
-    /// stage returns its losses.
+    /// stage returns its losses. Ends with the computing: see <see cref="StageReport.Delivers"/>.
     /// </summary>
     /// <exception cref="TimeoutException">Nothing was delivered in time; the message names stages and
     /// micro-batch.</exception>
@@ -45,14 +45,22 @@ public interface IPipelineStageGrain : IGrainWithStringKey
     Task<StageReport> ForwardAsync(StepCall call, [Immutable] MicroBatch batch, [Immutable] ForwardOptions options);
 
     /// <summary>
-    /// Backward of one micro-batch, once the next stage has delivered; hands the gradients to the previous stage.
+    /// Backward of one micro-batch, once the next stage has delivered; hands the gradients to the previous stage. Ends
+    /// with the computing: see <see cref="StageReport.Delivers"/>.
     /// </summary>
     [Alias("BackwardAsync")]
-    Task BackwardAsync(StepCall call, bool weightGradients);
+    Task<StageReport> BackwardAsync(StepCall call, bool weightGradients);
 
     /// <summary>Adds the weight gradients that a backward deferred.</summary>
     [Alias("BackwardWeightAsync")]
     Task BackwardWeightAsync(StepCall call);
+
+    /// <summary>
+    /// Completes when what a forward, or a backward, hands on has arrived; to be called once after each that
+    /// <see cref="StageReport.Delivers"/>.
+    /// </summary>
+    [Alias("DeliveredAsync")]
+    Task DeliveredAsync(StepCall call, bool gradients);
 
     /// <summary>
     /// Exchanges gradients with the copy of this stage for the other direction, where it lives elsewhere: afterwards
@@ -135,9 +143,15 @@ public sealed record StageDelivery(
     [property: Id(0)] StepCall Call, [property: Id(1)] bool Gradients, [property: Id(2)] TensorParcel Hidden,
     [property: Id(3)] TensorParcel Embeddings);
 
-/// <summary>What a stage reports of a forward.</summary>
-/// <param name="Losses">Losses; null but on the last stage.</param>
-/// <param name="Loads">Loads of this stage's MoE layers.</param>
+/// <summary>What a stage reports of a forward or a backward.</summary>
+/// <param name="Losses">Losses; null but for a forward on the last stage.</param>
+/// <param name="Loads">Loads of this stage's MoE layers; empty for a backward.</param>
+/// <param name="WaitedSeconds">How long the call waited for the neighbour before it could compute.</param>
+/// <param name="Delivers">
+/// True where the result is still on its way to another process: the stage goes on with other work meanwhile, and
+/// <see cref="IPipelineStageGrain.DeliveredAsync"/> tells how it ended.
+/// </param>
 [GenerateSerializer, Immutable, Alias("krewe.StageReport")]
 public sealed record StageReport(
-    [property: Id(0)] MicroBatchLosses? Losses, [property: Id(1)] LayerLoad[] Loads);
+    [property: Id(0)] MicroBatchLosses? Losses, [property: Id(1)] LayerLoad[] Loads,
+    [property: Id(2)] double WaitedSeconds, [property: Id(3)] bool Delivers);

@@ -17,6 +17,7 @@ internal sealed class HostedStage(string name, ModelStage stage, GrainExpertFlee
     private readonly Lock _lock = new();
     private readonly Dictionary<(long Slot, bool Gradients), Arena> _arenas = [];
     private readonly Dictionary<(long Slot, bool Gradients), TaskCompletionSource<StageActivations>> _inbox = [];
+    private readonly Dictionary<(long Slot, bool Gradients), Task> _deliveries = [];
     private readonly Stack<Arena> _idle = [];
 
     /// <summary>Model or run, direction and stage.</summary>
@@ -53,6 +54,44 @@ internal sealed class HostedStage(string name, ModelStage stage, GrainExpertFlee
 
             arena.Reset();
             return arena;
+        }
+    }
+
+    /// <summary>An empty arena for a while; see <see cref="GiveBack"/>.</summary>
+    public Arena TakeArena()
+    {
+        lock (_lock)
+        {
+            Arena arena = _idle.Count > 0 ? _idle.Pop() : device.CreateArena($"{Name}: deliveries");
+            arena.Reset();
+            return arena;
+        }
+    }
+
+    /// <summary>Lets others have the memory of an arena that was taken.</summary>
+    public void GiveBack(Arena arena)
+    {
+        lock (_lock)
+        {
+            _idle.Push(arena);
+        }
+    }
+
+    /// <summary>Keeps a delivery to a neighbour that is under way.</summary>
+    public void AddDelivery(long slot, bool gradients, Task delivery)
+    {
+        lock (_lock)
+        {
+            _deliveries[(slot, gradients)] = delivery;
+        }
+    }
+
+    /// <summary>A delivery that was kept; one that nobody knows of has ended.</summary>
+    public Task TakeDelivery(long slot, bool gradients)
+    {
+        lock (_lock)
+        {
+            return _deliveries.Remove((slot, gradients), out Task? delivery) ? delivery : Task.CompletedTask;
         }
     }
 
@@ -146,6 +185,7 @@ internal sealed class HostedStage(string name, ModelStage stage, GrainExpertFlee
 
             _arenas.Clear();
             _inbox.Clear();
+            _deliveries.Clear();
         }
     }
 

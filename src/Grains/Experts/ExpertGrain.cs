@@ -72,6 +72,7 @@ public sealed class ExpertGrain(DeviceHost host, ParameterSources sources, Place
 
     private async Task ReadAsync(ModelSource source)
     {
+        using StepGate.Entry entry = Hosted.Gate.Enter(source.Attempt);
         ModelConfig config = ModelConfig.Parse(source.ConfigJson, "the load request");
         moves.EnsureAtHome(this.MigrateOnIdle, this.GetGrainId(), (await plans.GetAsync(_name)).SiloOf(_layer, _index));
 

@@ -29,6 +29,7 @@ public sealed partial class ExpertHostGrain(
     /// <inheritdoc/>
     public async Task<HostDescription> LoadAsync(ModelSource source)
     {
+        using StepGate.Entry entry = Model.Gate.Enter(source.Attempt);
         Model.RunFolder = source.RunFolder;
         PlacementPlan plan = await plans.GetAsync(_name);
         int silo = Array.IndexOf(plan.Silos, host.Silo);

@@ -109,8 +109,9 @@ public sealed class StateHostGrain(
     }
 
     /// <inheritdoc/>
-    public async Task MoveGrainsAsync()
+    public async Task MoveGrainsAsync(long attempt)
     {
+        using StepGate.Entry entry = Model.Gate.Enter(attempt);
         PlacementPlan plan = await plans.GetAsync(_name);
         int silo = Array.IndexOf(plan.Silos, host.Silo);
         await Task.WhenAll(Model.Experts.Where(e => plan.SiloOfExpert[e.Layer][e.Index] != silo).Select(e =>
@@ -120,8 +121,9 @@ public sealed class StateHostGrain(
     }
 
     /// <inheritdoc/>
-    public async Task TrimAsync()
+    public async Task TrimAsync(long attempt)
     {
+        using StepGate.Entry entry = Model.Gate.Enter(attempt);
         PlacementPlan plan = await plans.GetAsync(_name);
         int silo = Array.IndexOf(plan.Silos, host.Silo);
         HostedModel model = Model;

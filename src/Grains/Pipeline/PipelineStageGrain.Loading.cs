@@ -11,6 +11,7 @@ public sealed partial class PipelineStageGrain
     /// <inheritdoc/>
     public async Task<StageDescription> LoadAsync(ModelSource source)
     {
+        using StepGate.Entry entry = Model.Gate.Enter(source.Attempt);
         ModelConfig config = ModelConfig.Parse(source.ConfigJson, "the load request");
         PlacementPlan plan = await plans.GetAsync(_name);
         moves.EnsureAtHome(this.MigrateOnIdle, this.GetGrainId(), plan.Silos[plan.SiloOfCopy(_direction, _index)]);

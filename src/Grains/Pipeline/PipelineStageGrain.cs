@@ -1,3 +1,4 @@
+using System.Diagnostics;
 using Krewe.Grains.Devices;
 using Krewe.Grains.Placement;
 using Krewe.Model.Configuration;
@@ -60,40 +61,44 @@ public sealed partial class PipelineStageGrain(
     {
         HostedStage hosted = Hosted;
         using StepGate.Entry entry = Model.Gate.Enter(call.Attempt);
+        long called = Stopwatch.GetTimestamp();
         StageActivations input = hosted.Previous is null
             ? default
             : await hosted.TakeAsync(call.Slot, gradients: false, DeliveryDeadline, entry.Abandoned);
+        double waited = Stopwatch.GetElapsedTime(called).TotalSeconds;
         SlotCall work = WorkOf(call, entry);
         StageActivations output = await hosted.Stage.ForwardAsync(work, batch, input, options);
         var report = new StageReport(
-            hosted.Next is null ? hosted.Stage.Losses(call.Slot) : null, [.. hosted.Stage.Loads(call.Slot)]);
-        if (hosted.Next is { } next)
-        {
-            await DeliverAsync(next, call, gradients: false, output, entry.Abandoned);
-        }
-
-        return report;
+            hosted.Next is null ? hosted.Stage.Losses(call.Slot) : null, [.. hosted.Stage.Loads(call.Slot)], waited,
+            Delivers: false);
+        return hosted.Next is { } next
+            ? report with { Delivers = await HandOnAsync(hosted, next, call, gradients: false, output, entry.Abandoned) }
+            : report;
     }
 
     /// <inheritdoc/>
-    public async Task BackwardAsync(StepCall call, bool weightGradients)
+    public async Task<StageReport> BackwardAsync(StepCall call, bool weightGradients)
     {
         HostedStage hosted = Hosted;
         using StepGate.Entry entry = Model.Gate.Enter(call.Attempt);
+        long called = Stopwatch.GetTimestamp();
         StageActivations gradOutput = hosted.Next is null
             ? default
             : await hosted.TakeAsync(call.Slot, gradients: true, DeliveryDeadline, entry.Abandoned);
+        double waited = Stopwatch.GetElapsedTime(called).TotalSeconds;
         StageActivations gradInput = await hosted.Stage.BackwardAsync(WorkOf(call, entry), gradOutput, weightGradients);
-        if (hosted.Previous is { } previous)
-        {
-            await DeliverAsync(previous, call, gradients: true, gradInput, entry.Abandoned);
-        }
-
+        bool delivers = hosted.Previous is { } previous
+            && await HandOnAsync(hosted, previous, call, gradients: true, gradInput, entry.Abandoned);
         if (weightGradients)
         {
             hosted.EndOf(call.Slot);
         }
+
+        return new(null, [], waited, delivers);
     }
+
+    /// <inheritdoc/>
+    public Task DeliveredAsync(StepCall call, bool gradients) => Hosted.TakeDelivery(call.Slot, gradients);
 
     /// <inheritdoc/>
     public async Task BackwardWeightAsync(StepCall call)
@@ -245,6 +250,50 @@ public sealed partial class PipelineStageGrain(
         using Arena arena = host.Device.CreateArena("gradients of the other direction");
         Tensor gradients = await post.OpenAsync(parcel, arena, abandoned);
         await host.Device.SubmitAsync(kernels => kernels.Copy(gradients, bank));
+    }
+
+    /// <summary>
+    /// Hands a result to a neighbour. Within the process that is done when this ends; to another process the result
+    /// travels while this stage computes on, and true is returned.
+    /// </summary>
+    private async Task<bool> HandOnAsync(
+        HostedStage hosted, Neighbour<IPipelineStageGrain> neighbour, StepCall call, bool gradients,
+        StageActivations value, CancellationToken abandoned)
+    {
+        if (neighbour.Process == host.Process)
+        {
+            await DeliverAsync(neighbour, call, gradients, value, abandoned);
+            return false;
+        }
+
+        hosted.AddDelivery(call.Slot, gradients, TravelAsync(hosted, neighbour, call, gradients, value));
+        return true;
+    }
+
+    /// <summary>
+    /// Delivers behind the back of the call that made the value. Activations stay in place until the gradients come
+    /// back; a gradient's memory goes to another micro-batch once the weight gradients were taken: it is copied first.
+    /// </summary>
+    private async Task TravelAsync(
+        HostedStage hosted, Neighbour<IPipelineStageGrain> neighbour, StepCall call, bool gradients, StageActivations value)
+    {
+        using StepGate.Entry entry = Model.Gate.Enter(call.Attempt);
+        if (!gradients)
+        {
+            await DeliverAsync(neighbour, call, gradients, value, entry.Abandoned);
+            return;
+        }
+
+        Arena arena = hosted.TakeArena();
+        try
+        {
+            value = new(value.Hidden.CopyTo(arena), value.Embeddings.CopyTo(arena));
+            await DeliverAsync(neighbour, call, gradients, value, entry.Abandoned);
+        }
+        finally
+        {
+            hosted.GiveBack(arena);
+        }
     }
 
     private async Task DeliverAsync(

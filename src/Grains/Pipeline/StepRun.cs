@@ -4,7 +4,10 @@ using Krewe.Model.Pipeline;
 
 namespace Krewe.Grains.Pipeline;
 
-/// <summary>One step on its way: every rank walks its operations, each as soon as the one before it has ended.</summary>
+/// <summary>
+/// One step on its way: every rank walks its operations, each as soon as the one before it has computed. What that one
+/// hands on to another process travels meanwhile.
+/// </summary>
 /// <param name="grains">The cluster.</param>
 /// <param name="name">Run name.</param>
 /// <param name="schedule">Operations of each rank.</param>
@@ -18,6 +21,10 @@ internal sealed class StepRun(IGrainFactory grains, string name, PipelineSchedul
 
     private readonly double[][] _starts = [.. schedule.Ops.Select(ops => new double[ops.Count])];
     private readonly double[][] _ends = [.. schedule.Ops.Select(ops => new double[ops.Count])];
+    private readonly List<Task> _deliveries = [];
+
+    /// <summary>When a task computed, in seconds from the start of the step: what it waited for its input is not part.</summary>
+    private readonly record struct Interval(double Start, double End);
 
     /// <summary>Runs all ranks; the first failure ends the others' waiting and is thrown.</summary>
     public async Task<StepOutcome> RunAsync()
@@ -28,15 +35,19 @@ internal sealed class StepRun(IGrainFactory grains, string name, PipelineSchedul
         {
             try
             {
-                await WalkAsync(rank, failed.Token);
+                await WalkAsync(rank, FailAsync, failed.Token);
             }
             catch (Exception exception)
             {
-                // The others wait for what this rank will never send; their own cancellation is no news.
-                first ??= exception;
-                await failed.CancelAsync();
+                await FailAsync(exception);
             }
         }));
+        if (first is null)
+        {
+            // The receivers have all computed: these have nothing left to wait for.
+            await Task.WhenAll(_deliveries);
+        }
+
         if (first is not null)
         {
             throw first;
@@ -49,6 +60,13 @@ internal sealed class StepRun(IGrainFactory grains, string name, PipelineSchedul
         }
 
         return new([.. _losses.Select(losses => losses!)], [.. _loads.Select(loads => loads.Values.ToArray())]);
+
+        // The others wait for what will never be sent; their own cancellation is no news.
+        async Task FailAsync(Exception exception)
+        {
+            first ??= exception;
+            await failed.CancelAsync();
+        }
     }
 
     /// <summary>When the operations ran.</summary>
@@ -60,17 +78,16 @@ internal sealed class StepRun(IGrainFactory grains, string name, PipelineSchedul
             [.. schedule.Ops.Select(ops => ops.Select(op => op.ToString()).ToArray())], _starts, _ends);
     }
 
-    private async Task WalkAsync(int rank, CancellationToken failed)
+    private async Task WalkAsync(int rank, Func<Exception, Task> fail, CancellationToken failed)
     {
         IReadOnlyList<PipelineOp> ops = schedule.Ops[rank];
         for (int i = 0; i < ops.Count; i++)
         {
             PipelineOp op = ops[i];
-            _starts[rank][i] = Stopwatch.GetElapsedTime(_start).TotalSeconds;
             // Of an overlapped pair the backward goes first: its gradients travel while the forward's attention computes.
-            Task work = op.Second is { } second
-                ? Task.WhenAll(StartAsync(rank, second), StartAsync(rank, op.First))
-                : StartAsync(rank, op.First);
+            Task<Interval[]> work = op.Second is { } second
+                ? Task.WhenAll(StartAsync(rank, second, fail), StartAsync(rank, op.First, fail))
+                : Task.WhenAll(StartAsync(rank, op.First, fail));
             try
             {
                 await work.WaitAsync(order.OperationDeadline, failed);
@@ -82,20 +99,31 @@ internal sealed class StepRun(IGrainFactory grains, string name, PipelineSchedul
                     $"{order.OperationDeadline.TotalSeconds:F0} s; {WaitsFor(rank, op.First)}", exception);
             }
 
-            _ends[rank][i] = Stopwatch.GetElapsedTime(_start).TotalSeconds;
+            Interval[] spans = await work;
+            _ends[rank][i] = spans.Max(span => span.End);
+            _starts[rank][i] = _ends[rank][i] - Busy(spans);
         }
     }
 
-    private async Task StartAsync(int rank, PipelineTask task)
+    /// <summary>How long at least one of the one or two tasks computed.</summary>
+    private static double Busy(Interval[] spans)
+    {
+        double both = spans.Length < 2 ? 0 : Math.Min(spans[0].End, spans[1].End) - Math.Max(spans[0].Start, spans[1].Start);
+        return spans.Sum(span => span.End - span.Start) - Math.Max(0, both);
+    }
+
+    private async Task<Interval> StartAsync(int rank, PipelineTask task, Func<Exception, Task> fail)
     {
         (int direction, int stage) = schedule.StageOf(rank, task.Chunk);
         int slot = schedule.SlotOf(task.Chunk, task.MicroBatch);
         var call = new StepCall(slot, order.Step, order.Attempt);
         IPipelineStageGrain grain = StageAt(direction, stage);
+        double start = Now();
+        StageReport? report = null;
         switch (task.Work)
         {
             case PipelineWork.Forward:
-                StageReport report = await grain.ForwardAsync(call, order.Batch[slot], order.Options);
+                report = await grain.ForwardAsync(call, order.Batch[slot], order.Options);
                 _losses[slot] = report.Losses ?? _losses[slot];
                 foreach (LayerLoad load in report.Loads)
                 {
@@ -107,10 +135,33 @@ internal sealed class StepRun(IGrainFactory grains, string name, PipelineSchedul
                 await grain.BackwardWeightAsync(call);
                 break;
             default:
-                await grain.BackwardAsync(call, task.Work == PipelineWork.Backward);
+                report = await grain.BackwardAsync(call, task.Work == PipelineWork.Backward);
                 break;
         }
+
+        double end = Now();
+        if (report is { Delivers: true })
+        {
+            _deliveries.Add(FollowAsync(grain.DeliveredAsync(call, task.YieldsGradient), fail));
+        }
+
+        return new(start + (report?.WaitedSeconds ?? 0), end);
     }
+
+    /// <summary>A delivery that fails leaves its receiver waiting: the step is over.</summary>
+    private static async Task FollowAsync(Task delivered, Func<Exception, Task> fail)
+    {
+        try
+        {
+            await delivered;
+        }
+        catch (Exception exception)
+        {
+            await fail(exception);
+        }
+    }
+
+    private double Now() => Stopwatch.GetElapsedTime(_start).TotalSeconds;
 
     private string WaitsFor(int rank, PipelineTask task)
     {

@@ -7,7 +7,11 @@ namespace Krewe.Grains.Placement;
 /// <summary>Places a model on silos by their order alone: the same silos give the same plan.</summary>
 public static class FirstPlan
 {
-    /// <summary>The plan: experts spread evenly by whole groups, ranks spread evenly.</summary>
+    /// <summary>
+    /// The plan: experts spread evenly by whole groups, ranks spread evenly in their order. Under DualPipe ranks r and
+    /// P-1-r hold the same two stages: where a silo gets at least two ranks it gets such pairs, whose copies then share
+    /// their memory.
+    /// </summary>
     /// <param name="config">The model.</param>
     /// <param name="silos">The silos.</param>
     /// <param name="layout">Ranks and schedule of the pipeline.</param>
@@ -34,6 +38,13 @@ public static class FirstPlan
             FirstLayerOfStage = [.. ranges.Select(range => range.FirstLayer)],
         };
 
-        int SiloOf(int direction, int stage) => layout.RankOf(direction, stage) * silos.Length / layout.Ranks;
+        int SiloOf(int direction, int stage)
+        {
+            int rank = layout.RankOf(direction, stage);
+            int pairs = layout.Ranks / 2;
+            return layout.Directions == 2 && silos.Length <= pairs
+                ? Math.Min(rank, layout.Ranks - 1 - rank) * silos.Length / pairs
+                : rank * silos.Length / layout.Ranks;
+        }
     }
 }

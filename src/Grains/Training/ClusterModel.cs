@@ -123,6 +123,7 @@ public sealed class ClusterModel : IInspectable, IAsyncDisposable
         IGrainFactory grains, string name, ModelSource source, string[] silos, string[] leaving, PipelineLayout layout,
         long attempt, TensorPost post)
     {
+        source = source with { Attempt = attempt };
         string[] all = [.. silos.Concat(leaving)];
         IStateHostGrain StateOf(string silo) => grains.GetGrain<IStateHostGrain>(GrainKeys.Host(name, silo));
         await Task.WhenAll(all.Select(silo => grains.GetGrain<IExpertHostGrain>(GrainKeys.Host(name, silo))
@@ -131,9 +132,9 @@ public sealed class ClusterModel : IInspectable, IAsyncDisposable
         PlacementPlan plan = await grains.GetGrain<IExpertPlacementGrain>(name)
             .CreateAsync(source.ConfigJson, peers, layout);
         await Task.WhenAll(all.Select(silo => grains.GetGrain<IDeviceGrain>(silo).UsePlanAsync(name, plan)));
-        await Task.WhenAll(all.Select(silo => StateOf(silo).MoveGrainsAsync()));
+        await Task.WhenAll(all.Select(silo => StateOf(silo).MoveGrainsAsync(attempt)));
         StageDescription[] descriptions = await LoadAsync(grains, name, source, plan);
-        await Task.WhenAll(all.Select(silo => StateOf(silo).TrimAsync()));
+        await Task.WhenAll(all.Select(silo => StateOf(silo).TrimAsync(attempt)));
         var model = new ClusterModel(
             grains, name, ModelConfig.Parse(source.ConfigJson, "the load request"), layout, plan, descriptions,
             post.Process, post)
@@ -228,6 +229,11 @@ public sealed class ClusterModel : IInspectable, IAsyncDisposable
         foreach (IPipelineStageGrain stage in _stages)
         {
             StageReport report = await stage.ForwardAsync(call, batch, options);
+            if (report.Delivers)
+            {
+                await stage.DeliveredAsync(call, gradients: false);
+            }
+
             losses = report.Losses;
             loads.AddRange(report.Loads);
         }
@@ -236,7 +242,11 @@ public sealed class ClusterModel : IInspectable, IAsyncDisposable
         {
             foreach (IPipelineStageGrain stage in _stages.Reverse())
             {
-                await stage.BackwardAsync(call, weightGradients: true);
+                StageReport report = await stage.BackwardAsync(call, weightGradients: true);
+                if (report.Delivers)
+                {
+                    await stage.DeliveredAsync(call, gradients: true);
+                }
             }
         }
 

@@ -22,6 +22,12 @@ internal sealed record RunState
     /// <summary>Name of the run.</summary>
     public required string Name { get; init; }
 
+    /// <summary>Name of the silo that drives the run; empty where it has let go.</summary>
+    public string Driver { get; init; } = "";
+
+    /// <summary>Process of that silo.</summary>
+    public Guid DriverProcess { get; init; }
+
     /// <summary>Loading, Training, Finished or Failed.</summary>
     public required string Phase { get; init; }
 

@@ -87,12 +87,20 @@ public sealed partial class TrainingRunGrain
     {
         try
         {
+            if (await IsDrivenElsewhereAsync(state))
+            {
+                // A second activation, while the cluster sorts out who has died: the first goes on.
+                _phase = "Idle";
+                DeactivateOnIdle();
+                return;
+            }
+
             _request = state.Request;
             _events.Clear();
             await PrepareAsync(_request, null, null);
             _origin = new(state.FirstStep, state.FirstEpoch, state.FirstWindow);
             _step = state.Committed;
-            _state = state with { Epoch = state.Epoch + 1 };
+            _state = state with { Epoch = state.Epoch + 1, Driver = post.Self.Silo, DriverProcess = post.Process };
             _state.Claim(_request.Folder);
             _attempt = FirstAttempt(_state.Epoch);
             _journal = RunJournal.Open(_request.Folder, _step);
@@ -116,6 +124,17 @@ public sealed partial class TrainingRunGrain
         }
 
         await LoopAsync(resumed: true);
+    }
+
+    private async Task<bool> IsDrivenElsewhereAsync(RunState state)
+    {
+        if (state.DriverProcess == post.Process || !silos.Names().Contains(state.Driver))
+        {
+            return false;
+        }
+
+        TensorPeer driver = await GrainFactory.GetGrain<IDeviceGrain>(state.Driver).PeerAsync();
+        return driver.Process == state.DriverProcess;
     }
 
     /// <summary>Silos of the plan that are no longer there.</summary>

@@ -110,6 +110,11 @@ public sealed partial class TrainingRunGrain(
     {
         // The next activation, on another silo, goes on from the run's state.
         _leaving = true;
+        if (_phase is "Training" or "Recovering" or "Stopping" && _state is not null)
+        {
+            Persist(_state with { Driver = "" });
+        }
+
         return Task.CompletedTask;
     }
 
@@ -136,6 +141,8 @@ public sealed partial class TrainingRunGrain(
         _state = new()
         {
             Epoch = (before?.Epoch ?? 0) + 1,
+            Driver = post.Self.Silo,
+            DriverProcess = post.Process,
             Name = Name,
             Phase = "Training",
             Request = request with { ConfigJson = config.ToJson(), TrainingJson = _recipe.ToJson(), Resume = false },

@@ -90,6 +90,21 @@ public sealed partial class ModelStage : IDisposable
     /// <summary>Longest sequence, in tokens.</summary>
     public int MaxPositions => _rotaryTable.Rows;
 
+    /// <summary>
+    /// Micro-batches and sessions that there is memory for: the most that were kept at once, since memory is taken for
+    /// another one only while all that there is is in use.
+    /// </summary>
+    public int SlotsAllocated
+    {
+        get
+        {
+            lock (_slots)
+            {
+                return _slots.Count + _idle.Count;
+            }
+        }
+    }
+
     /// <summary>Layers with routed experts, MTP layers included.</summary>
     public IEnumerable<int> MoeLayers => _blocks.Concat(_mtp.Select(module => module.Block))
         .Where(block => block.Moe is not null).Select(block => block.Layer);

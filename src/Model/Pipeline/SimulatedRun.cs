@@ -33,22 +33,66 @@ internal sealed class SimulatedRun
         }
 
         PipelineOp op = _schedule.Ops[rank][_done[rank].Count];
+        if (op.Second is { } second && _times.BlocksOfPairs is { } blocks)
+        {
+            RunApart(rank, op, second, blocks);
+            return true;
+        }
+
         double end = start + _times.Of(_schedule, rank, op);
         _done[rank].Add(new(op, start, end));
         foreach (PipelineTask task in op.Tasks)
         {
-            int cell = Cell(rank, task);
-            if (task.Work == PipelineWork.Forward)
-            {
-                (_forwardStart[cell], _forwardEnd[cell]) = (start, end);
-            }
-            else if (task.YieldsGradient)
-            {
-                (_backwardStart[cell], _backwardEnd[cell]) = (start, end);
-            }
+            Note(rank, task, start, end);
         }
 
         return true;
+    }
+
+    /// <summary>Each half from when its input is there, block by block in turn.</summary>
+    private void RunApart(int rank, PipelineOp op, PipelineTask backward, int blocks)
+    {
+        double now = 0;
+        _ = StandsStill(rank, ref now);
+        double forwardStart = now, backwardStart = now;
+        _ = Missing(rank, op.First, ref forwardStart);
+        _ = Missing(rank, backward, ref backwardStart);
+        double duration = _times.Of(_schedule, rank, op);
+        double forwardBlock = _times.ForwardOfPair(_schedule, rank, op) / blocks;
+        double backwardBlock = (duration / blocks) - forwardBlock;
+        // When each half can go on, and how many blocks it has left.
+        (double forwardAt, double backwardAt) = (forwardStart, backwardStart);
+        (int forwards, int backwards) = (blocks, blocks);
+        while (forwards + backwards > 0)
+        {
+            if (forwards == 0 || (backwards > 0 && backwardAt <= forwardAt))
+            {
+                now = backwardAt = Math.Max(now, backwardAt) + backwardBlock;
+                backwards--;
+            }
+            else
+            {
+                now = forwardAt = Math.Max(now, forwardAt) + forwardBlock;
+                forwards--;
+            }
+        }
+
+        Note(rank, op.First, forwardStart, forwardAt);
+        Note(rank, backward, backwardStart, backwardAt);
+        _done[rank].Add(new(op, now - duration, now));
+    }
+
+    private void Note(int rank, PipelineTask task, double start, double end)
+    {
+        int cell = Cell(rank, task);
+        if (task.Work == PipelineWork.Forward)
+        {
+            (_forwardStart[cell], _forwardEnd[cell]) = (start, end);
+        }
+        else if (task.YieldsGradient)
+        {
+            (_backwardStart[cell], _backwardEnd[cell]) = (start, end);
+        }
     }
 
     /// <summary>Fails where a rank has operations left.</summary>
@@ -69,25 +113,40 @@ internal sealed class SimulatedRun
     private string? Blocker(int rank, out double start)
     {
         start = 0;
-        PipelineOp op = _schedule.Ops[rank][_done[rank].Count];
-        if (_done[rank].Count > 0)
+        if (StandsStill(rank, ref start) is { } full)
         {
-            TimedOp last = _done[rank][^1];
-            start = last.End;
-            foreach (PipelineTask sent in last.Op.Tasks)
-            {
-                if (NoRoom(rank, sent, ref start) is { } full)
-                {
-                    return full;
-                }
-            }
+            return full;
         }
 
-        foreach (PipelineTask task in op.Tasks)
+        foreach (PipelineTask task in _schedule.Ops[rank][_done[rank].Count].Tasks)
         {
             if (Missing(rank, task, ref start) is { } missing)
             {
                 return missing;
+            }
+        }
+
+        return null;
+    }
+
+    /// <summary>
+    /// The receiver that has no room for what the rank's last operation made, or null and <paramref name="start"/> put
+    /// off until the rank is free.
+    /// </summary>
+    private string? StandsStill(int rank, ref double start)
+    {
+        if (_done[rank].Count == 0)
+        {
+            return null;
+        }
+
+        TimedOp last = _done[rank][^1];
+        start = last.End;
+        foreach (PipelineTask sent in last.Op.Tasks)
+        {
+            if (NoRoom(rank, sent, ref start) is { } full)
+            {
+                return full;
             }
         }
 

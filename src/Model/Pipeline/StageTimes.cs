@@ -20,6 +20,14 @@ public sealed record StageTimes(double F = 1, double B = 2, double I = 1, double
     /// </summary>
     public int? BuffersPerEdge { get; init; }
 
+    /// <summary>
+    /// Null: a pair is one piece, as in the published schedules; it starts when both inputs are there and hands on both
+    /// results at its end. A number: as Krewe runs it, with so many blocks a stage; each half starts when its own input is
+    /// there and hands on its result when it is done, and while both are under way they take turns block by block, the
+    /// backward first.
+    /// </summary>
+    public int? BlocksOfPairs { get; init; }
+
     /// <summary>How long <paramref name="op"/> takes on a rank of <paramref name="schedule"/>.</summary>
     public double Of(PipelineSchedule schedule, int rank, PipelineOp op)
     {
@@ -33,6 +41,15 @@ public sealed record StageTimes(double F = 1, double B = 2, double I = 1, double
         double apart = Alone(op.First.Work) + Alone(second.Work);
         double scaled = first + (Alone(second.Work) * Scale(schedule, rank, second.Chunk));
         return apart == 0 ? FB : FB * scaled / apart;
+    }
+
+    /// <summary>What the forward of a pair takes of the pair's time; the rest is the backward's.</summary>
+    internal double ForwardOfPair(PipelineSchedule schedule, int rank, PipelineOp pair)
+    {
+        double forward = Alone(pair.First.Work) * Scale(schedule, rank, pair.First.Chunk);
+        double backward = Alone(pair.Second!.Value.Work) * Scale(schedule, rank, pair.Second.Value.Chunk);
+        double share = forward + backward > 0 ? forward / (forward + backward) : 0.5;
+        return share * Of(schedule, rank, pair);
     }
 
     /// <summary>Fails on times that no simulation can use.</summary>
@@ -55,6 +72,11 @@ public sealed record StageTimes(double F = 1, double B = 2, double I = 1, double
         {
             throw new KreweException(
                 $"a schedule of {stages} stages needs {stages} stage scales, not {StageScales.Count}");
+        }
+
+        if (BlocksOfPairs is < 1)
+        {
+            throw new KreweException($"a stage has at least 1 block, not {BlocksOfPairs}");
         }
 
         if (BuffersPerEdge is < 1)

@@ -37,7 +37,7 @@ internal static class ScheduleCommand
             ScheduleSimulation simulation = ScheduleSimulator.Run(schedule, times);
             if (parsed.GetValue(options.Svg) is { } file)
             {
-                WriteSvg(file, GanttSvg.Draw(simulation.Timeline, Title(schedule)));
+                SvgFile.Write(file, GanttSvg.Draw(simulation.Timeline, Title(schedule)));
                 terminal.Notice($"drawn to {file}");
             }
 
@@ -95,16 +95,4 @@ internal static class ScheduleCommand
 
     /// <summary>Without the last digits, which the order of a sum decides.</summary>
     private static double Rounded(double value) => Math.Round(value, 9);
-
-    private static void WriteSvg(string file, string svg)
-    {
-        try
-        {
-            File.WriteAllText(file, svg);
-        }
-        catch (Exception exception) when (exception is IOException or UnauthorizedAccessException)
-        {
-            throw new KreweException($"{file}: cannot be written: {exception.Message}", exception);
-        }
-    }
 }

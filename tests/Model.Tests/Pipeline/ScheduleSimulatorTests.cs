@@ -47,6 +47,20 @@ public class ScheduleSimulatorTests
     }
 
     [Fact]
+    public void Halves_of_a_pair_that_take_turns_hand_on_earlier()
+    {
+        PipelineSchedule schedule = PipelineSchedule.Create(PipelineMethod.DualPipeV, 4, 8);
+        double fused = ScheduleSimulator.Run(schedule).Makespan;
+
+        double[] apart = [.. new[] { 1, 2, 100 }.Select(
+            blocks => ScheduleSimulator.Run(schedule, new() { BlocksOfPairs = blocks }).Makespan)];
+
+        Assert.True(apart[0] <= apart[1] && apart[1] <= apart[2] && apart[2] <= fused, string.Join(' ', apart));
+        Assert.True(apart[0] < fused);
+        Assert.Throws<KreweException>(() => ScheduleSimulator.Run(schedule, new() { BlocksOfPairs = 0 }));
+    }
+
+    [Fact]
     public void Live_micro_batches_fall_along_1f1b_and_stay_under_zero_bubble()
     {
         ScheduleSimulation oneForward = ScheduleSimulator.Run(

@@ -26,7 +26,7 @@ public class TrainCommandTests
         Outcome refused = await KreweProgram.RunAsync(args);
         Directory.Delete(checkpoint["run/step-000004"], recursive: true);
         Outcome resumed = await KreweProgram.RunAsync([.. args, "--resume", "--json", "--silos", "3"]);
-        Outcome anew = await KreweProgram.RunAsync([.. args, "--overwrite"]);
+        Outcome anew = await KreweProgram.RunAsync([.. args, "--overwrite", "--timeline", checkpoint["step.svg"]]);
 
         Assert.Equal((0, 2, 0, 0), (first.Code, refused.Code, resumed.Code, anew.Code));
         JsonNode[] events = [.. first.Out.Split('\n', StringSplitOptions.RemoveEmptyEntries).Select(line => JsonNode.Parse(line)!)];
@@ -39,6 +39,9 @@ public class TrainCommandTests
         Assert.Contains("held-out loss, nats per byte", anew.Out, StringComparison.Ordinal);
         Assert.Contains("sample, a new document:", anew.Out, StringComparison.Ordinal);
         Assert.DoesNotContain('\u001b', anew.Out);
+        Assert.Contains(
+            System.Xml.Linq.XElement.Load(checkpoint["step.svg"]).Elements(),
+            text => text.Value.StartsWith("run default, step 4, sequential, 2 ranks, 1 micro-batch: ", StringComparison.Ordinal));
     }
 
     [Fact]

@@ -24,7 +24,7 @@ internal static class TrainCommand
             "krewe train",
             "krewe train --data my-texts/ --steps 1000 --run mine --checkpoint-every 200",
             "krewe train --run mine --data my-texts/ --resume",
-            "krewe train --silos 4 --schedule dualpipe --config eight-layers/config.json",
+            "krewe train --silos 4 --schedule dualpipe --timeline step.svg",
             "krewe train --run mine --cluster lab --membership redis --connection 127.0.0.1:6379",
             "krewe train --preset docs-26m --tokenizer tokenizer.json --sequence-length 256 --learning-rate 1e-3",
             "krewe train --bias-update-speed 0 --run unbalanced     (an ablation: experts without balance)");
@@ -38,10 +38,21 @@ internal static class TrainCommand
                 terminal.Notice(notice);
             }
 
+            string? timeline = parsed.GetValue(options.Timeline);
+            if (timeline is not null)
+            {
+                SvgFile.Ensure(timeline);
+            }
+
             ITrainView view = parsed.GetValue(options.Json) ? new JsonTrainView(terminal) : new ConsoleTrainView(terminal);
             int threads = parsed.GetValue(options.CpuThreads);
             (string where, Func<Task<ITrainingCluster>> open) = ClusterOf(options, parsed, cancellation);
-            TrainTracker run = await RunAsync(plan, where, open, view, cancellation);
+            TrainTracker run = await RunAsync(plan, where, open, view, timeline, cancellation);
+            if (timeline is not null)
+            {
+                terminal.Notice(run.Drawn ? $"last step drawn to {timeline}" : $"{timeline} not drawn: no step was run");
+            }
+
             if (run.End is RunFailed failed)
             {
                 terminal.Error.WriteLine($"krewe: {Faults.OneLine(failed.Message)}");
@@ -86,7 +97,8 @@ internal static class TrainCommand
     }
 
     private static async Task<TrainTracker> RunAsync(
-        TrainPlan plan, string where, Func<Task<ITrainingCluster>> open, ITrainView view, CancellationToken cancellation)
+        TrainPlan plan, string where, Func<Task<ITrainingCluster>> open, ITrainView view, string? timeline,
+        CancellationToken cancellation)
     {
         using RunLock held = RunLock.Take(plan.Request.Folder);
         view.Preparing($"{where} and reading the corpus");
@@ -109,6 +121,9 @@ internal static class TrainCommand
         {
             replaced.Delete();
         }
+
+        run.Drawn = timeline is not null
+            && await MeasuredSchedule.TryDrawAsync(cluster.Grains, plan.Name, timeline);
 
         return run;
     }

@@ -129,6 +129,10 @@ internal sealed class TrainOptions
     public Option<string?> Sample { get; } = Text(
         "--sample", "TEXT", "Prompt of the sample at the end (default: a new document)");
 
+    /// <summary>Gantt chart of the last step.</summary>
+    public Option<string?> Timeline { get; } = Text(
+        "--timeline", "FILE", "Draw when each rank did what in the last step, as SVG");
+
     /// <summary>A cluster of processes instead of an embedded one.</summary>
     public ClusterOptions Cluster { get; } = new();
 
@@ -158,7 +162,8 @@ internal sealed class TrainOptions
         Option[] others =
         [
             Data, Tokenizer, Run, Output, Resume, Overwrite, EvaluateEvery, CheckpointEvery, CheckpointType, Sample, Silos,
-            Stages, Ranks, CpuThreads, Precision, Schedule, SnapshotEvery, Json,
+            Stages, Ranks, CpuThreads, Precision, Schedule, SnapshotEvery, Timeline,
+            Json,
         ];
         foreach (Option option in OfRecipe.Concat(others))
         {

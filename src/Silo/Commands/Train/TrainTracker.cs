@@ -37,6 +37,9 @@ internal sealed class TrainTracker(long firstStep, long steps)
     /// </summary>
     public RunEvent? End { get; private set; }
 
+    /// <summary>True once the last step was drawn to a file.</summary>
+    public bool Drawn { get; set; }
+
     /// <summary>Mean MaxVio of the last 20 steps.</summary>
     public double MaxViolation =>
         _recent.Count == 0 ? double.NaN : _recent.Average(step => step.Report.MaxViolation);

@@ -1,0 +1,75 @@
+using Krewe.Grains.Interfaces.Pipeline;
+using Krewe.Grains.Tests.Pipeline;
+using Krewe.Model.Pipeline;
+
+namespace Krewe.Cluster;
+
+/// <summary>Schedules on four silos of a set speed: their bubble, and what a slow network costs them.</summary>
+internal static class PipelineTimes
+{
+    private static readonly PipelineMethod[] _methods =
+        [PipelineMethod.OneForwardOneBackward, PipelineMethod.ZeroBubble, PipelineMethod.DualPipe, PipelineMethod.DualPipeV];
+
+    public static async Task BubbleAsync(BenchmarkOptions options)
+    {
+        double others = await Machine.OthersDuringAsync(async () =>
+        {
+            foreach (int microBatches in (int[])[8, 20])
+            {
+                foreach (PipelineMethod method in _methods)
+                {
+                    await BubbleAsync(method, microBatches, options.Rounds);
+                }
+            }
+        });
+        Console.WriteLine($"other processes used {others:F2} cores");
+    }
+
+    public static async Task OverlapAsync(BenchmarkOptions options)
+    {
+        var experts = TimeSpan.FromMilliseconds(20);
+        double others = await Machine.OthersDuringAsync(async () =>
+        {
+            foreach (int microBatches in (int[])[16, 32])
+            {
+                foreach (PipelineMethod method in _methods.Except([PipelineMethod.DualPipeV]))
+                {
+                    (double without, StageTimes times) = await StepAsync(method, microBatches, experts, TimeSpan.Zero, options.Rounds);
+                    (double delayed, StageTimes late) = await StepAsync(method, microBatches, experts, experts, options.Rounds);
+                    Console.WriteLine(
+                        $"{method.Name()}, {microBatches} micro-batches: step {without:F3} s, every tensor delayed by " +
+                        $"{experts.TotalMilliseconds} ms, which is the experts' forward, {delayed:F3} s: {delayed / without:F3}; F " +
+                        $"{times.F * 1e3:F0} to {late.F * 1e3:F0}, B {times.B * 1e3:F0} to {late.B * 1e3:F0}, F|B " +
+                        $"{times.FB * 1e3:F0} to {late.FB * 1e3:F0} ms");
+                }
+            }
+        });
+        Console.WriteLine($"medians of {options.Rounds} steps; other processes used {others:F2} cores");
+    }
+
+    private static async Task BubbleAsync(PipelineMethod method, int microBatches, int steps)
+    {
+        await using PacedPipeline pipeline = await PacedPipeline.DenseAsync(method, TimeSpan.FromMilliseconds(30));
+        IReadOnlyList<StepTimeline> timelines = await pipeline.RunAsync(method, microBatches, steps);
+        StageTimes times = PacedPipeline.Calibrate(timelines);
+        var schedule = PipelineSchedule.Create(method, PacedPipeline.Ranks, microBatches);
+        double simulated = ScheduleSimulator.Run(schedule, times).BubbleShare;
+        double inOnePiece = ScheduleSimulator.Run(schedule, times with { BlocksOfPairs = null }).BubbleShare;
+        double[] measured = [.. timelines.Select(t => ScheduleSimulation.Of(t.ToSchedule()).BubbleShare)];
+        double median = Machine.Median(measured);
+        Console.WriteLine(
+            $"{method.Name()}, {microBatches} micro-batches: idle {median:P2} (min {measured.Min():P2}, max " +
+            $"{measured.Max():P2}, n={steps}), simulated {simulated:P2}: {median / simulated:F3}; with pairs in " +
+            $"one piece {inOnePiece:P2}; last stage {times.StageScales![^1]:F3} of the others; F {times.F * 1e3:F1} B {times.B * 1e3:F1} I {times.I * 1e3:F1} W {times.W * 1e3:F1} F|B " +
+            $"{times.FB * 1e3:F1} ms");
+    }
+
+    private static async Task<(double Seconds, StageTimes Times)> StepAsync(
+        PipelineMethod method, int microBatches, TimeSpan experts, TimeSpan delay, int steps)
+    {
+        await using PacedPipeline pipeline = await PacedPipeline.ExpertsAsync(experts, delay);
+        IReadOnlyList<StepTimeline> timelines = await pipeline.RunAsync(method, microBatches, steps);
+        double seconds = Machine.Median(timelines.Select(timeline => timeline.ToSchedule().Makespan));
+        return (seconds, PacedPipeline.Calibrate(timelines));
+    }
+}

@@ -1,0 +1,39 @@
+using Krewe.Grains.Interfaces.Pipeline;
+using Krewe.Model.Pipeline;
+using Xunit;
+
+namespace Krewe.Grains.Tests.Pipeline;
+
+/// <summary>
+/// The bubble of a run on four silos of equal speed against that of the simulator with the same operation times.
+/// </summary>
+public class BubbleTests(ITestOutputHelper output)
+{
+    private const int MicroBatches = 8;
+    private const int Steps = 6;
+
+    [Theory]
+    [InlineData(PipelineMethod.OneForwardOneBackward)]
+    [InlineData(PipelineMethod.ZeroBubble)]
+    [InlineData(PipelineMethod.DualPipe)]
+    [InlineData(PipelineMethod.DualPipeV)]
+    public async Task The_measured_bubble_is_the_simulated_one(PipelineMethod method)
+    {
+        await using PacedPipeline pipeline = await PacedPipeline.DenseAsync(method, TimeSpan.FromMilliseconds(30));
+
+        IReadOnlyList<StepTimeline> timelines = await pipeline.RunAsync(method, MicroBatches, Steps);
+
+        var schedule = PipelineSchedule.Create(method, PacedPipeline.Ranks, MicroBatches);
+        // Whatever else the machine does can only lengthen a step: the shortest one was disturbed least.
+        StepTimeline best = timelines.MinBy(timeline => timeline.ToSchedule().Makespan)!;
+        StageTimes times = PacedPipeline.Calibrate([best]);
+        double simulated = ScheduleSimulator.Run(schedule, times).BubbleShare;
+        double fused = ScheduleSimulator.Run(schedule, times with { BlocksOfPairs = null }).BubbleShare;
+        double measured = ScheduleSimulation.Of(best.ToSchedule()).BubbleShare;
+        output.WriteLine($"{times}");
+        output.WriteLine("idle of each step: " + string.Join(' ', timelines.Select(
+            timeline => $"{ScheduleSimulation.Of(timeline.ToSchedule()).BubbleShare:P2}")));
+        output.WriteLine($"{method.Name()}: idle {measured:P2}, simulated {simulated:P2}, with pairs in one piece {fused:P2}");
+        Assert.InRange(measured, 0.9 * simulated, 1.1 * simulated);
+    }
+}

@@ -1,0 +1,101 @@
+using System.Collections.Concurrent;
+using System.Diagnostics;
+using Krewe.Model.Kernels;
+using Krewe.Model.Tensors;
+
+namespace Krewe.TestSupport;
+
+/// <summary>
+/// A device of a set speed: work runs for real, in the order of submission, and is done when the matrix products in it
+/// would be done at that speed. Several of them run in parallel on fewer cores, as long as the real work is short
+/// against its set time.
+/// </summary>
+public sealed class PacedDevice : IDevice
+{
+    /// <summary>The end of a wait is spun, since a sleep ends up to this late.</summary>
+    private static readonly TimeSpan _spin = TimeSpan.FromMilliseconds(1.2);
+
+    private readonly IDevice _inner;
+    private readonly double _multiplyAddsPerSecond;
+    private readonly MeteredKernels _kernels;
+    private readonly BlockingCollection<(Action<IKernels> Work, long Submitted, TaskCompletionSource Done)> _queue = [];
+    private readonly Thread _thread;
+    private long _freeAt;
+    private long _busyTicks;
+
+    /// <param name="inner">Does the work; disposed with this device.</param>
+    /// <param name="multiplyAddsPerSecond">The speed.</param>
+    public PacedDevice(IDevice inner, double multiplyAddsPerSecond)
+    {
+        (_inner, _multiplyAddsPerSecond) = (inner, multiplyAddsPerSecond);
+        _kernels = new(inner.Kernels);
+        _thread = new(Run) { IsBackground = true, Name = $"{inner.Name}, paced", Priority = ThreadPriority.AboveNormal };
+        _thread.Start();
+    }
+
+    public string Name => _inner.Name;
+
+    public IKernels Kernels => _kernels;
+
+    public long ReservedBytes => _inner.ReservedBytes;
+
+    /// <summary>Set time of everything that was done so far.</summary>
+    public TimeSpan Busy => Stopwatch.GetElapsedTime(0, Interlocked.Read(ref _busyTicks));
+
+    /// <summary>Longest time by which a piece of work was done later than set.</summary>
+    public TimeSpan WorstDelay { get; private set; }
+
+    public Arena CreateArena(string name) => _inner.CreateArena(name);
+
+    public Task SubmitAsync(Action<IKernels> work)
+    {
+        var done = new TaskCompletionSource(TaskCreationOptions.RunContinuationsAsynchronously);
+        _queue.Add((work, Stopwatch.GetTimestamp(), done));
+        return done.Task;
+    }
+
+    public Task SubmitAsync<TState>(Action<IKernels, TState> work, TState state) =>
+        SubmitAsync(kernels => work(kernels, state));
+
+    public void Dispose()
+    {
+        _queue.CompleteAdding();
+        _thread.Join();
+        _queue.Dispose();
+        _inner.Dispose();
+    }
+
+    private void Run()
+    {
+        foreach ((Action<IKernels> work, long submitted, TaskCompletionSource done) in _queue.GetConsumingEnumerable())
+        {
+            long before = _kernels.MultiplyAdds;
+            Task real = _inner.SubmitAsync(_ => work(_kernels));
+            real.ContinueWith(_ => { }, TaskScheduler.Default).Wait();
+            long ticks = (long)((_kernels.MultiplyAdds - before) / _multiplyAddsPerSecond * Stopwatch.Frequency);
+            _busyTicks += ticks;
+            // From when it could have begun, so that one late wake-up does not delay all that waits behind it.
+            _freeAt = Math.Max(submitted, _freeAt) + ticks;
+            WaitUntil(_freeAt);
+            done.SetFromTask(real);
+        }
+    }
+
+    private void WaitUntil(long time)
+    {
+        while (Stopwatch.GetElapsedTime(Stopwatch.GetTimestamp(), time) is { } left && left > TimeSpan.Zero)
+        {
+            if (left > _spin)
+            {
+                Thread.Sleep(left - _spin);
+            }
+            else
+            {
+                Thread.Sleep(0);
+            }
+        }
+
+        TimeSpan late = Stopwatch.GetElapsedTime(time);
+        WorstDelay = late > WorstDelay ? late : WorstDelay;
+    }
+}
