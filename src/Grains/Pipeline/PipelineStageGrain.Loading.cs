@@ -16,10 +16,10 @@ public sealed partial class PipelineStageGrain
         PlacementPlan plan = await plans.GetAsync(_name);
         moves.EnsureAtHome(this.MigrateOnIdle, this.GetGrainId(), plan.Silos[plan.SiloOfCopy(_direction, _index)]);
 
-        HostedStage hosted = Model.FindStage(_direction, _index) ?? Create(source, config, plan.SiloOfStage.Length);
+        HostedStage hosted = Model.FindStage(_direction, _index) ?? Create(source, config, plan);
         try
         {
-            await FillAsync(hosted.Stage, source);
+            await FillAsync(hosted.Stage, source, plan);
         }
         catch
         {
@@ -38,13 +38,13 @@ public sealed partial class PipelineStageGrain
         return new(host.Silo, host.Device.Name, stage.Parameters.Count, [.. stage.MoeLayers]);
     }
 
-    private HostedStage Create(ModelSource source, ModelConfig config, int stages)
+    private HostedStage Create(ModelSource source, ModelConfig config, PlacementPlan plan)
     {
-        StageRange range = StageRange.Partition(config, stages)[_index];
+        StageRange range = StageRange.Partition(config, plan.SiloOfStage.Length)[_index];
         int positions = source.MaxPositions > 0 ? source.MaxPositions : config.MaxPositionEmbeddings;
         var fleet = new GrainExpertFleet(_name, host.Device, post, host.Process);
         // The copy for the other direction has the same parameters: on one device they are one.
-        ModelStage? twin = Model.FindStage(1 - _direction, _index)?.Stage;
+        ModelStage? twin = FindTwin(plan)?.Stage;
         var stage = new ModelStage(config, range, host.Device, fleet, positions, twin);
         string name = $"stage {_index}{(_direction == 0 ? "" : " of direction 1")} of '{_name}'";
         var hosted = new HostedStage(name, stage, fleet, host.Device);
@@ -52,10 +52,19 @@ public sealed partial class PipelineStageGrain
         return hosted;
     }
 
-    private async Task FillAsync(ModelStage stage, ModelSource source)
+    /// <summary>
+    /// The copy for the other direction, where it stays on this silo. One that is about to leave is no twin: nobody
+    /// brings it to the step that is loaded.
+    /// </summary>
+    private HostedStage? FindTwin(PlacementPlan plan) =>
+        plan.Directions == 2 && plan.Silos[plan.SiloOfCopy(1 - _direction, _index)] == host.Silo
+            ? Model.FindStage(1 - _direction, _index)
+            : null;
+
+    private async Task FillAsync(ModelStage stage, ModelSource source, PlacementPlan plan)
     {
         bool isNew = Model.FindStage(_direction, _index) is not { Filled: true };
-        if (_direction == 1 && Model.FindStage(0, _index) is { Filled: true } twin
+        if (_direction == 1 && FindTwin(plan) is { Filled: true } twin
             && twin.Stage.Parameters == stage.Parameters)
         {
             // The twin was filled before: only the buffers are this copy's own.
