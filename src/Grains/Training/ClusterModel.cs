@@ -1,3 +1,4 @@
+using System.Collections.Concurrent;
 using Krewe.Grains.Devices;
 using Krewe.Grains.Placement;
 using Krewe.Model.Configuration;
@@ -21,6 +22,7 @@ public sealed class ClusterModel : IInspectable, IAsyncDisposable
     private readonly IExpertHostGrain[] _hosts;
     private readonly PlacementPlan _plan;
     private readonly Dictionary<int, int> _stageOfLayer;
+    private readonly ConcurrentDictionary<int, (long Step, float[] Bias)> _biases = [];
     private readonly Guid _process;
     private readonly TensorPost? _post;
 
@@ -263,7 +265,7 @@ public sealed class ClusterModel : IInspectable, IAsyncDisposable
     public Task UpdateBiasesAsync(long step, IReadOnlyDictionary<int, long[]> loads, float speed) =>
         Task.WhenAll(loads.Select(async layer =>
         {
-            float[] bias = await RouterOf(layer.Key).UpdateAsync(step, layer.Value, speed, Attempt);
+            float[] bias = await UpdateBiasAsync(layer.Key, step, layer.Value, speed);
             int stage = _stageOfLayer[layer.Key];
             await _stages[stage].SetBiasAsync(layer.Key, bias, Attempt);
             if (_mirrors.Length > 0)
@@ -271,6 +273,22 @@ public sealed class ClusterModel : IInspectable, IAsyncDisposable
                 await _mirrors[stage].SetBiasAsync(layer.Key, bias, Attempt);
             }
         }));
+
+    /// <summary>One router's vector after a step. A router that left with its silo takes up the vector that it had.</summary>
+    private async Task<float[]> UpdateBiasAsync(int layer, long step, long[] load, float speed)
+    {
+        IRouterGrain router = RouterOf(layer);
+        float[] bias = await router.UpdateAsync(step, load, speed, Attempt);
+        if (bias.Length == 0)
+        {
+            (long known, bias) = _biases[layer];
+            await router.ResetAsync(bias, Attempt);
+            bias = known < step ? await router.UpdateAsync(step, load, speed, Attempt) : bias;
+        }
+
+        _biases[layer] = (step, bias);
+        return bias;
+    }
 
     /// <summary>Frees what the stages and gateways keep for a slot.</summary>
     public Task ReleaseAsync(long slot) => _stages[0].ReleaseAsync(slot);
@@ -357,7 +375,11 @@ public sealed class ClusterModel : IInspectable, IAsyncDisposable
 
     private Task ResetRoutersAsync() => Config.HasRoutingBias
         ? Task.WhenAll(_stageOfLayer.Keys.Select(async layer =>
-            await RouterOf(layer).ResetAsync(await ReadParameterAsync(ModelStage.BiasName(layer)), Attempt)))
+        {
+            float[] bias = await ReadParameterAsync(ModelStage.BiasName(layer));
+            _biases[layer] = (-1, bias);
+            await RouterOf(layer).ResetAsync(bias, Attempt);
+        }))
         : Task.CompletedTask;
 
     private IRouterGrain RouterOf(int layer) => _grains.GetGrain<IRouterGrain>(GrainKeys.Router(Name, layer));

@@ -37,6 +37,18 @@ internal sealed record RunState
     /// <summary>The silos at that snapshot, in ring order: each keeps its predecessor's states.</summary>
     public string[] SnapshotSilos { get; init; } = [];
 
+    /// <summary>
+    /// Step that every owner on <see cref="Silos"/> has, where the activation left in order; -1 while it drives the run, and
+    /// where it died.
+    /// </summary>
+    public long HandedOver { get; init; } = -1;
+
+    /// <summary>The silos of the plan at <see cref="HandedOver"/>.</summary>
+    public string[] Silos { get; init; } = [];
+
+    /// <summary>Silos that get nothing more, at <see cref="HandedOver"/>.</summary>
+    public string[] Draining { get; init; } = [];
+
     /// <summary>Step that the run's first window belongs to.</summary>
     public long FirstStep { get; init; }
 

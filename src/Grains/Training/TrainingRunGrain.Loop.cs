@@ -24,13 +24,18 @@ public sealed partial class TrainingRunGrain
                 await GuardAsync(StepAsync);
             }
 
+            if (!_leaving)
+            {
+                await GuardAsync(SaveNowAsync);
+                await GuardAsync(EvaluateAsync);
+            }
+
             if (_leaving)
             {
+                await HandOverAsync();
                 return;
             }
 
-            await GuardAsync(SaveNowAsync);
-            await GuardAsync(EvaluateAsync);
             outcome = new RunFinished(_step, _stop, _checkpoint);
         }
         catch (SupersededException exception)
@@ -38,6 +43,12 @@ public sealed partial class TrainingRunGrain
             // Nothing of the run is this activation's any more, neither its silos' memory nor its state.
             LogInterruption(logger, exception, Name, _step);
             _phase = "Idle";
+            return;
+        }
+        catch (Exception exception) when (_leaving && IsTransient(exception))
+        {
+            // The silo's parts of the run went while the step was under way: the next activation goes back.
+            LogInterruption(logger, exception, Name, _step);
             return;
         }
         catch (Exception exception)

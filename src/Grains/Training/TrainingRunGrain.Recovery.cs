@@ -3,6 +3,7 @@ using Krewe.Grains.Interfaces.Devices;
 using Krewe.Model;
 using Krewe.Model.Checkpoints;
 using Krewe.Model.Configuration;
+using Orleans.Runtime;
 
 namespace Krewe.Grains.Training;
 
@@ -92,8 +93,10 @@ public sealed partial class TrainingRunGrain
             await PrepareAsync(_request, null, null);
             _origin = new(state.FirstStep, state.FirstEpoch, state.FirstWindow);
             _step = state.Committed;
-            _state = state with { Epoch = state.Epoch + 1 };
+            _state = state with { Epoch = state.Epoch + 1, HandedOver = -1 };
             _state.Claim(_request.Folder);
+            _draining.UnionWith(state.Draining);
+            _handedOver = state.HandedOver == state.Committed ? state : null;
             _attempt = FirstAttempt(_state.Epoch);
             _journal = RunJournal.Open(_request.Folder, _step);
             _checkpoint = RunFolder.Newest(_request.Folder);
@@ -105,6 +108,11 @@ public sealed partial class TrainingRunGrain
         {
             LogInterruption(logger, exception, Name, _step);
             _phase = "Idle";
+            return;
+        }
+        catch (Exception exception) when (_leaving && IsTransient(exception))
+        {
+            LogInterruption(logger, exception, Name, _step);
             return;
         }
         catch (Exception exception)
@@ -140,12 +148,15 @@ public sealed partial class TrainingRunGrain
             {
                 // Another silo may be dying: its death is declared within seconds, then the next try leaves it out.
                 LogInterruption(logger, exception, Name, _step);
-                _snapshotLost |= exception is SnapshotLostException;
+                _snapshotLost |= exception is SnapshotLostException && _handedOver is null;
+                _handedOver = null;
                 await Task.Delay(RetryDelay, clock);
             }
         }
 
         _phase = phase;
+        _handedOver = null;
+        CompleteDrains();
         _events.Add(new RunRecovered(
             from, _step, Stopwatch.GetElapsedTime(started).TotalSeconds, OneLine(reason.Message), Model_.Plan.Silos));
     }
@@ -188,9 +199,20 @@ public sealed partial class TrainingRunGrain
     private async Task<(ModelSource Source, long Step)> OriginAsync(string[] living, string[] leaving)
     {
         var config = ModelConfig.Parse(_request.ConfigJson, "the run's config");
+        if (_handedOver is { } left && left.Silos.All(silo => living.Contains(silo) || leaving.Contains(silo)))
+        {
+            // The activation before left between two steps, and all who hold the run are still there.
+            var states = new SnapshotSource
+            {
+                Step = checked((int)left.HandedOver),
+                Holders = HoldersOf(config, left.Silos, [.. living, .. leaving]),
+            };
+            return (SourceOf(config, null, left.HandedOver) with { Snapshot = states }, left.HandedOver);
+        }
+
         if (_state.SnapshotStep >= 0 && !_snapshotLost)
         {
-            Dictionary<string, string[]> holders = HoldersOfSnapshot(config, [.. living, .. leaving]);
+            Dictionary<string, string[]> holders = HoldersOf(config, _state.SnapshotSilos, [.. living, .. leaving]);
             if (holders.Values.All(silosOfOwner => silosOfOwner.Length > 0))
             {
                 var snapshot = new SnapshotSource { Step = _state.SnapshotStep, Holders = holders };
@@ -206,10 +228,12 @@ public sealed partial class TrainingRunGrain
     }
 
     private bool _snapshotLost;
+    private RunState? _handedOver;
 
-    private Dictionary<string, string[]> HoldersOfSnapshot(ModelConfig config, string[] living)
+    /// <summary>Which of the living silos have the state of each owner, where a plan over some silos was in force.</summary>
+    private Dictionary<string, string[]> HoldersOf(ModelConfig config, string[] planned, string[] living)
     {
-        TensorPeer[] peers = [.. _state.SnapshotSilos.Select(silo => new TensorPeer(silo, Guid.Empty))];
+        TensorPeer[] peers = [.. planned.Select(silo => new TensorPeer(silo, Guid.Empty))];
         PlacementPlan plan = Placement.FirstPlan.Create(config, peers, Layout, 0);
         return ClusterModel.HoldersOf(plan)
             .ToDictionary(owner => owner.Key, owner => owner.Value.Where(living.Contains).ToArray());
@@ -224,11 +248,18 @@ public sealed partial class TrainingRunGrain
         }
 
         string[] all = [.. silos.Names()];
+        // One that comes back under its old name is another one.
+        _draining.IntersectWith(all);
         string[] wanted = Chosen([.. all.Where(silo => !_draining.Contains(silo))]);
         string[] now = Model_.Plan.Silos;
-        if (wanted.Length == 0 || wanted.ToHashSet().SetEquals(now) || now.Except(all).Any())
+        if (Lost() is [{ } lost, ..])
         {
-            // The same ones; or one has died, which the step will meet.
+            throw new SiloUnavailableException($"silo '{lost}' has gone");
+        }
+
+        if (wanted.Length == 0 || wanted.ToHashSet().SetEquals(now))
+        {
+            CompleteDrains();
             return;
         }
 
@@ -251,10 +282,16 @@ public sealed partial class TrainingRunGrain
         }
 
         _events.Add(new RunMoved(_step, Stopwatch.GetElapsedTime(started).TotalSeconds, wanted));
-        foreach (string silo in _drained.Keys.Where(silo => !wanted.Contains(silo)).ToArray())
+        CompleteDrains();
+    }
+
+    /// <summary>Answers whoever drains a silo that holds nothing of the run any more.</summary>
+    private void CompleteDrains()
+    {
+        foreach (string silo in _drained.Keys.Where(silo => !Model_.Plan.Silos.Contains(silo)).ToArray())
         {
             _drained.Remove(silo, out TaskCompletionSource? done);
-            done!.SetResult();
+            done!.TrySetResult();
         }
     }
 

@@ -5,6 +5,7 @@ using Krewe.Model;
 using Krewe.Model.Checkpoints;
 using Krewe.Model.Configuration;
 using Krewe.Model.Data;
+using Microsoft.Extensions.Hosting;
 using Microsoft.Extensions.Logging;
 using Orleans.Concurrency;
 
@@ -13,7 +14,8 @@ namespace Krewe.Grains.Training;
 /// <inheritdoc cref="ITrainingRunGrain"/>
 [GrainType("krewe.run"), Reentrant, KeepAlive]
 public sealed partial class TrainingRunGrain(
-    LiveSilos silos, TensorPost post, TimeProvider clock, ILogger<TrainingRunGrain> logger) : Grain, ITrainingRunGrain
+    LiveSilos silos, TensorPost post, TimeProvider clock, IHostApplicationLifetime lifetime, ILogger<TrainingRunGrain> logger)
+    : Grain, ITrainingRunGrain
 {
     private readonly RunEventLog _events = new();
     private RunRequest _request = null!;
@@ -27,7 +29,6 @@ public sealed partial class TrainingRunGrain(
     private DataOrigin _origin;
     private long _step;
     private bool _stop;
-    private bool _leaving;
 
     private string Name => this.GetPrimaryKeyString();
 
@@ -48,7 +49,7 @@ public sealed partial class TrainingRunGrain(
         {
             RunStarted started = await LoadAsync(request);
             _phase = "Training";
-            _ = LoopAsync(resumed: false);
+            _loop = LoopAsync(resumed: false);
             return started;
         }
         catch (Exception exception)
@@ -91,7 +92,7 @@ public sealed partial class TrainingRunGrain(
         if (_phase == "Idle" && RunState.Read(folder) is { Phase: "Training" } state && state.Name == Name)
         {
             _phase = "Recovering";
-            _ = ResumeAsync(state);
+            _loop = ResumeAsync(state);
         }
         else if (_phase == "Idle" && RunState.Read(folder) is { Phase: "Finished" or "Failed" } ended && ended.Name == Name)
         {
@@ -102,14 +103,6 @@ public sealed partial class TrainingRunGrain(
                 : new RunFailed($"run '{Name}' failed; the silo that knew why has gone", IsUserFault: false));
         }
 
-        return Task.CompletedTask;
-    }
-
-    /// <inheritdoc/>
-    public override Task OnDeactivateAsync(DeactivationReason reason, CancellationToken cancellationToken)
-    {
-        // The next activation, on another silo, goes on from the run's state.
-        _leaving = true;
         return Task.CompletedTask;
     }
 

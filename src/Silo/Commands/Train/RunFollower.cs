@@ -19,6 +19,7 @@ internal sealed class RunFollower(ITrainingRunGrain grain, string folder, long f
     private long _step = firstStep;
     private long _evaluated = -1;
     private long _checkpoint = -1;
+    private readonly HashSet<(long From, long To, double Seconds)> _changes = [];
 
     /// <summary>The events, up to the run's end.</summary>
     /// <param name="stop">Once cancelled, a grain that was activated anew is asked to stop too.</param>
@@ -86,6 +87,8 @@ internal sealed class RunFollower(ITrainingRunGrain grain, string folder, long f
         StepCommitted step => Raise(ref _step, step.Report.Step + 1),
         Evaluated evaluated => Raise(ref _evaluated, evaluated.Step),
         CheckpointWritten written => Raise(ref _checkpoint, written.Step),
+        RunMoved moved => _changes.Add((moved.Step, moved.Step, moved.Seconds)),
+        RunRecovered recovered => _changes.Add((recovered.FromStep, recovered.ToStep, recovered.Seconds)),
         _ => true,
     };
 
