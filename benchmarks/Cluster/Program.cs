@@ -3,6 +3,7 @@
 //   dotnet run -c Release --project benchmarks/Cluster -- train [--preset docs-26m] [--threads 1]
 //   dotnet run -c Release --project benchmarks/Cluster -- decode FOLDER [--threads 1] [--silos 2]
 //   dotnet run -c Release --project benchmarks/Cluster -- channel [--rounds 7]
+//   dotnet run -c Release --project benchmarks/Cluster -- soak [--minutes 20] [--every 60]
 using Krewe.Cluster;
 
 string what = args.Length > 0 ? args[0] : "";
@@ -25,10 +26,12 @@ switch (what)
     case "decode":
         await DecodingSpeed.RunAsync(options);
         return 0;
+    case "soak":
+        return await Soak.RunAsync(options);
     case "channel":
         await ChannelSpeed.RunAsync(options);
         return 0;
     default:
-        Console.Error.WriteLine("say what to measure: grains, train, decode or channel");
+        Console.Error.WriteLine("say what to measure: grains, train, decode, channel or soak");
         return 2;
 }
