@@ -12,6 +12,8 @@ internal sealed record BenchmarkOptions
     public int Rounds { get; private init; } = 7;
     public int Batch { get; private init; } = 8;
     public int Length { get; private init; } = 256;
+    public int Minutes { get; private init; } = 20;
+    public int EverySeconds { get; private init; } = 60;
 
     public static BenchmarkOptions Parse(IEnumerable<string> args)
     {
@@ -35,6 +37,8 @@ internal sealed record BenchmarkOptions
                 "--rounds" => options with { Rounds = Number(value) },
                 "--batch" => options with { Batch = Number(value) },
                 "--length" => options with { Length = Number(value) },
+                "--minutes" => options with { Minutes = Number(value) },
+                "--every" => options with { EverySeconds = Number(value) },
                 _ => throw new ArgumentException($"unknown option {name}"),
             };
         }

@@ -7,6 +7,7 @@
 //   dotnet run -c Release --project benchmarks/Cluster -- bubble [--rounds 7]
 //   dotnet run -c Release --project benchmarks/Cluster -- overlap [--rounds 7]
 //   dotnet run -c Release --project benchmarks/Cluster -- memory [--preset docs-26m]
+//   dotnet run -c Release --project benchmarks/Cluster -- soak [--minutes 20] [--every 60]
 using Krewe.Cluster;
 
 string what = args.Length > 0 ? args[0] : "";
@@ -29,6 +30,8 @@ switch (what)
     case "decode":
         await DecodingSpeed.RunAsync(options);
         return 0;
+    case "soak":
+        return await Soak.RunAsync(options);
     case "channel":
         await ChannelSpeed.RunAsync(options);
         return 0;
@@ -42,6 +45,6 @@ switch (what)
         await ParameterMemory.RunAsync(options);
         return 0;
     default:
-        Console.Error.WriteLine("say what to measure: grains, train, decode, channel, bubble, overlap or memory");
+        Console.Error.WriteLine("say what to measure: grains, train, decode, channel, bubble, overlap, memory or soak");
         return 2;
 }

@@ -50,7 +50,7 @@ public sealed record StepOrder
     [Id(5)] public required ForwardOptions Options { get; init; }
 
     /// <summary>Longest time that one operation may take.</summary>
-    [Id(6)] public TimeSpan OperationDeadline { get; init; } = TimeSpan.FromMinutes(10);
+    [Id(6)] public TimeSpan OperationDeadline { get; init; } = TimeSpan.FromMinutes(9);
 }
 
 /// <summary>What a step gave.</summary>

@@ -15,7 +15,7 @@ public interface IRouterGrain : IGrainWithStringKey
 
     /// <summary>
     /// b += gamma * sign(mean - load) over the global batch of a step, unless frozen; returns the vector. The same step
-    /// twice moves it once.
+    /// twice moves it once. An empty vector where the router was activated anew, because its silo left: reset it first.
     /// </summary>
     [Alias("UpdateAsync")]
     Task<float[]> UpdateAsync(long step, [Immutable] long[] load, float speed, long attempt);

@@ -28,15 +28,15 @@ public sealed class ExpertGrain(DeviceHost host, ParameterSources sources, Place
     }
 
     /// <inheritdoc/>
-    public Task LoadAsync(ModelSource source)
+    public async Task LoadAsync(ModelSource source)
     {
-        if (Hosted.FindExpert(_layer, _index)?.Parameters.AppliedStep == source.Step)
+        // Whoever comes while it is being read waits, then looks: an attempt that was given up may have wanted another step.
+        while (_loading is { IsCompleted: false } reading)
         {
-            return Task.CompletedTask;
+            await reading.ConfigureAwait(ConfigureAwaitOptions.SuppressThrowing | ConfigureAwaitOptions.ContinueOnCapturedContext);
         }
 
-        // Every stage asks for its experts; whoever comes while they are being read waits for the same reading.
-        return _loading is { IsCompleted: false } ? _loading : _loading = ReadAsync(source);
+        await (_loading = ReadAsync(source));
     }
 
     /// <inheritdoc/>
@@ -77,6 +77,11 @@ public sealed class ExpertGrain(DeviceHost host, ParameterSources sources, Place
         moves.EnsureAtHome(this.MigrateOnIdle, this.GetGrainId(), (await plans.GetAsync(_name)).SiloOf(_layer, _index));
 
         Expert? loaded = Hosted.FindExpert(_layer, _index);
+        if (loaded?.Parameters.AppliedStep == source.Step)
+        {
+            return;
+        }
+
         Expert expert = loaded ?? new Expert(config, host.Device, _layer, _index);
         try
         {

@@ -1,5 +1,3 @@
-using System.Diagnostics;
-using Krewe.Model.Layers;
 using Krewe.Model.Pipeline;
 using Orleans.Concurrency;
 

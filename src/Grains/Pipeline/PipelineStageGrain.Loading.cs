@@ -65,15 +65,16 @@ public sealed partial class PipelineStageGrain
     {
         bool isNew = Model.FindStage(_direction, _index) is not { Filled: true };
         if (_direction == 1 && FindTwin(plan) is { Filled: true } twin
-            && twin.Stage.Parameters == stage.Parameters)
+            && twin.Stage.Parameters == stage.Parameters && stage.Parameters.AppliedStep == source.Step)
         {
-            // The twin was filled before: only the buffers are this copy's own.
+            // The twin was filled before: only the buffers are this copy's own. One that the plan has put elsewhere was not,
+            // and is where it was left.
             foreach ((int layer, Tensor bias) in stage.Biases)
             {
                 twin.Stage.Biases[layer].AsSpan<float>().CopyTo(bias.AsSpan<float>());
             }
         }
-        else if (isNew || stage.Parameters.AppliedStep != source.Step)
+        else if (isNew || stage.Parameters.AppliedStep != source.Step || (source.Snapshot is null && source.Attempt > 0))
         {
             await sources.FillAsync(source, OwnerState.Of(stage), Model, restorer, isNew);
         }

@@ -21,8 +21,8 @@ public sealed partial class PipelineStageGrain(
     IOptions<ClusterOptions> cluster)
     : Grain, IPipelineStageGrain
 {
-    /// <summary>Longest wait for a neighbour; the coordinator's own deadline is shorter where it matters.</summary>
-    private static readonly TimeSpan DeliveryDeadline = TimeSpan.FromMinutes(10);
+    /// <summary>Longest wait for a neighbour: shorter than the coordinator's, so that its message is the one that is read.</summary>
+    private static readonly TimeSpan DeliveryDeadline = TimeSpan.FromMinutes(8);
 
     /// <summary>Ends the scope of tensors that belong to no attempt at a step.</summary>
     private const string ReadScope = "/read";

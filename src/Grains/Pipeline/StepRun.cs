@@ -1,4 +1,5 @@
 using System.Diagnostics;
+using System.Runtime.ExceptionServices;
 using Krewe.Model.Layers;
 using Krewe.Model.Pipeline;
 
@@ -50,7 +51,7 @@ internal sealed class StepRun(IGrainFactory grains, string name, PipelineSchedul
 
         if (first is not null)
         {
-            throw first;
+            ExceptionDispatchInfo.Throw(first);
         }
 
         if (order.Plan.Directions == 2)

@@ -39,7 +39,7 @@ public sealed class DevicePlacementDirector(IClusterMembershipService membership
                 }
             }
 
-            if (deadline.IsCancellationRequested)
+            if (deadline.IsCancellationRequested || HasLeft(members.Values, node))
             {
                 throw new OrleansException(
                     $"{target.GrainIdentity} belongs on silo '{node}', which is not among the {silos.Length} live silos");
@@ -47,6 +47,13 @@ public sealed class DevicePlacementDirector(IClusterMembershipService membership
 
             await Task.Delay(ArrivalPoll, CancellationToken.None);
         }
+    }
+
+    /// <summary>True where every silo of this name that is known leaves, or has: a caller in a step shall hear at once.</summary>
+    private static bool HasLeft(IEnumerable<ClusterMember> members, string node)
+    {
+        ClusterMember[] known = [.. members.Where(member => member.Name == node)];
+        return known.Length > 0 && known.All(member => member.Status.IsTerminating());
     }
 
     private async Task<string> NodeOfAsync(GrainId grain)

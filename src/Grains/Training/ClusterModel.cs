@@ -1,3 +1,4 @@
+using System.Collections.Concurrent;
 using Krewe.Grains.Devices;
 using Krewe.Grains.Placement;
 using Krewe.Model.Configuration;
@@ -21,6 +22,7 @@ public sealed class ClusterModel : IInspectable, IAsyncDisposable
     private readonly IExpertHostGrain[] _hosts;
     private readonly PlacementPlan _plan;
     private readonly Dictionary<int, int> _stageOfLayer;
+    private readonly ConcurrentDictionary<int, (long Step, float[] Bias)> _biases = [];
     private readonly Guid _process;
     private readonly TensorPost? _post;
 
@@ -91,11 +93,8 @@ public sealed class ClusterModel : IInspectable, IAsyncDisposable
 
         ModelConfig config = ModelConfig.Parse(source.ConfigJson, "the load request");
         IExpertPlacementGrain placement = grains.GetGrain<IExpertPlacementGrain>(name);
-        if (await placement.FindAsync() is { } old)
-        {
-            // A model of this name is loaded, or was left half loaded: the new one takes its place.
-            await UnloadAsync(grains, name, old);
-        }
+        // A model of this name may be loaded, or left half loaded: the new one takes its place.
+        await UnloadAsync(grains, name, await placement.FindAsync(), silos);
 
         TensorPeer[] peers = await Task.WhenAll(silos.Select(silo => grains.GetGrain<IDeviceGrain>(silo).PeerAsync()));
         PlacementPlan plan = await placement.CreateAsync(source.ConfigJson, peers, layout);
@@ -273,7 +272,7 @@ public sealed class ClusterModel : IInspectable, IAsyncDisposable
     public Task UpdateBiasesAsync(long step, IReadOnlyDictionary<int, long[]> loads, float speed) =>
         Task.WhenAll(loads.Select(async layer =>
         {
-            float[] bias = await RouterOf(layer.Key).UpdateAsync(step, layer.Value, speed, Attempt);
+            float[] bias = await UpdateBiasAsync(layer.Key, step, layer.Value, speed);
             int stage = _stageOfLayer[layer.Key];
             await _stages[stage].SetBiasAsync(layer.Key, bias, Attempt);
             if (_mirrors.Length > 0)
@@ -281,6 +280,22 @@ public sealed class ClusterModel : IInspectable, IAsyncDisposable
                 await _mirrors[stage].SetBiasAsync(layer.Key, bias, Attempt);
             }
         }));
+
+    /// <summary>One router's vector after a step. A router that left with its silo takes up the vector that it had.</summary>
+    private async Task<float[]> UpdateBiasAsync(int layer, long step, long[] load, float speed)
+    {
+        IRouterGrain router = RouterOf(layer);
+        float[] bias = await router.UpdateAsync(step, load, speed, Attempt);
+        if (bias.Length == 0)
+        {
+            (long known, bias) = _biases[layer];
+            await router.ResetAsync(bias, Attempt);
+            bias = known < step ? await router.UpdateAsync(step, load, speed, Attempt) : bias;
+        }
+
+        _biases[layer] = (step, bias);
+        return bias;
+    }
 
     /// <summary>Frees what the stages and gateways keep for a slot.</summary>
     public Task ReleaseAsync(long slot) => _stages[0].ReleaseAsync(slot);
@@ -332,7 +347,7 @@ public sealed class ClusterModel : IInspectable, IAsyncDisposable
     /// <inheritdoc/>
     public async ValueTask DisposeAsync()
     {
-        await UnloadAsync(_grains, Name, _plan);
+        await UnloadAsync(_grains, Name, _plan, []);
         await _grains.GetGrain<IExpertPlacementGrain>(Name).ForgetAsync();
     }
 
@@ -353,12 +368,17 @@ public sealed class ClusterModel : IInspectable, IAsyncDisposable
         return descriptions;
     }
 
-    private static async Task UnloadAsync(IGrainFactory grains, string name, PlacementPlan plan)
+    /// <summary>Unloads a model wherever it may be; a silo that has gone has nothing left to unload.</summary>
+    private static async Task UnloadAsync(IGrainFactory grains, string name, PlacementPlan? plan, IEnumerable<string> silos)
     {
-        await Task.WhenAll(Enumerable.Range(0, plan.Directions)
-            .SelectMany(direction => StagesOf(grains, name, plan, direction)).Select(stage => stage.UnloadAsync()));
-        await Task.WhenAll(plan.Silos.Select(silo =>
+        IEnumerable<Task> stages = plan is null ? [] : Enumerable.Range(0, plan.Directions)
+            .SelectMany(direction => StagesOf(grains, name, plan, direction)).Select(stage => stage.UnloadAsync());
+        await TryAllAsync(stages);
+        await TryAllAsync(silos.Union(plan?.Silos ?? []).Select(silo =>
             grains.GetGrain<IExpertHostGrain>(GrainKeys.Host(name, silo)).UnloadAsync()));
+
+        static Task TryAllAsync(IEnumerable<Task> calls) => Task.WhenAll(calls.Select(async call =>
+            await call.ConfigureAwait(ConfigureAwaitOptions.SuppressThrowing | ConfigureAwaitOptions.ContinueOnCapturedContext)));
     }
 
     private static IPipelineStageGrain[] StagesOf(IGrainFactory grains, string name, PlacementPlan plan, int direction) =>
@@ -367,7 +387,11 @@ public sealed class ClusterModel : IInspectable, IAsyncDisposable
 
     private Task ResetRoutersAsync() => Config.HasRoutingBias
         ? Task.WhenAll(_stageOfLayer.Keys.Select(async layer =>
-            await RouterOf(layer).ResetAsync(await ReadParameterAsync(ModelStage.BiasName(layer)), Attempt)))
+        {
+            float[] bias = await ReadParameterAsync(ModelStage.BiasName(layer));
+            _biases[layer] = (-1, bias);
+            await RouterOf(layer).ResetAsync(bias, Attempt);
+        }))
         : Task.CompletedTask;
 
     private IRouterGrain RouterOf(int layer) => _grains.GetGrain<IRouterGrain>(GrainKeys.Router(Name, layer));

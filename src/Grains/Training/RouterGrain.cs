@@ -37,6 +37,11 @@ public sealed class RouterGrain(TimeProvider clock) : Grain, IRouterGrain
     public Task<float[]> UpdateAsync(long step, long[] load, float speed, long attempt)
     {
         Check(attempt);
+        if (_bias.Length == 0)
+        {
+            return Task.FromResult(Array.Empty<float>());
+        }
+
         if (load.Length != _bias.Length)
         {
             throw new ArgumentException($"{load.Length} loads for a router of {_bias.Length} experts");

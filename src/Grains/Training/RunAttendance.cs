@@ -50,7 +50,7 @@ internal sealed partial class RunAttendance(
                 }
             }
         }
-        catch (OperationCanceledException)
+        catch (OperationCanceledException) when (_stop.IsCancellationRequested)
         {
             // The silo stops.
         }
@@ -62,7 +62,7 @@ internal sealed partial class RunAttendance(
         {
             await grains.GetGrain<ITrainingRunGrain>(run).AttendAsync(folder).WaitAsync(_stop.Token);
         }
-        catch (Exception exception) when (exception is not OperationCanceledException)
+        catch (Exception exception) when (!_stop.IsCancellationRequested)
         {
             // Asked again in a second; the run's own faults reach its watchers.
             LogAskFailed(logger, exception, run);

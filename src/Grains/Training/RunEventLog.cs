@@ -15,6 +15,7 @@ internal sealed class RunEventLog
     private long _first;
     private TaskCompletionSource _more = New();
     private bool _ended;
+    private bool _closed;
 
     /// <summary>Forgets everything: a new run begins.</summary>
     public void Clear()
@@ -22,6 +23,13 @@ internal sealed class RunEventLog
         _first += _events.Count;
         _events.Clear();
         _ended = false;
+    }
+
+    /// <summary>Lets the watchers go, without a last event: the run goes on elsewhere.</summary>
+    public void Close()
+    {
+        _closed = true;
+        _more.TrySetResult();
     }
 
     /// <summary>Adds an event and wakes the watchers.</summary>
@@ -37,7 +45,7 @@ internal sealed class RunEventLog
 
         TaskCompletionSource more = _more;
         _more = New();
-        more.SetResult();
+        more.TrySetResult();
     }
 
     /// <summary>Adds the last event.</summary>
@@ -59,7 +67,7 @@ internal sealed class RunEventLog
                 yield return _events[(int)(next++ - _first)];
             }
 
-            if (_ended)
+            if (_ended || _closed)
             {
                 yield break;
             }

@@ -28,7 +28,16 @@ internal sealed record RunState
     /// <summary>Process of that silo.</summary>
     public Guid DriverProcess { get; init; }
 
-    /// <summary>Loading, Training, Finished or Failed.</summary>
+    /// <summary>
+    /// Attempts of this activation are counted from here: above those of every earlier one, and above those of an earlier
+    /// run of this name elsewhere, which silos may remember.
+    /// </summary>
+    public long FirstAttempt { get; init; }
+
+    /// <summary>Newest checkpoint that the run has written; null before the first.</summary>
+    public string? Checkpoint { get; init; }
+
+    /// <summary>Training, Finished or Failed.</summary>
     public required string Phase { get; init; }
 
     /// <summary>The order; a resumed run's model and recipe are the checkpoint's.</summary>
@@ -42,6 +51,18 @@ internal sealed record RunState
 
     /// <summary>The silos at that snapshot, in ring order: each keeps its predecessor's states.</summary>
     public string[] SnapshotSilos { get; init; } = [];
+
+    /// <summary>
+    /// Step that every owner on <see cref="Silos"/> has, where the activation left in order; -1 while it drives the run, and
+    /// where it died.
+    /// </summary>
+    public long HandedOver { get; init; } = -1;
+
+    /// <summary>The silos of the plan at <see cref="HandedOver"/>.</summary>
+    public string[] Silos { get; init; } = [];
+
+    /// <summary>Silos that get nothing more, at <see cref="HandedOver"/>.</summary>
+    public string[] Draining { get; init; } = [];
 
     /// <summary>Step that the run's first window belongs to.</summary>
     public long FirstStep { get; init; }

@@ -10,6 +10,9 @@ namespace Krewe.Grains.Training;
 /// <content>The steps of a run, from the first to the last.</content>
 public sealed partial class TrainingRunGrain
 {
+    private long _shown;
+    private long _evaluated = -1;
+
     private async Task LoopAsync(bool resumed)
     {
         RunEvent outcome;
@@ -23,15 +26,21 @@ public sealed partial class TrainingRunGrain
             while (_step < _recipe.Steps && !_stop && !_leaving)
             {
                 await GuardAsync(StepAsync);
+                await GuardAsync(AfterStepAsync);
+            }
+
+            if (!_leaving)
+            {
+                await GuardAsync(SaveNowAsync);
+                await GuardAsync(EvaluateAsync);
             }
 
             if (_leaving)
             {
+                await HandOverAsync();
                 return;
             }
 
-            await GuardAsync(SaveNowAsync);
-            await GuardAsync(EvaluateAsync);
             outcome = new RunFinished(_step, _stop, _checkpoint);
         }
         catch (SupersededException exception)
@@ -41,6 +50,12 @@ public sealed partial class TrainingRunGrain
             _phase = "Idle";
             return;
         }
+        catch (Exception exception) when (_leaving && IsTransient(exception))
+        {
+            // The silo's parts of the run went while the step was under way: the next activation goes back.
+            LogInterruption(logger, exception, Name, _step);
+            return;
+        }
         catch (Exception exception)
         {
             // Whatever ended the loop is the run's outcome: watchers get it as an event.
@@ -48,19 +63,24 @@ public sealed partial class TrainingRunGrain
             outcome = new RunFailed(exception.Message, exception is KreweException);
         }
 
-        // Before anybody learns that the run is over and starts another of its name.
+        await EndAsync(outcome);
+    }
+
+    /// <summary>Frees everything, before anybody learns that the run is over and starts another of its name.</summary>
+    private async Task EndAsync(RunEvent outcome)
+    {
         await UnloadAsync();
         _phase = outcome is RunFinished ? "Finished" : "Failed";
         Persist(_state with { Phase = _phase, Committed = _step });
         _events.End(outcome);
     }
 
-    /// <summary>One step, what is due after it, and what must happen between two steps.</summary>
+    /// <summary>One step, and what must happen between two steps.</summary>
     private async Task StepAsync()
     {
         await FollowClusterAsync();
         long started = Stopwatch.GetTimestamp();
-        var trainer = new Trainer(Model_, Model_.Config, _recipe);
+        var trainer = new Trainer(Loaded, Loaded.Config, _recipe);
         PreparedStep prepared = await trainer.PrepareAsync(_step, _data.At(_step, _origin));
         StepReport report = prepared.Report;
         if (!double.IsFinite(report.TotalLoss))
@@ -79,7 +99,11 @@ public sealed partial class TrainingRunGrain
             _shown = _step;
             _events.Add(new StepCommitted(report, Stopwatch.GetElapsedTime(started).TotalSeconds));
         }
+    }
 
+    /// <summary>What is due after a step.</summary>
+    private async Task AfterStepAsync()
+    {
         bool last = _step == _recipe.Steps || _stop;
         await SnapshotAsync(last);
         if (!last && IsDue(_request.EvaluateEvery))
@@ -88,9 +112,7 @@ public sealed partial class TrainingRunGrain
         }
     }
 
-    private long _shown;
-
-    private ClusterModel Model_ => _model ?? throw new InvalidOperationException($"run '{Name}' has no model loaded");
+    private ClusterModel Loaded => _model ?? throw new InvalidOperationException($"run '{Name}' has no model loaded");
 
     /// <summary>
     /// AdamW everywhere. Once committed a step is driven to its end: a call that was lost on the way is made again, the
@@ -146,6 +168,9 @@ public sealed partial class TrainingRunGrain
     /// <summary>Frees the model on every silo: what is worth keeping is in the checkpoints.</summary>
     private async Task UnloadAsync()
     {
+        // Nobody may still read the states that are freed.
+        await Task.WhenAll(_sharing, _saving)
+            .ConfigureAwait(ConfigureAwaitOptions.SuppressThrowing | ConfigureAwaitOptions.ContinueOnCapturedContext);
         try
         {
             if (_model is not null)
@@ -166,13 +191,13 @@ public sealed partial class TrainingRunGrain
     /// <summary>Evaluates the held-out part, where there is one.</summary>
     private async Task EvaluateAsync()
     {
-        var trainer = new Trainer(Model_, Model_.Config, _recipe);
+        var trainer = new Trainer(Loaded, Loaded.Config, _recipe);
         double sum = 0, mtpSum = 0;
         long count = 0, mtpCount = 0, same = 0, compared = 0;
         foreach (MicroBatch batch in _data.HeldOut(_request.EvaluationWindows))
         {
             // The slot of the first micro-batch: an evaluation needs no memory of its own.
-            MicroBatchReport report = await Model_.RunAsync(
+            MicroBatchReport report = await Loaded.RunAsync(
                 0, _step, batch, trainer.Options([batch], ForwardMode.Evaluation));
             sum += report.Losses.MainSum;
             count += report.Losses.MainCount;
@@ -193,6 +218,4 @@ public sealed partial class TrainingRunGrain
             _step, loss, loss / _data.Dataset.BytesPerToken, mtpCount > 0 ? mtpSum / mtpCount : null,
             compared > 0 ? (double)same / compared : null, count));
     }
-
-    private long _evaluated = -1;
 }

@@ -3,6 +3,7 @@ using Krewe.Grains.Interfaces.Devices;
 using Krewe.Model;
 using Krewe.Model.Checkpoints;
 using Krewe.Model.Configuration;
+using Orleans.Runtime;
 
 namespace Krewe.Grains.Training;
 
@@ -17,6 +18,9 @@ public sealed partial class TrainingRunGrain
     private readonly HashSet<string> _draining = new(StringComparer.Ordinal);
     private readonly Dictionary<string, TaskCompletionSource> _drained = [];
     private long _attempt;
+    private bool _moving;
+    private bool _snapshotLost;
+    private RunState? _handedOver;
 
     /// <inheritdoc/>
     public Task DrainAsync(string silo)
@@ -52,7 +56,8 @@ public sealed partial class TrainingRunGrain
     /// <summary>Does a piece of the run, and does it again after a recovery as long as the cluster lets it fail.</summary>
     private async Task GuardAsync(Func<Task> piece)
     {
-        long since = Stopwatch.GetTimestamp();
+        long since = 0;
+        int failures = 0;
         while (!_leaving)
         {
             try
@@ -62,6 +67,7 @@ public sealed partial class TrainingRunGrain
             }
             catch (Exception exception) when (IsTransient(exception) && !_leaving)
             {
+                since = since == 0 ? Stopwatch.GetTimestamp() : since;
                 if (Stopwatch.GetElapsedTime(since) > RecoveryDeadline)
                 {
                     throw;
@@ -70,6 +76,9 @@ public sealed partial class TrainingRunGrain
                 LogInterruption(logger, exception, Name, _step);
                 long before = _step;
                 await RecoverAsync(exception, since);
+                // What fails at once and again is not the cluster's fault; it shall not spin until the deadline.
+                await Task.Delay(failures * RetryDelay, clock);
+                failures++;
                 if (_step < before && piece != StepAsync)
                 {
                     // A piece that follows the steps: first the steps that were lost.
@@ -85,6 +94,7 @@ public sealed partial class TrainingRunGrain
     /// <summary>A grain that was activated anew takes the run up where its state says.</summary>
     private async Task ResumeAsync(RunState state)
     {
+        bool claimed = false;
         try
         {
             if (await IsDrivenElsewhereAsync(state))
@@ -100,11 +110,21 @@ public sealed partial class TrainingRunGrain
             await PrepareAsync(_request, null, null);
             _origin = new(state.FirstStep, state.FirstEpoch, state.FirstWindow);
             _step = state.Committed;
-            _state = state with { Epoch = state.Epoch + 1, Driver = post.Self.Silo, DriverProcess = post.Process };
+            _state = state with
+            {
+                Epoch = state.Epoch + 1,
+                FirstAttempt = NextAttempt(state),
+                Driver = post.Self.Silo,
+                DriverProcess = post.Process,
+                HandedOver = -1,
+            };
             _state.Claim(_request.Folder);
-            _attempt = FirstAttempt(_state.Epoch);
-            _journal = RunJournal.Open(_request.Folder, _step);
-            _checkpoint = RunFolder.Newest(_request.Folder);
+            claimed = true;
+            _draining.UnionWith(state.Draining);
+            _handedOver = state.HandedOver == state.Committed ? state : null;
+            _attempt = _state.FirstAttempt;
+            _journal = RunJournal.Open(_request.Folder, long.MaxValue);
+            _checkpoint = _state.Checkpoint;
             _shown = 0;
             await RecoverAsync(
                 new OperationCanceledException("the silo that drove the run has gone"), Stopwatch.GetTimestamp());
@@ -115,9 +135,22 @@ public sealed partial class TrainingRunGrain
             _phase = "Idle";
             return;
         }
+        catch (Exception exception) when (IsTransient(exception) && (_leaving || !claimed))
+        {
+            // Nothing was taken over yet: whoever asks next has it tried again.
+            LogInterruption(logger, exception, Name, _step);
+            _phase = "Idle";
+            return;
+        }
         catch (Exception exception)
         {
             LogFailure(logger, exception, Name, _step);
+            if (claimed)
+            {
+                await EndAsync(new RunFailed(exception.Message, exception is KreweException));
+                return;
+            }
+
             _phase = "Failed";
             _events.End(new RunFailed(exception.Message, exception is KreweException));
             return;
@@ -159,21 +192,24 @@ public sealed partial class TrainingRunGrain
             {
                 // Another silo may be dying: its death is declared within seconds, then the next try leaves it out.
                 LogInterruption(logger, exception, Name, _step);
-                _snapshotLost |= exception is SnapshotLostException;
+                _snapshotLost |= exception is SnapshotLostException && _handedOver is null;
+                _handedOver = null;
                 await Task.Delay(RetryDelay, clock);
             }
         }
 
         _phase = phase;
+        _handedOver = null;
+        CompleteDrains();
         _events.Add(new RunRecovered(
-            from, _step, Stopwatch.GetElapsedTime(started).TotalSeconds, OneLine(reason.Message), Model_.Plan.Silos));
+            from, _step, Stopwatch.GetElapsedTime(started).TotalSeconds, OneLine(reason.Message), Loaded.Plan.Silos));
     }
 
     private async Task ReturnAsync()
     {
         ThrowIfSuperseded();
         _attempt = Math.Max(_attempt, _model?.Attempt ?? 0) + 1;
-        if (_model is { } model && Lost().Count == 0 && await IsWholeAsync(model))
+        if (!_moving && _model is { } model && Lost().Count == 0 && await IsWholeAsync(model))
         {
             // Nobody died and nobody moved: the step is run again where it stands.
             return;
@@ -187,10 +223,17 @@ public sealed partial class TrainingRunGrain
 
         string[] leaving = [.. silos.Names().Where(silo => _draining.Contains(silo))];
         (ModelSource source, long step) = await OriginAsync(living, leaving);
-        _model = await ClusterModel.MoveAsync(
-            GrainFactory, Name, source, Chosen(living), leaving.Concat(living.Except(Chosen(living))).ToArray(), Layout, _attempt,
-            post);
+        string[] chosen = Chosen(living);
+        await MoveAsync(source, chosen, [.. leaving, .. living.Except(chosen)]);
         _step = step;
+    }
+
+    /// <summary>Places and loads everything anew. Interrupted, it must be done again, whoever seems to be in place.</summary>
+    private async Task MoveAsync(ModelSource source, string[] chosen, string[] leaving)
+    {
+        _moving = true;
+        _model = await ClusterModel.MoveAsync(GrainFactory, Name, source, chosen, leaving, Layout, _attempt, post);
+        _moving = false;
     }
 
     /// <summary>True where every owner is in place and has applied just the committed steps.</summary>
@@ -207,9 +250,20 @@ public sealed partial class TrainingRunGrain
     private async Task<(ModelSource Source, long Step)> OriginAsync(string[] living, string[] leaving)
     {
         var config = ModelConfig.Parse(_request.ConfigJson, "the run's config");
+        if (_handedOver is { } left && left.Silos.All(silo => living.Contains(silo) || leaving.Contains(silo)))
+        {
+            // The activation before left between two steps, and all who hold the run are still there.
+            var states = new SnapshotSource
+            {
+                Step = checked((int)left.HandedOver),
+                Holders = HoldersOf(config, left.Silos, [.. living, .. leaving]),
+            };
+            return (SourceOf(config, null, left.HandedOver) with { Snapshot = states }, left.HandedOver);
+        }
+
         if (_state.SnapshotStep >= 0 && !_snapshotLost)
         {
-            Dictionary<string, string[]> holders = HoldersOfSnapshot(config, [.. living, .. leaving]);
+            Dictionary<string, string[]> holders = HoldersOf(config, _state.SnapshotSilos, [.. living, .. leaving]);
             if (holders.Values.All(silosOfOwner => silosOfOwner.Length > 0))
             {
                 var snapshot = new SnapshotSource { Step = _state.SnapshotStep, Holders = holders };
@@ -217,18 +271,18 @@ public sealed partial class TrainingRunGrain
             }
         }
 
-        string? newest = await Task.Run(() => RunFolder.Newest(_request.Folder));
-        long step = newest is null ? 0 : TrainingManifest.Read(newest).Step;
+        // Only a checkpoint that this run has written: others may lie in its folder.
+        string? newest = _state.Checkpoint;
+        long step = newest is null ? 0 : (await Task.Run(() => TrainingManifest.Read(newest))).Step;
         return newest is null || step < _origin.Step
             ? (SourceOf(config, _state.Origin, _origin.Step), _origin.Step)
             : (SourceOf(config, newest, step), step);
     }
 
-    private bool _snapshotLost;
-
-    private Dictionary<string, string[]> HoldersOfSnapshot(ModelConfig config, string[] living)
+    /// <summary>Which of the living silos have the state of each owner, where a plan over some silos was in force.</summary>
+    private Dictionary<string, string[]> HoldersOf(ModelConfig config, string[] planned, string[] living)
     {
-        TensorPeer[] peers = [.. _state.SnapshotSilos.Select(silo => new TensorPeer(silo, Guid.Empty))];
+        TensorPeer[] peers = [.. planned.Select(silo => new TensorPeer(silo, Guid.Empty))];
         PlacementPlan plan = Placement.FirstPlan.Create(config, peers, Layout, 0);
         return ClusterModel.HoldersOf(plan)
             .ToDictionary(owner => owner.Key, owner => owner.Value.Where(living.Contains).ToArray());
@@ -243,11 +297,18 @@ public sealed partial class TrainingRunGrain
         }
 
         string[] all = [.. silos.Names()];
+        // One that comes back under its old name is another one.
+        _draining.IntersectWith(all);
         string[] wanted = Chosen([.. all.Where(silo => !_draining.Contains(silo))]);
-        string[] now = Model_.Plan.Silos;
-        if (wanted.Length == 0 || wanted.ToHashSet().SetEquals(now) || now.Except(all).Any())
+        string[] now = Loaded.Plan.Silos;
+        if (Lost() is [{ } lost, ..])
         {
-            // The same ones; or one has died, which the step will meet.
+            throw new SiloUnavailableException($"silo '{lost}' has gone");
+        }
+
+        if (wanted.Length == 0 || wanted.ToHashSet().SetEquals(now))
+        {
+            CompleteDrains();
             return;
         }
 
@@ -255,25 +316,30 @@ public sealed partial class TrainingRunGrain
         long started = Stopwatch.GetTimestamp();
         await _sharing;
         await _saving;
-        _attempt = Math.Max(_attempt, Model_.Attempt) + 1;
-        var source = SourceOf(Model_.Config, null, _step) with
+        _attempt = Math.Max(_attempt, Loaded.Attempt) + 1;
+        var source = SourceOf(Loaded.Config, null, _step) with
         {
-            Snapshot = new() { Step = checked((int)_step), Holders = Model_.Holders() },
+            Snapshot = new() { Step = checked((int)_step), Holders = Loaded.Holders() },
         };
-        _model = await ClusterModel.MoveAsync(
-            GrainFactory, Name, source, wanted, [.. all.Except(wanted)], Layout, _attempt, post);
+        await MoveAsync(source, wanted, [.. all.Except(wanted)]);
         if (_request.SnapshotEvery > 0)
         {
             // The old snapshot may be with a silo that leaves.
             await TakeAsync();
-            await ShareAsync(_model, checked((int)_step));
+            await ShareAsync(Loaded, checked((int)_step));
         }
 
         _events.Add(new RunMoved(_step, Stopwatch.GetElapsedTime(started).TotalSeconds, wanted));
-        foreach (string silo in _drained.Keys.Where(silo => !wanted.Contains(silo)).ToArray())
+        CompleteDrains();
+    }
+
+    /// <summary>Answers whoever drains a silo that holds nothing of the run any more.</summary>
+    private void CompleteDrains()
+    {
+        foreach (string silo in _drained.Keys.Where(silo => !Loaded.Plan.Silos.Contains(silo)).ToArray())
         {
             _drained.Remove(silo, out TaskCompletionSource? done);
-            done!.SetResult();
+            done!.TrySetResult();
         }
     }
 

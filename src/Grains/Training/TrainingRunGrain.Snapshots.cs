@@ -21,6 +21,12 @@ public sealed partial class TrainingRunGrain
             await _saving;
         }
 
+        if (save)
+        {
+            // Before the states are taken: a share that ends meanwhile drops what nobody names.
+            _savingStep = checked((int)_step);
+        }
+
         if (save || share)
         {
             await TakeAsync();
@@ -28,7 +34,7 @@ public sealed partial class TrainingRunGrain
 
         if (share)
         {
-            _sharing = ShareAsync(Model_, checked((int)_step));
+            _sharing = ShareAsync(Loaded, checked((int)_step));
         }
 
         if (save)
@@ -38,7 +44,7 @@ public sealed partial class TrainingRunGrain
     }
 
     private async Task TakeAsync() =>
-        await Task.WhenAll(Model_.States().Select(silo => silo.TakeSnapshotAsync(checked((int)_step), Model_.Attempt)));
+        await Task.WhenAll(Loaded.States().Select(silo => silo.TakeSnapshotAsync(checked((int)_step), Loaded.Attempt)));
 
     /// <summary>Sends every silo's states round the ring; then the run can go back to this step.</summary>
     private async Task ShareAsync(ClusterModel model, int step)
@@ -101,10 +107,11 @@ public sealed partial class TrainingRunGrain
 
     private async Task WriteAsync(int step)
     {
-        var checkpoints = new RunCheckpoints(Model_, _recipe, _request);
+        var checkpoints = new RunCheckpoints(Loaded, _recipe, _request);
         CheckpointWritten written = await checkpoints.SaveAsync(
             step, _data.PositionAt(step, _origin), _data.Dataset.Tokenizer);
         _checkpoint = written.Folder;
+        Persist(_state with { Checkpoint = written.Folder });
         _events.Add(written);
         if (_request.SnapshotEvery == 0 && _model is { } model)
         {

@@ -5,6 +5,7 @@ using Krewe.Model;
 using Krewe.Model.Checkpoints;
 using Krewe.Model.Configuration;
 using Krewe.Model.Data;
+using Microsoft.Extensions.Hosting;
 using Microsoft.Extensions.Logging;
 using Orleans.Concurrency;
 
@@ -13,8 +14,12 @@ namespace Krewe.Grains.Training;
 /// <inheritdoc cref="ITrainingRunGrain"/>
 [GrainType("krewe.run"), Reentrant, KeepAlive]
 public sealed partial class TrainingRunGrain(
-    LiveSilos silos, TensorPost post, FaultPoints faults, TimeProvider clock, ILogger<TrainingRunGrain> logger) : Grain, ITrainingRunGrain
+    LiveSilos silos, TensorPost post, FaultPoints faults, TimeProvider clock, IHostApplicationLifetime lifetime,
+    ILogger<TrainingRunGrain> logger) : Grain, ITrainingRunGrain
 {
+    /// <summary>Attempts that no activation reaches.</summary>
+    private const long AttemptsOfActivation = 1L << 32;
+
     private readonly RunEventLog _events = new();
     private RunRequest _request = null!;
     private TrainingConfig _recipe = null!;
@@ -27,7 +32,6 @@ public sealed partial class TrainingRunGrain(
     private DataOrigin _origin;
     private long _step;
     private bool _stop;
-    private bool _leaving;
 
     private string Name => this.GetPrimaryKeyString();
 
@@ -48,7 +52,7 @@ public sealed partial class TrainingRunGrain(
         {
             RunStarted started = await LoadAsync(request);
             _phase = "Training";
-            _ = LoopAsync(resumed: false);
+            _loop = LoopAsync(resumed: false);
             return started;
         }
         catch (Exception exception)
@@ -91,7 +95,7 @@ public sealed partial class TrainingRunGrain(
         if (_phase == "Idle" && RunState.Read(folder) is { Phase: "Training" } state && state.Name == Name)
         {
             _phase = "Recovering";
-            _ = ResumeAsync(state);
+            _loop = ResumeAsync(state);
         }
         else if (_phase == "Idle" && RunState.Read(folder) is { Phase: "Finished" or "Failed" } ended && ended.Name == Name)
         {
@@ -105,24 +109,10 @@ public sealed partial class TrainingRunGrain(
         return Task.CompletedTask;
     }
 
-    /// <inheritdoc/>
-    public override Task OnDeactivateAsync(DeactivationReason reason, CancellationToken cancellationToken)
-    {
-        // The next activation, on another silo, goes on from the run's state.
-        _leaving = true;
-        if (_phase is "Training" or "Recovering" or "Stopping" && _state is not null)
-        {
-            Persist(_state with { Driver = "" });
-        }
-
-        return Task.CompletedTask;
-    }
-
     private async Task<RunStarted> LoadAsync(RunRequest request)
     {
         _request = request;
-        _stop = false;
-        _events.Clear();
+        Forget();
         string? resumed = request.Resume ? RunFolder.Newest(request.Folder) : null;
         TrainingManifest? manifest = resumed is null ? null : TrainingManifest.Read(resumed);
         ModelConfig config = await PrepareAsync(request, resumed, manifest?.TrainingJson);
@@ -141,6 +131,7 @@ public sealed partial class TrainingRunGrain(
         _state = new()
         {
             Epoch = (before?.Epoch ?? 0) + 1,
+            FirstAttempt = NextAttempt(before),
             Driver = post.Self.Silo,
             DriverProcess = post.Process,
             Name = Name,
@@ -152,11 +143,23 @@ public sealed partial class TrainingRunGrain(
             FirstWindow = _origin.Window,
             Origin = resumed,
         };
-        await _model.BeginAsync(_step, FirstAttempt(_state.Epoch));
+        await _model.BeginAsync(_step, _state.FirstAttempt);
+        _attempt = _state.FirstAttempt;
         _state.Claim(request.Folder);
         _state.Prune(request.Folder);
         _journal = RunJournal.Open(request.Folder, _step);
         return Started(config, request.Silos);
+    }
+
+    /// <summary>Forgets what an earlier run of this name left in the grain.</summary>
+    private void Forget()
+    {
+        _stop = false;
+        _events.Clear();
+        (_shown, _evaluated, _attempt, _savingStep) = (0, -1, 0, -1);
+        (_moving, _snapshotLost, _handedOver) = (false, false, null);
+        (_sharing, _saving) = (Task.CompletedTask, Task.CompletedTask);
+        _draining.Clear();
     }
 
     /// <summary>Reads and checks recipe and data; returns the model.</summary>
@@ -183,7 +186,8 @@ public sealed partial class TrainingRunGrain(
     }
 
     /// <summary>Every activation counts its attempts from a number that no earlier one reached.</summary>
-    private static long FirstAttempt(int epoch) => (long)epoch << 32;
+    private long NextAttempt(RunState? before) =>
+        Math.Max((before?.FirstAttempt ?? 0) + AttemptsOfActivation, clock.GetUtcNow().UtcTicks);
 
     private ModelSource SourceOf(ModelConfig config, string? checkpoint, long step) => new()
     {

@@ -72,6 +72,7 @@ internal static class KreweCommand
             DevicesCommand.Create(terminal),
             Cluster.SiloCommand.Create(terminal),
             Cluster.StatusCommand.Create(terminal),
+            Cluster.DrainCommand.Create(terminal),
         };
         HelpOption help = root.Options.OfType<HelpOption>().Single();
         var action = new HelpWithExamples((HelpAction)help.Action!, _examples);

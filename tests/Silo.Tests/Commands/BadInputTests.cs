@@ -139,6 +139,9 @@ public class BadInputTests
     [InlineData("cannot name a run", "train", "--run", "a/b")]
     [InlineData("no such folder", "generate", "nowhere", "--prompt", "x")]
     [InlineData("--prompt", "generate", "nowhere")]
+    [InlineData("argument 'SILO' missing", "drain")]
+    [InlineData("--deadline must be at least 1", "drain", "a", "--deadline", "0")]
+    [InlineData("name", "drain", "a", "--cluster", "a/b")]
     [InlineData("no tokenizer", "tokenize", "--tokenizer", "nowhere.json")]
     [InlineData("standard input", "tokenize", "--tokenizer", "bytes", "--json")]
     public async Task Usage_is_checked(string says, params string[] args)

@@ -8,6 +8,7 @@ using Krewe.Model.Pipeline;
 using Krewe.Model.Tensors;
 using Krewe.Silo.Commands.Train;
 using Krewe.Silo.Hosting;
+using Krewe.Silo.Tests.Commands;
 using Krewe.TestSupport;
 using Orleans.Runtime;
 
@@ -99,6 +100,10 @@ internal sealed class TrainingCluster : IAsyncDisposable
         static TimeSpan Max(TimeSpan a, TimeSpan b) => a > b ? a : b;
     }
 
+    /// <summary>A command line with what names this cluster.</summary>
+    public Task<Outcome> ExecuteAsync(params string[] args) => KreweProgram.RunAsync(
+        [.. args, "--cluster", _settings.Cluster, "--membership", "redis", "--connection", _settings.Connection!]);
+
     /// <summary>Name of the silo that a grain is active on.</summary>
     public async Task<string> SiloOfAsync(IAddressable grain)
     {
@@ -107,33 +112,34 @@ internal sealed class TrainingCluster : IAsyncDisposable
     }
 
     /// <summary>The order that all these runs get.</summary>
-    public static RunRequest Request(string data, PipelineMethod method = PipelineMethod.DualPipe, int stages = 4) => new()
-    {
-        ConfigJson = ModelPresets.Get("tiny").ToJson(),
-        TrainingJson = new TrainingConfig
+    public static RunRequest Request(
+        string data, PipelineMethod method = PipelineMethod.DualPipe, int stages = 4, int steps = Steps) => new()
         {
-            Steps = Steps,
-            WarmupSteps = 5,
-            BatchSize = 8,
-            MicroBatches = 8,
-            SequenceLength = 48,
-        }.ToJson(),
-        Data = data,
-        Folder = "",
-        Silos = [],
-        Stages = stages,
-        Method = method,
-        SnapshotEvery = 5,
-        CheckpointType = DType.Float32,
-        HeldOutFraction = 0,
-        Elastic = true,
-    };
+            ConfigJson = ModelPresets.Get("tiny").ToJson(),
+            TrainingJson = new TrainingConfig
+            {
+                Steps = steps,
+                WarmupSteps = 5,
+                BatchSize = 8,
+                MicroBatches = 8,
+                SequenceLength = 48,
+            }.ToJson(),
+            Data = data,
+            Folder = "",
+            Silos = [],
+            Stages = stages,
+            Method = method,
+            SnapshotEvery = 5,
+            CheckpointType = DType.Float32,
+            HeldOutFraction = 0,
+            Elastic = true,
+        };
 
     /// <summary>Digest of the masters, moments and biases that a run ended with.</summary>
-    public static string DigestOf(string run)
+    public static string DigestOf(string run, int steps = Steps)
     {
         string state = Path.Combine(
-            RunFolder.CheckpointOf(run, Steps), TrainingStateFiles.Folder, TrainingStateFiles.Optimizer);
+            RunFolder.CheckpointOf(run, steps), TrainingStateFiles.Folder, TrainingStateFiles.Optimizer);
         using FileStream file = File.OpenRead(state);
         return Convert.ToHexString(SHA256.HashData(file));
     }
@@ -175,6 +181,8 @@ internal sealed class TrainingOutcome
     public TimeSpan LongestPause { get; set; }
 
     public RunFinished? Finished => Events.OfType<RunFinished>().SingleOrDefault();
+
+    public RunMoved[] Moves => [.. Events.OfType<RunMoved>()];
 
     public RunRecovered[] Recoveries => [.. Events.OfType<RunRecovered>()];
 }

@@ -19,6 +19,8 @@ internal sealed class RunFollower(ITrainingRunGrain grain, string folder, long f
     private long _step = firstStep;
     private long _evaluated = -1;
     private long _checkpoint = -1;
+    private long _lost;
+    private readonly HashSet<(long From, long To, double Seconds)> _changes = [];
 
     /// <summary>The events, up to the run's end.</summary>
     /// <param name="stop">Once cancelled, a grain that was activated anew is asked to stop too.</param>
@@ -26,13 +28,12 @@ internal sealed class RunFollower(ITrainingRunGrain grain, string folder, long f
     public async IAsyncEnumerable<RunEvent> ReadAsync(
         CancellationToken stop, [EnumeratorCancellation] CancellationToken cancellationToken = default)
     {
-        long heard = Stopwatch.GetTimestamp();
         while (true)
         {
             await using IAsyncEnumerator<RunEvent> events = grain.WatchAsync(cancellationToken).GetAsyncEnumerator(cancellationToken);
-            while (await NextAsync(events, heard) is { } happened)
+            while (await NextAsync(events) is { } happened)
             {
-                heard = Stopwatch.GetTimestamp();
+                _lost = 0;
                 if (!IsNews(happened))
                 {
                     continue;
@@ -51,18 +52,24 @@ internal sealed class RunFollower(ITrainingRunGrain grain, string folder, long f
     }
 
     /// <summary>The next event, or null where the grain has gone.</summary>
-    private static async Task<RunEvent?> NextAsync(IAsyncEnumerator<RunEvent> events, long heard)
+    private async Task<RunEvent?> NextAsync(IAsyncEnumerator<RunEvent> events)
     {
         try
         {
             return await events.MoveNextAsync() ? events.Current : null;
         }
-        catch (Exception exception) when (
-            exception is not OperationCanceledException && Stopwatch.GetElapsedTime(heard) < Patience)
+        catch (Exception exception) when (exception is not OperationCanceledException && IsPatient())
         {
             // The silo that drove the run died, or a gateway did: others go on.
             return null;
         }
+    }
+
+    /// <summary>Counted from the first call that failed: steps may take longer than the patience.</summary>
+    private bool IsPatient()
+    {
+        _lost = _lost == 0 ? Stopwatch.GetTimestamp() : _lost;
+        return Stopwatch.GetElapsedTime(_lost) < Patience;
     }
 
     private async Task AttendAsync(CancellationToken stop)
@@ -86,6 +93,8 @@ internal sealed class RunFollower(ITrainingRunGrain grain, string folder, long f
         StepCommitted step => Raise(ref _step, step.Report.Step + 1),
         Evaluated evaluated => Raise(ref _evaluated, evaluated.Step),
         CheckpointWritten written => Raise(ref _checkpoint, written.Step),
+        RunMoved moved => _changes.Add((moved.Step, moved.Step, moved.Seconds)),
+        RunRecovered recovered => _changes.Add((recovered.FromStep, recovered.ToStep, recovered.Seconds)),
         _ => true,
     };
 
