@@ -34,6 +34,8 @@ public class BubbleTests(ITestOutputHelper output)
         output.WriteLine("idle of each step: " + string.Join(' ', timelines.Select(
             timeline => $"{ScheduleSimulation.Of(timeline.ToSchedule()).BubbleShare:P2}")));
         output.WriteLine($"{method.Name()}: idle {measured:P2}, simulated {simulated:P2}, with pairs in one piece {fused:P2}");
-        Assert.InRange(measured, 0.9 * simulated, 1.1 * simulated);
+        // 10 %, or one point of the step where the idle share is a few points itself: the benchmark takes medians.
+        double tolerance = Math.Max(0.1 * simulated, 0.01);
+        Assert.InRange(measured, simulated - tolerance, simulated + tolerance);
     }
 }

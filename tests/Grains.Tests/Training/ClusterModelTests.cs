@@ -22,6 +22,7 @@ public class ClusterModelTests
     [Fact]
     public async Task A_name_may_be_used_again_and_gets_the_new_weights()
     {
+        int before = ProcessExchange.Count;
         await using EmbeddedCluster cluster = await StartAsync();
         ClusterModel first = await LoadAsync(cluster, seed: 1);
         float[] old = await first.ReadParameterAsync(Weight);
@@ -36,7 +37,7 @@ public class ClusterModelTests
         await using ClusterModel third = await LoadAsync(cluster, seed: 2, [.. cluster.SiloNames.Reverse()]);
         Assert.NotEqual(old, await third.ReadParameterAsync(Weight));
         await TrainAsync(third);
-        Assert.Equal(0, ProcessExchange.Count);
+        Assert.Equal(before, ProcessExchange.Count);
     }
 
     [Fact]
