@@ -110,7 +110,7 @@ internal sealed class Soak : IAsyncDisposable
         };
     }
 
-    private async Task AddAsync()
+    private async Task<string> AddAsync()
     {
         string name = $"silo-{_started++:D2}";
         SiloProcess silo = await SiloProcess.StartAsync(
@@ -119,6 +119,8 @@ internal sealed class Soak : IAsyncDisposable
         {
             _silos.Add(name, silo);
         }
+
+        return name;
     }
 
     /// <summary>Kills and adds until the time is over, and samples meanwhile.</summary>
@@ -143,8 +145,7 @@ internal sealed class Soak : IAsyncDisposable
                 }
                 else
                 {
-                    await AddAsync();
-                    _progress.Change($"add {_silos.Keys.Last()}");
+                    _progress.Change($"add {await AddAsync()}");
                 }
             }
         }

@@ -12,6 +12,8 @@ internal sealed class SnapshotStore(IDevice device, string name) : IDisposable
 {
     private readonly Lock _lock = new();
     private readonly Dictionary<(string Key, int Step), (Arena Arena, Tensor State)> _states = [];
+    private readonly Dictionary<int, int> _pinned = [];
+    private readonly Dictionary<string, Stack<Arena>> _idle = [];
 
     /// <summary>Bytes of all states.</summary>
     public long Bytes
@@ -25,8 +27,27 @@ internal sealed class SnapshotStore(IDevice device, string name) : IDisposable
         }
     }
 
-    /// <summary>An arena for a state that will be added.</summary>
-    public Arena CreateArena(string key, int step) => device.CreateArena($"{name}: snapshot of {key} at step {step}");
+    /// <summary>An arena for a state that will be added: one that a state of the same kind has left, or a new one.</summary>
+    public Arena CreateArena(string key)
+    {
+        lock (_lock)
+        {
+            return _idle.TryGetValue(KindOf(key), out Stack<Arena>? idle) && idle.Count > 0
+                ? idle.Pop()
+                : device.CreateArena($"{name}: snapshot of {key}");
+        }
+    }
+
+    /// <summary>Keeps the states of a step while somebody reads them; disposing the result lets them go.</summary>
+    public IDisposable Pin(int step)
+    {
+        lock (_lock)
+        {
+            _pinned[step] = _pinned.GetValueOrDefault(step) + 1;
+        }
+
+        return new Pinned(this, step);
+    }
 
     /// <summary>Keeps a state; a second one of the same owner and step is dropped.</summary>
     public void Add(string key, int step, Arena arena, Tensor state)
@@ -65,14 +86,57 @@ internal sealed class SnapshotStore(IDevice device, string name) : IDisposable
     {
         lock (_lock)
         {
-            foreach ((string, int Step) key in _states.Keys.Where(key => !steps.Contains(key.Step)).ToArray())
+            foreach ((string Key, int Step) key in _states.Keys.Where(key => !steps.Contains(key.Step)).ToArray())
             {
+                if (_pinned.ContainsKey(key.Step))
+                {
+                    // Somebody reads it: it goes with the next drop.
+                    continue;
+                }
+
                 _states.Remove(key, out (Arena Arena, Tensor State) entry);
-                entry.Arena.Dispose();
+                entry.Arena.Reset();
+                if (!_idle.TryGetValue(KindOf(key.Key), out Stack<Arena>? idle))
+                {
+                    _idle.Add(KindOf(key.Key), idle = new());
+                }
+
+                idle.Push(entry.Arena);
             }
         }
     }
 
     /// <inheritdoc/>
-    public void Dispose() => DropExcept([]);
+    public void Dispose()
+    {
+        lock (_lock)
+        {
+            foreach (Arena arena in _states.Values.Select(entry => entry.Arena).Concat(_idle.Values.SelectMany(idle => idle)))
+            {
+                arena.Dispose();
+            }
+
+            _states.Clear();
+            _idle.Clear();
+        }
+    }
+
+    /// <summary>Experts among each other, and the states of a stage, are of one size.</summary>
+    private static string KindOf(string key) => key.StartsWith("expert/", StringComparison.Ordinal) ? "expert" : key;
+
+    private void Unpin(int step)
+    {
+        lock (_lock)
+        {
+            if (--_pinned[step] == 0)
+            {
+                _pinned.Remove(step);
+            }
+        }
+    }
+
+    private sealed class Pinned(SnapshotStore store, int step) : IDisposable
+    {
+        public void Dispose() => store.Unpin(step);
+    }
 }

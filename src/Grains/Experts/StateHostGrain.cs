@@ -45,6 +45,7 @@ public sealed class StateHostGrain(
     /// <inheritdoc/>
     public async Task ShareSnapshotAsync(int step, TensorPeer peer)
     {
+        using IDisposable pin = Model.Snapshots.Pin(step);
         IStateHostGrain grain = GrainFactory.GetGrain<IStateHostGrain>(GrainKeys.Host(_name, peer.Silo));
         foreach (OwnerState owner in Model.Owners())
         {
@@ -63,7 +64,7 @@ public sealed class StateHostGrain(
     public async Task KeepAsync(string owner, int step, TensorParcel state)
     {
         faults.Reached(FaultPoints.Snapshot, step);
-        Arena arena = Model.Snapshots.CreateArena(owner, step);
+        Arena arena = Model.Snapshots.CreateArena(owner);
         try
         {
             Tensor kept = await post.TakeAsync(state, arena);
@@ -95,17 +96,19 @@ public sealed class StateHostGrain(
             state = Model.Snapshots.Find(owner, step);
         }
 
+        using IDisposable pin = Model.Snapshots.Pin(step);
         return await SendAsync(state, process);
     }
 
     /// <inheritdoc/>
-    public Task<TensorParcel> ReadSavedAsync(string owner, int step, string name, ParameterPart part, Guid process)
+    public async Task<TensorParcel> ReadSavedAsync(string owner, int step, string name, ParameterPart part, Guid process)
     {
         Tensor state = Model.Snapshots.Find(owner, step);
         faults.Reached(FaultPoints.Checkpoint, step);
         Tensor view = state.IsEmpty ? default
             : Model.Owners().FirstOrDefault(o => o.Key == owner)?.View(state, name, part) ?? default;
-        return SendAsync(view, process);
+        using IDisposable pin = Model.Snapshots.Pin(step);
+        return await SendAsync(view, process);
     }
 
     /// <inheritdoc/>
@@ -154,7 +157,7 @@ public sealed class StateHostGrain(
                 $"{owner.Key} of '{_name}' on silo '{host.Silo}' is at step {owner.Parameters.AppliedStep}, not {step}");
         }
 
-        Arena arena = Model.Snapshots.CreateArena(owner.Key, step);
+        Arena arena = Model.Snapshots.CreateArena(owner.Key);
         Tensor state = default;
         await host.Device.SubmitAsync(_ =>
         {

@@ -94,6 +94,7 @@ public class ElasticTests(TestServers servers, ITestOutputHelper output)
         RunFinished stopped = Assert.IsType<RunFinished>(half.Events[^1]);
         Assert.True(stopped.Stopped);
         await DrainAsync(cluster, "silo-1");
+        await cluster.ReconnectAsync();
         TrainingOutcome rest = await cluster.TrainAsync(
             request with { Method = method, Stages = stages, Resume = true }, long.MaxValue, _ => Task.CompletedTask, cancellation);
 

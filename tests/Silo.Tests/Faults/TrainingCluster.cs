@@ -63,6 +63,13 @@ internal sealed class TrainingCluster : IAsyncDisposable
         return cluster;
     }
 
+    /// <summary>A new client, as a command would be: the old one may still have to notice that a silo has left.</summary>
+    public async Task ReconnectAsync()
+    {
+        await _connection!.DisposeAsync();
+        _connection = await ClusterConnection.ConnectAsync(_settings);
+    }
+
     public async Task AddAsync(string name, string? fault = null) =>
         Silos[name] = await SiloProcess.StartAsync(fault, [.. _arguments, .. _verbose, "--name", name]);
 
