@@ -19,6 +19,10 @@ public class BubbleTests(ITestOutputHelper output)
     [InlineData(PipelineMethod.DualPipeV)]
     public async Task The_measured_bubble_is_the_simulated_one(PipelineMethod method)
     {
+        // Time is no gate: other tests run beside this one and share its cores.
+        Assert.SkipUnless(
+            Environment.GetEnvironmentVariable("KREWE_TIMING") == "1",
+            "measures time: set KREWE_TIMING=1 on a quiet machine, or run the benchmark of the same name");
         await using PacedPipeline pipeline = await PacedPipeline.DenseAsync(method, TimeSpan.FromMilliseconds(30));
 
         IReadOnlyList<StepTimeline> timelines = await pipeline.RunAsync(method, MicroBatches, Steps);

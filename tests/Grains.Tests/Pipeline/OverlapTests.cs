@@ -15,6 +15,10 @@ public class OverlapTests(ITestOutputHelper output)
     [Fact]
     public async Task A_pair_hides_most_of_what_its_tensors_wait_for()
     {
+        // Time is no gate: other tests run beside this one and share its cores.
+        Assert.SkipUnless(
+            Environment.GetEnvironmentVariable("KREWE_TIMING") == "1",
+            "measures time: set KREWE_TIMING=1 on a quiet machine, or run the benchmark of the same name");
         (double step, StageTimes times) = await StepAsync(TimeSpan.Zero);
         (double delayed, StageTimes delayedTimes) = await StepAsync(_experts);
 
