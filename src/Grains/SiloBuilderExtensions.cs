@@ -23,16 +23,16 @@ public static class SiloBuilderExtensions
     /// <param name="channel">
     /// Settings of the silo's <see cref="TensorChannel"/>, a service of the silo; null for the silo's own address.
     /// </param>
+    /// <param name="sockets">
+    /// Folder of the channel's Unix-domain socket, where there are no settings; null for the usual one.
+    /// </param>
     public static ISiloBuilder AddKrewe(
         this ISiloBuilder silo, string name, Func<IServiceProvider, IDevice> device, bool inBand = false,
-        TensorChannelOptions? channel = null)
+        TensorChannelOptions? channel = null, string? sockets = null)
     {
         silo.Configure<Orleans.Configuration.SiloOptions>(options => options.SiloName = name);
         silo.AddPlacementDirector<DevicePlacement, DevicePlacementDirector>();
         silo.AddDistributedGrainDirectory();
-        // The grains of a dead silo may be activated elsewhere at once. The lease protects from a silo that was taken for
-        // dead and acts on; here the attempts of steps and the epochs of runs do.
-        silo.Configure<Orleans.Configuration.GrainDirectoryOptions>(options => options.RangeLeaseDuration = TimeSpan.Zero);
         silo.Services.AddSingleton(services => new DeviceHost(name, device(services), inBand));
         silo.Services.AddSingleton<ParameterSources>();
         silo.Services.AddSingleton<PlacementPlans>();
@@ -43,7 +43,7 @@ public static class SiloBuilderExtensions
         silo.Services.AddSingleton<ILifecycleParticipant<ISiloLifecycle>, RunAttendance>();
         silo.Services.AddSingleton<StateRestorer>();
         silo.Services.AddSingleton<ILifecycleParticipant<ISiloLifecycle>, ProcessSiloRegistration>();
-        silo.Services.AddSingleton(services => ChannelLifecycle.Create(services, name, channel));
+        silo.Services.AddSingleton(services => ChannelLifecycle.Create(services, name, channel, sockets));
         silo.Services.AddSingleton<ILifecycleParticipant<ISiloLifecycle>, ChannelLifecycle>();
         silo.Services.TryAddSingleton(TimeProvider.System);
         return silo;

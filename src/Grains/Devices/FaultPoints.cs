@@ -53,8 +53,8 @@ public sealed class FaultPoints
         {
             using Process own = Process.GetCurrentProcess();
             own.Kill();
-            // The signal is on its way; nothing further may happen here.
-            Thread.Sleep(Timeout.Infinite);
+            // The signal is on its way; nothing further may happen here. This thread is the dying process's.
+            own.WaitForExit();
         }
     }
 }

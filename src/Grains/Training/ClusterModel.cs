@@ -13,7 +13,7 @@ namespace Krewe.Grains.Training;
 /// A model whose stages and experts are grains, as a trainer and a check see it. It carries only control: tensors go
 /// from silo to silo, and here only where a parameter or an activation is asked for.
 /// </summary>
-public sealed class ClusterModel : IInspectable, IAsyncDisposable
+public sealed partial class ClusterModel : IInspectable, IAsyncDisposable
 {
     private readonly IGrainFactory _grains;
     private readonly IPipelineStageGrain[] _stages;
@@ -62,130 +62,6 @@ public sealed class ClusterModel : IInspectable, IAsyncDisposable
 
     /// <summary>Parameters of all stages, the routed experts' excluded.</summary>
     public long ParametersOfStages { get; }
-
-    /// <summary>Plans the placement and loads every stage and expert, the stages in line.</summary>
-    /// <param name="grains">The cluster.</param>
-    /// <param name="name">Model or run name.</param>
-    /// <param name="source">Where the parameters come from.</param>
-    /// <param name="silos">Names of the silos that take part.</param>
-    /// <param name="stages">Number of pipeline stages.</param>
-    /// <param name="process">Process identity for reading tensors by reference; the default is this process.</param>
-    public static Task<ClusterModel> CreateAsync(
-        IGrainFactory grains, string name, ModelSource source, string[] silos, int stages, Guid? process = null) =>
-        CreateAsync(grains, name, source, silos, PipelineLayout.Sequential(stages), process);
-
-    /// <summary>Plans the placement and loads every stage and expert.</summary>
-    /// <param name="grains">The cluster.</param>
-    /// <param name="name">Model or run name.</param>
-    /// <param name="source">Where the parameters come from.</param>
-    /// <param name="silos">Names of the silos that take part.</param>
-    /// <param name="layout">Ranks and schedule of the pipeline.</param>
-    /// <param name="process">Process identity for reading tensors by reference; the default is this process.</param>
-    /// <param name="post">Opens tensors from other processes, where the caller lives in a silo.</param>
-    public static async Task<ClusterModel> CreateAsync(
-        IGrainFactory grains, string name, ModelSource source, string[] silos, PipelineLayout layout, Guid? process = null,
-        TensorPost? post = null)
-    {
-        if (!GrainKeys.IsName(name))
-        {
-            throw new Model.KreweException($"'{name}' cannot name a model or run: use a name without '/', '\\' and '@'");
-        }
-
-        ModelConfig config = ModelConfig.Parse(source.ConfigJson, "the load request");
-        IExpertPlacementGrain placement = grains.GetGrain<IExpertPlacementGrain>(name);
-        // A model of this name may be loaded, or left half loaded: the new one takes its place.
-        await UnloadAsync(grains, name, await placement.FindAsync(), silos);
-
-        TensorPeer[] peers = await Task.WhenAll(silos.Select(silo => grains.GetGrain<IDeviceGrain>(silo).PeerAsync()));
-        PlacementPlan plan = await placement.CreateAsync(source.ConfigJson, peers, layout);
-        await Task.WhenAll(silos.Select(silo => grains.GetGrain<IDeviceGrain>(silo).UsePlanAsync(name, plan)));
-        StageDescription[] descriptions = await LoadAsync(grains, name, source, plan);
-        var model = new ClusterModel(
-            grains, name, config, layout, plan, descriptions, process ?? ProcessExchange.ProcessId, post);
-        await model.ResetRoutersAsync();
-        return model;
-    }
-
-    /// <summary>
-    /// Loads a model over silos where parts of it may live already: those that are where the new plan wants them and at
-    /// the step that the source names stay, the others are fetched.
-    /// </summary>
-    /// <param name="grains">The cluster.</param>
-    /// <param name="name">Run name.</param>
-    /// <param name="source">Where states come from; its step is the one that everything will have.</param>
-    /// <param name="silos">Silos that take part from now on.</param>
-    /// <param name="leaving">Living silos that no longer take part.</param>
-    /// <param name="layout">Ranks and schedule of the pipeline.</param>
-    /// <param name="attempt">A higher attempt than any before: what is under way is given up.</param>
-    /// <param name="post">Opens tensors from other processes.</param>
-    public static async Task<ClusterModel> MoveAsync(
-        IGrainFactory grains, string name, ModelSource source, string[] silos, string[] leaving, PipelineLayout layout,
-        long attempt, TensorPost post)
-    {
-        source = source with { Attempt = attempt };
-        string[] all = [.. silos.Concat(leaving)];
-        IStateHostGrain StateOf(string silo) => grains.GetGrain<IStateHostGrain>(GrainKeys.Host(name, silo));
-        await Task.WhenAll(all.Select(silo => grains.GetGrain<IExpertHostGrain>(GrainKeys.Host(name, silo))
-            .BeginAsync(new(source.Step, attempt, 0))));
-        TensorPeer[] peers = await Task.WhenAll(silos.Select(silo => grains.GetGrain<IDeviceGrain>(silo).PeerAsync()));
-        PlacementPlan plan = await grains.GetGrain<IExpertPlacementGrain>(name)
-            .CreateAsync(source.ConfigJson, peers, layout);
-        await Task.WhenAll(all.Select(silo => grains.GetGrain<IDeviceGrain>(silo).UsePlanAsync(name, plan)));
-        await Task.WhenAll(all.Select(silo => StateOf(silo).MoveGrainsAsync(attempt)));
-        StageDescription[] descriptions = await LoadAsync(grains, name, source, plan);
-        await Task.WhenAll(all.Select(silo => StateOf(silo).TrimAsync(attempt)));
-        var model = new ClusterModel(
-            grains, name, ModelConfig.Parse(source.ConfigJson, "the load request"), layout, plan, descriptions,
-            post.Process, post)
-        {
-            Attempt = attempt,
-        };
-        await model.ResetRoutersAsync();
-        return model;
-    }
-
-    /// <summary>The gateways to the states of the plan's silos, in their order.</summary>
-    public IReadOnlyList<IStateHostGrain> States() =>
-        [.. _plan.Silos.Select(silo => _grains.GetGrain<IStateHostGrain>(GrainKeys.Host(Name, silo)))];
-
-    /// <summary>Silos that have the state of an owner under this plan, for a snapshot that was just taken.</summary>
-    public Dictionary<string, string[]> Holders() => HoldersOf(_plan);
-
-    /// <summary>A part of a parameter as it was when a snapshot was taken.</summary>
-    public async Task<TensorParcel> ReadSavedAsync(string name, ParameterPart part, int step)
-    {
-        (string owner, int silo) = PlacementPlan.ExpertOf(name) is var (layer, expert)
-            ? (OwnerState.ExpertKey(layer, expert), _plan.SiloOfExpert[layer][expert])
-            : (OwnerState.StageKey(_plan.StageOf(name)), _plan.SiloOfStage[_plan.StageOf(name)]);
-        TensorParcel parcel = await _grains.GetGrain<IStateHostGrain>(GrainKeys.Host(Name, _plan.Silos[silo]))
-            .ReadSavedAsync(owner, step, name, part, _process);
-        return parcel.IsEmpty
-            ? throw new SnapshotLostException($"silo '{_plan.Silos[silo]}' has no '{name}' of step {step} any more")
-            : parcel;
-    }
-
-    internal static Dictionary<string, string[]> HoldersOf(PlacementPlan plan)
-    {
-        var holders = new Dictionary<string, string[]>();
-        foreach ((int layer, int[] experts) in plan.SiloOfExpert)
-        {
-            for (int expert = 0; expert < experts.Length; expert++)
-            {
-                holders.Add(OwnerState.ExpertKey(layer, expert), Ring(experts[expert]));
-            }
-        }
-
-        for (int stage = 0; stage < plan.SiloOfStage.Length; stage++)
-        {
-            IEnumerable<string> copies = Enumerable.Range(0, plan.Directions)
-                .SelectMany(direction => Ring(plan.SiloOfCopy(direction, stage)));
-            holders.Add(OwnerState.StageKey(stage), [.. copies.Distinct()]);
-        }
-
-        return holders;
-
-        string[] Ring(int silo) => [plan.Silos[silo], plan.Silos[(silo + 1) % plan.Silos.Length]];
-    }
 
     /// <summary>Opens a step on every silo.</summary>
     /// <param name="step">Step number.</param>
@@ -342,43 +218,6 @@ public sealed class ClusterModel : IInspectable, IAsyncDisposable
     {
         using var arena = new HostArena("parcel");
         return TensorValues.ToFloats(await OpenAsync(parcel, arena));
-    }
-
-    /// <inheritdoc/>
-    public async ValueTask DisposeAsync()
-    {
-        await UnloadAsync(_grains, Name, _plan, []);
-        await _grains.GetGrain<IExpertPlacementGrain>(Name).ForgetAsync();
-    }
-
-    private static async Task<StageDescription[]> LoadAsync(
-        IGrainFactory grains, string name, ModelSource source, PlacementPlan plan)
-    {
-        // The gateways first: the stages then find the experts in place.
-        await Task.WhenAll(plan.Silos.Select(silo =>
-            grains.GetGrain<IExpertHostGrain>(GrainKeys.Host(name, silo)).LoadAsync(source)));
-        StageDescription[] descriptions = await Task.WhenAll(
-            StagesOf(grains, name, plan, 0).Select(stage => GrainMoves.UntilAtHomeAsync(() => stage.LoadAsync(source))));
-        if (plan.Directions == 2)
-        {
-            // After direction 0, whose parameters they share where both copies live on one silo.
-            await Task.WhenAll(StagesOf(grains, name, plan, 1).Select(stage => GrainMoves.UntilAtHomeAsync(() => stage.LoadAsync(source))));
-        }
-
-        return descriptions;
-    }
-
-    /// <summary>Unloads a model wherever it may be; a silo that has gone has nothing left to unload.</summary>
-    private static async Task UnloadAsync(IGrainFactory grains, string name, PlacementPlan? plan, IEnumerable<string> silos)
-    {
-        IEnumerable<Task> stages = plan is null ? [] : Enumerable.Range(0, plan.Directions)
-            .SelectMany(direction => StagesOf(grains, name, plan, direction)).Select(stage => stage.UnloadAsync());
-        await TryAllAsync(stages);
-        await TryAllAsync(silos.Union(plan?.Silos ?? []).Select(silo =>
-            grains.GetGrain<IExpertHostGrain>(GrainKeys.Host(name, silo)).UnloadAsync()));
-
-        static Task TryAllAsync(IEnumerable<Task> calls) => Task.WhenAll(calls.Select(async call =>
-            await call.ConfigureAwait(ConfigureAwaitOptions.SuppressThrowing | ConfigureAwaitOptions.ContinueOnCapturedContext)));
     }
 
     private static IPipelineStageGrain[] StagesOf(IGrainFactory grains, string name, PlacementPlan plan, int direction) =>

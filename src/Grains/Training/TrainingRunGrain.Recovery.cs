@@ -7,7 +7,7 @@ using Orleans.Runtime;
 
 namespace Krewe.Grains.Training;
 
-/// <content>What the run does when something dies, joins or leaves.</content>
+/// <content>What the run does when something dies.</content>
 public sealed partial class TrainingRunGrain
 {
     /// <summary>Longest time without a committed step that is spent on recovering.</summary>
@@ -15,40 +15,10 @@ public sealed partial class TrainingRunGrain
 
     private static readonly TimeSpan RetryDelay = TimeSpan.FromMilliseconds(100);
 
-    private readonly HashSet<string> _draining = new(StringComparer.Ordinal);
-    private readonly Dictionary<string, TaskCompletionSource> _drained = [];
     private long _attempt;
     private bool _moving;
     private bool _snapshotLost;
     private RunState? _handedOver;
-
-    /// <inheritdoc/>
-    public Task DrainAsync(string silo)
-    {
-        if (_model is null || _phase is "Finished" or "Failed" or "Idle")
-        {
-            return Task.CompletedTask;
-        }
-
-        string[] others = [.. silos.Names().Where(name => name != silo && !_draining.Contains(name))];
-        if (others.Length == 0)
-        {
-            throw new KreweException($"silo '{silo}' is the last one of run '{Name}': start another before it leaves");
-        }
-
-        _draining.Add(silo);
-        if (!_model.Plan.Silos.Contains(silo))
-        {
-            return Task.CompletedTask;
-        }
-
-        if (!_drained.TryGetValue(silo, out TaskCompletionSource? done))
-        {
-            _drained.Add(silo, done = new(TaskCreationOptions.RunContinuationsAsynchronously));
-        }
-
-        return done.Task;
-    }
 
     /// <summary>Faults of the cluster are met by going back; faults of the run's input and numbers are not.</summary>
     private static bool IsTransient(Exception exception) => exception is not (KreweException or DivergedException or SupersededException);
@@ -286,68 +256,6 @@ public sealed partial class TrainingRunGrain
         PlacementPlan plan = Placement.FirstPlan.Create(config, peers, Layout, 0);
         return ClusterModel.HoldersOf(plan)
             .ToDictionary(owner => owner.Key, owner => owner.Value.Where(living.Contains).ToArray());
-    }
-
-    /// <summary>Between two steps: gives silos that joined their share, and moves everything off those that leave.</summary>
-    private async Task FollowClusterAsync()
-    {
-        if (!_request.Elastic && _draining.Count == 0)
-        {
-            return;
-        }
-
-        string[] all = [.. silos.Names()];
-        // One that comes back under its old name is another one.
-        _draining.IntersectWith(all);
-        string[] wanted = Chosen([.. all.Where(silo => !_draining.Contains(silo))]);
-        string[] now = Loaded.Plan.Silos;
-        if (Lost() is [{ } lost, ..])
-        {
-            throw new SiloUnavailableException($"silo '{lost}' has gone");
-        }
-
-        if (wanted.Length == 0 || wanted.ToHashSet().SetEquals(now))
-        {
-            CompleteDrains();
-            return;
-        }
-
-        ThrowIfSuperseded();
-        long started = Stopwatch.GetTimestamp();
-        await _sharing;
-        await _saving;
-        _attempt = Math.Max(_attempt, Loaded.Attempt) + 1;
-        var source = SourceOf(Loaded.Config, null, _step) with
-        {
-            Snapshot = new() { Step = checked((int)_step), Holders = Loaded.Holders() },
-        };
-        await MoveAsync(source, wanted, [.. all.Except(wanted)]);
-        if (_request.SnapshotEvery > 0)
-        {
-            // The old snapshot may be with a silo that leaves.
-            await TakeAsync();
-            await ShareAsync(Loaded, checked((int)_step));
-        }
-
-        _events.Add(new RunMoved(_step, Stopwatch.GetElapsedTime(started).TotalSeconds, wanted));
-        CompleteDrains();
-    }
-
-    /// <summary>Answers whoever drains a silo that holds nothing of the run any more.</summary>
-    private void CompleteDrains()
-    {
-        foreach (string silo in _drained.Keys.Where(silo => !Loaded.Plan.Silos.Contains(silo)).ToArray())
-        {
-            _drained.Remove(silo, out TaskCompletionSource? done);
-            done!.TrySetResult();
-        }
-    }
-
-    /// <summary>An elastic run takes every silo, another one those that it was started on.</summary>
-    private string[] Chosen(string[] living)
-    {
-        string[] own = [.. living.Where(_request.Silos.Contains)];
-        return _request.Elastic || own.Length == 0 ? living : own;
     }
 
     private static string OneLine(string message) =>

@@ -79,7 +79,8 @@ public sealed class ClusterSilo : IAsyncDisposable
         var pool = ComputePool.ForThisMachine(threads);
         var device = new CpuDevice(pool, "cpu:0");
         var address = new IPEndPoint(settings.Advertise, siloPort);
-        IHost host = SiloHost.Build(new() { Name = name, Device = device, Verbose = verbose }, silo =>
+        var options = new SiloHostOptions { Name = name, Device = device, Verbose = verbose, Sockets = settings.Sockets };
+        IHost host = SiloHost.Build(options, silo =>
         {
             silo.Configure<ClusterOptions>(options => options.ClusterId = options.ServiceId = settings.Cluster);
             silo.ConfigureEndpoints(settings.Advertise, siloPort, gatewayPort, listenOnAnyHostAddress: !isLocal);

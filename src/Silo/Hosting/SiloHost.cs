@@ -23,8 +23,11 @@ internal sealed record SiloHostOptions
     /// <summary>Sends tensors as bytes even within the process; for tests.</summary>
     public bool InBand { get; init; }
 
-    /// <summary>Settings of the tensor channel; null for the defaults.</summary>
+    /// <summary>Settings of the tensor channel; null for the silo's own address.</summary>
     public TensorChannelOptions? Channel { get; init; }
+
+    /// <summary>Folder of the tensor channel's Unix-domain socket, where <see cref="Channel"/> is null; null for the usual one.</summary>
+    public string? Sockets { get; init; }
 }
 
 /// <summary>Builds and stops the hosts of silos and clients: those of an embedded cluster and those of a real one.</summary>
@@ -46,7 +49,7 @@ internal static class SiloHost
         builder.UseOrleans(silo =>
         {
             membership(silo);
-            silo.AddKrewe(options.Name, _ => options.Device, options.InBand, options.Channel);
+            silo.AddKrewe(options.Name, _ => options.Device, options.InBand, options.Channel, options.Sockets);
             silo.Configure<SiloMessagingOptions>(messaging =>
             {
                 messaging.ResponseTimeout = CallDeadline;

@@ -17,7 +17,8 @@ internal sealed class ChannelLifecycle(TensorChannel channel) : ILifecyclePartic
         async _ => await channel.DisposeAsync());
 
     /// <summary>The channel of a silo, by default on the address that the silo itself listens on.</summary>
-    public static TensorChannel Create(IServiceProvider services, string silo, TensorChannelOptions? options)
+    public static TensorChannel Create(
+        IServiceProvider services, string silo, TensorChannelOptions? options, string? sockets)
     {
         EndpointOptions endpoints = services.GetRequiredService<IOptions<EndpointOptions>>().Value;
         IPAddress? advertised = endpoints.AdvertisedIPAddress;
@@ -25,6 +26,7 @@ internal sealed class ChannelLifecycle(TensorChannel channel) : ILifecyclePartic
         {
             Listen = endpoints.SiloListeningEndpoint?.Address ?? advertised ?? IPAddress.Loopback,
             AdvertisedHost = advertised?.ToString(),
+            UnixSocketFolder = sockets ?? UnixSocketFile.DefaultFolder,
         };
         return new(silo, options, services.GetService<ILogger<TensorChannel>>());
     }

@@ -4,6 +4,7 @@ using System.Text;
 using Krewe.Grains.Interfaces.Training;
 using Krewe.Model;
 using Krewe.Model.Data;
+using Krewe.Model.Pipeline;
 using Krewe.Silo.Hosting;
 
 namespace Krewe.Silo.Commands.Train;
@@ -105,7 +106,15 @@ internal static class TrainCommand
         await using ITrainingCluster cluster = await open();
         ITrainingRunGrain grain = cluster.Grains.GetGrain<ITrainingRunGrain>(plan.Name);
         using ReplacedCheckpoints replaced = ReplacedCheckpoints.SetAside(plan.Replaced);
+        TrainPlan ordered = plan;
         plan = plan.On(cluster.SiloNames);
+        if (plan.Recipe != ordered.Recipe)
+        {
+            view.Preparing(
+                $"{plan.Request.Method.Name()} over {plan.Request.Stages} stages takes {plan.Recipe.MicroBatches} micro-batches: " +
+                $"batches of {plan.Recipe.BatchSize} sequences, where --batch and --micro-batches say nothing else");
+        }
+
         RunStarted started = await grain.StartAsync(plan.Request);
 
         view.Started(plan, started);

@@ -1,0 +1,50 @@
+using Krewe.Grains.Devices;
+
+namespace Krewe.Grains.Training;
+
+/// <content>The model's saved states in the memory of the cluster.</content>
+public sealed partial class ClusterModel
+{
+    /// <summary>The gateways to the states of the plan's silos, in their order.</summary>
+    public IReadOnlyList<IStateHostGrain> States() =>
+        [.. _plan.Silos.Select(silo => _grains.GetGrain<IStateHostGrain>(GrainKeys.Host(Name, silo)))];
+
+    /// <summary>Silos that have the state of an owner under this plan, for a snapshot that was just taken.</summary>
+    public Dictionary<string, string[]> Holders() => HoldersOf(_plan);
+
+    /// <summary>A part of a parameter as it was when a snapshot was taken.</summary>
+    public async Task<TensorParcel> ReadSavedAsync(string name, ParameterPart part, int step)
+    {
+        (string owner, int silo) = PlacementPlan.ExpertOf(name) is var (layer, expert)
+            ? (OwnerState.ExpertKey(layer, expert), _plan.SiloOfExpert[layer][expert])
+            : (OwnerState.StageKey(_plan.StageOf(name)), _plan.SiloOfStage[_plan.StageOf(name)]);
+        TensorParcel parcel = await _grains.GetGrain<IStateHostGrain>(GrainKeys.Host(Name, _plan.Silos[silo]))
+            .ReadSavedAsync(owner, step, name, part, _process);
+        return parcel.IsEmpty
+            ? throw new SnapshotLostException($"silo '{_plan.Silos[silo]}' has no '{name}' of step {step} any more")
+            : parcel;
+    }
+
+    internal static Dictionary<string, string[]> HoldersOf(PlacementPlan plan)
+    {
+        var holders = new Dictionary<string, string[]>();
+        foreach ((int layer, int[] experts) in plan.SiloOfExpert)
+        {
+            for (int expert = 0; expert < experts.Length; expert++)
+            {
+                holders.Add(OwnerState.ExpertKey(layer, expert), Ring(experts[expert]));
+            }
+        }
+
+        for (int stage = 0; stage < plan.SiloOfStage.Length; stage++)
+        {
+            IEnumerable<string> copies = Enumerable.Range(0, plan.Directions)
+                .SelectMany(direction => Ring(plan.SiloOfCopy(direction, stage)));
+            holders.Add(OwnerState.StageKey(stage), [.. copies.Distinct()]);
+        }
+
+        return holders;
+
+        string[] Ring(int silo) => [plan.Silos[silo], plan.Silos[(silo + 1) % plan.Silos.Length]];
+    }
+}
