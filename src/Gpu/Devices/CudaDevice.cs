@@ -1,0 +1,175 @@
+using System.Collections.Concurrent;
+using Krewe.Gpu.Compilation;
+using Krewe.Gpu.Driver;
+using Krewe.Gpu.Kernels;
+using Krewe.Model.Kernels;
+using Krewe.Model.Tensors;
+
+namespace Krewe.Gpu.Devices;
+
+/// <summary>
+/// One GPU. A thread of its own submits the kernels of one work after the other to a stream; a second one waits for
+/// them and completes the tasks, so the stream has the next work while the host still reports the last.
+/// </summary>
+/// <remarks>
+/// Tensors lie in device memory. A bad index is found by a kernel, not by the host: the work's task fails with the
+/// same <see cref="ArgumentException"/> as on a CPU, once its kernels are done, and none of its kernels that index by
+/// data has written after the fault.
+/// </remarks>
+public sealed class CudaDevice : IDevice
+{
+    private const int MaxInFlight = 16;
+
+    private readonly BlockingCollection<CudaWork> _waiting = [];
+    private readonly BlockingCollection<CudaWork> _running = [];
+    private readonly BlockingCollection<CudaSubmission> _free = [];
+    private readonly CudaMemoryPool _pool;
+    private readonly CudaStream _stream;
+    private readonly CudaKernels _kernels;
+    private readonly Thread _submitting;
+    private readonly Thread _completing;
+    private long _reservedBytes;
+    private bool _disposed;
+
+    /// <summary>Opens a GPU.</summary>
+    /// <param name="index">Number of the device, from 0.</param>
+    /// <param name="cache">Where compiled kernels are kept; the user's cache where none is given.</param>
+    /// <exception cref="CudaException">No driver, no such device, or no NVRTC: one line that says which.</exception>
+    public CudaDevice(int index = 0, KernelCache? cache = null)
+    {
+        Context = new(index);
+        Name = $"cuda:{index}";
+        _pool = new(Context);
+        _stream = new();
+        var library = new KernelLibrary(
+            new CudaRuntimeCompiler(Context.ComputeCapability), cache ?? KernelCache.OfThisUser());
+        _kernels = new(Context, library, _pool, _stream);
+        for (int i = 0; i < MaxInFlight; i++)
+        {
+            _free.Add(new(_stream));
+        }
+
+        _submitting = Start("submits", SubmitAll);
+        _completing = Start("completes", CompleteAll);
+    }
+
+    /// <inheritdoc/>
+    public string Name { get; }
+
+    /// <summary>The device's context.</summary>
+    public CudaContext Context { get; }
+
+    /// <inheritdoc/>
+    public IKernels Kernels => _kernels;
+
+    /// <inheritdoc/>
+    public long ReservedBytes => Interlocked.Read(ref _reservedBytes);
+
+    /// <inheritdoc/>
+    public Arena CreateArena(string name) => new CudaArena(
+        $"{Name}/{name}", Context, _pool, _stream, bytes => Interlocked.Add(ref _reservedBytes, bytes));
+
+    /// <inheritdoc/>
+    public Task SubmitAsync(Action<IKernels> work)
+    {
+        ArgumentNullException.ThrowIfNull(work);
+        return Enqueue(new CudaWork<Action<IKernels>>(static (kernels, action) => action(kernels), work));
+    }
+
+    /// <inheritdoc/>
+    public Task SubmitAsync<TState>(Action<IKernels, TState> work, TState state)
+    {
+        ArgumentNullException.ThrowIfNull(work);
+        return Enqueue(new CudaWork<TState>(work, state));
+    }
+
+    /// <summary>
+    /// Copies a dense tensor between host and device memory, or within one, in the order of submission. The host's
+    /// side must stay as it is until the task is done.
+    /// </summary>
+    /// <exception cref="ArgumentException">The tensors differ in type or count, or have gaps.</exception>
+    public Task CopyAsync(Tensor source, Tensor destination)
+    {
+        if (source.DType != destination.DType || source.Count != destination.Count
+            || (!source.IsDense && source.Rows > 1) || (!destination.IsDense && destination.Rows > 1))
+        {
+            throw new ArgumentException($"copy: expected dense tensors of one size, got {source} to {destination}");
+        }
+
+        return SubmitAsync(
+            static (_, copy) => copy.Stream.Copy(
+                copy.Source.Address, copy.Destination.Address, copy.Source.Count * copy.Source.DType.SizeInBytes()),
+            (Stream: _stream, Source: source, Destination: destination));
+    }
+
+    /// <summary>Waits for the work that was submitted; later submissions are rejected.</summary>
+    public void Dispose()
+    {
+        if (_disposed)
+        {
+            return;
+        }
+
+        _disposed = true;
+        _waiting.CompleteAdding();
+        _submitting.Join();
+        _completing.Join();
+        Context.SetCurrent();
+        while (_free.TryTake(out CudaSubmission? submission))
+        {
+            submission.Dispose();
+        }
+
+        _kernels.Dispose();
+        _pool.Dispose();
+        _stream.Dispose();
+        Context.Dispose();
+        _waiting.Dispose();
+        _running.Dispose();
+        _free.Dispose();
+    }
+
+    private Thread Start(string what, Action loop)
+    {
+        var thread = new Thread(() =>
+        {
+            Context.SetCurrent();
+            loop();
+        })
+        {
+            Name = $"{Name} {what}",
+            IsBackground = true,
+        };
+        thread.Start();
+        return thread;
+    }
+
+    private Task Enqueue(CudaWork work)
+    {
+        ObjectDisposedException.ThrowIf(_disposed, this);
+        _waiting.Add(work);
+        return work.Task;
+    }
+
+    private void SubmitAll()
+    {
+        foreach (CudaWork work in _waiting.GetConsumingEnumerable())
+        {
+            work.Submission = _free.Take();
+            work.Submit(_kernels);
+            _running.Add(work);
+        }
+
+        _running.CompleteAdding();
+    }
+
+    private void CompleteAll()
+    {
+        foreach (CudaWork work in _running.GetConsumingEnumerable())
+        {
+            work.Complete();
+            _free.Add(work.Submission!);
+            work.Report();
+        }
+    }
+}

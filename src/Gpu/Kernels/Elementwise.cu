@@ -1,0 +1,57 @@
+// Add, copy, fill and the sum of squares. Grid: blocks of 256 elements; bytes: each tensor once.
+#include "Tensors.cuh"
+
+// destination += source.
+extern "C" __global__ void add(Matrix source, Matrix destination) {
+    long long i = (long long)blockIdx.x * blockDim.x + threadIdx.x;
+    long long row = i / source.columns;
+    int column = (int)(i % source.columns);
+    if (row < source.rows) destination.row(row)[column] += source.row(row)[column];
+}
+
+extern "C" __global__ void fill(Matrix destination, float value) {
+    long long i = (long long)blockIdx.x * blockDim.x + threadIdx.x;
+    long long row = i / destination.columns;
+    if (row < destination.rows) destination.row(row)[i % destination.columns] = value;
+}
+
+// Elements of any type by their size; strides in elements.
+template <typename T>
+__device__ void copy(const T* source, T* destination, int rows, int columns, int from_stride, int to_stride) {
+    long long i = (long long)blockIdx.x * blockDim.x + threadIdx.x;
+    long long row = i / columns;
+    int column = (int)(i % columns);
+    if (row < rows) destination[row * to_stride + column] = source[row * from_stride + column];
+}
+
+#define COPY(name, type) \
+    extern "C" __global__ void name(const type* s, type* d, int rows, int columns, int from_stride, int to_stride) { \
+        copy(s, d, rows, columns, from_stride, to_stride); \
+    }
+
+COPY(copy_1, unsigned char)
+COPY(copy_2, unsigned short)
+COPY(copy_4, unsigned int)
+COPY(copy_8, unsigned long long)
+
+// partial[b] = sum of squares of every element whose number is b of 256 blocks in turn, in float64. The number of
+// blocks is fixed: so is the order. Grid and block 256.
+extern "C" __global__ void __launch_bounds__(256) squares(Matrix values, double* partial) {
+    __shared__ double room[8];
+    long long count = (long long)values.rows * values.columns;
+    double sum = 0;
+    for (long long i = (long long)blockIdx.x * blockDim.x + threadIdx.x; i < count; i += (long long)gridDim.x * blockDim.x) {
+        double value = values.row(i / values.columns)[i % values.columns];
+        sum += value * value;
+    }
+
+    sum = block_sum(sum, room);
+    if (threadIdx.x == 0) partial[blockIdx.x] = sum;
+}
+
+// result = sum of 256 partial sums. One block of 256.
+extern "C" __global__ void __launch_bounds__(256) sum_partials(const double* partial, double* result) {
+    __shared__ double room[8];
+    double sum = block_sum(partial[threadIdx.x], room);
+    if (threadIdx.x == 0) *result = sum;
+}
