@@ -45,7 +45,7 @@ public unsafe ref struct KernelArguments
 
     /// <summary>Fills in the addresses of the arguments; valid as long as this struct stays where it is.</summary>
     [UnscopedRef]
-    internal ref byte Addresses(Span<nint> addresses)
+    internal ref byte Addresses(scoped Span<nint> addresses)
     {
         ref byte first = ref _bytes[0];
         nint start = (nint)Unsafe.AsPointer(ref first);
