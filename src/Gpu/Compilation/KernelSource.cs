@@ -1,5 +1,6 @@
 using System.Security.Cryptography;
 using System.Text;
+using System.Text.RegularExpressions;
 
 namespace Krewe.Gpu.Compilation;
 
@@ -8,7 +9,7 @@ namespace Krewe.Gpu.Compilation;
 /// <param name="Text">CUDA C++ without toolkit headers.</param>
 /// <param name="Headers">Text of each header by the name that an <c>#include "..."</c> gives it.</param>
 /// <param name="Options">Options beyond those of <see cref="CudaRuntimeCompiler"/>.</param>
-public sealed record KernelSource(
+public sealed partial record KernelSource(
     string Name, string Text, IReadOnlyDictionary<string, string> Headers, IReadOnlyList<string> Options)
 {
     private const string Folder = "Kernels/";
@@ -16,14 +17,18 @@ public sealed record KernelSource(
     /// <summary>Source embedded in this assembly.</summary>
     /// <param name="path">Path below <c>src/Gpu/Kernels</c>, such as <c>Attention.cu</c>.</param>
     /// <param name="options">Options beyond those of <see cref="CudaRuntimeCompiler"/>.</param>
-    public static KernelSource Embedded(string path, params IReadOnlyList<string> options) =>
-        new(path, Read(Folder + path), EmbeddedHeaders.Value, options);
+    /// <exception cref="ArgumentException">There is no such source, or it includes a header that is not embedded.
+    /// </exception>
+    public static KernelSource Embedded(string path, params IReadOnlyList<string> options)
+    {
+        string text = Read(path);
+        var headers = new SortedDictionary<string, string>(StringComparer.Ordinal);
+        AddHeaders(FolderOf(path), text, headers);
+        return new(path, text, headers, options);
+    }
 
     /// <summary>Paths of all embedded sources, below <c>src/Gpu/Kernels</c>, in order.</summary>
     public static IReadOnlyList<string> EmbeddedPaths { get; } = [.. Resources(".cu")];
-
-    private static Lazy<IReadOnlyDictionary<string, string>> EmbeddedHeaders { get; } = new(
-        () => Resources(".cuh").ToDictionary(path => path, path => Read(Folder + path), StringComparer.Ordinal));
 
     /// <summary>Hash of all that decides what the compiler writes, as hexadecimal digits.</summary>
     /// <param name="compiler">Compiler and its version.</param>
@@ -55,17 +60,63 @@ public sealed record KernelSource(
         hash.AppendData(bytes);
     }
 
+    /// <summary>
+    /// Adds what a text includes, and what that includes, by the names that stand in the text: the compiler knows no
+    /// folders. One name therefore means one header within a source.
+    /// </summary>
+    private static void AddHeaders(string folder, string text, SortedDictionary<string, string> headers)
+    {
+        foreach (Match include in Include().Matches(text))
+        {
+            string name = include.Groups[1].Value;
+            string path = Normalized(folder, name);
+            string header = Read(path);
+            if (headers.TryAdd(name, header))
+            {
+                AddHeaders(FolderOf(path), header, headers);
+            }
+            else if (headers[name] != header)
+            {
+                throw new ArgumentException($"'{name}' names two headers below one source, one of them {path}");
+            }
+        }
+    }
+
+    private static string FolderOf(string path) => path[..(path.LastIndexOf('/') + 1)];
+
+    /// <summary>Path below the kernels' folder, without <c>..</c>.</summary>
+    private static string Normalized(string folder, string name)
+    {
+        var parts = new List<string>();
+        foreach (string part in (folder + name).Split('/'))
+        {
+            if (part == ".." && parts.Count > 0)
+            {
+                parts.RemoveAt(parts.Count - 1);
+            }
+            else
+            {
+                parts.Add(part);
+            }
+        }
+
+        return string.Join('/', parts);
+    }
+
     private static IEnumerable<string> Resources(string suffix) =>
         typeof(KernelSource).Assembly.GetManifestResourceNames()
             .Where(name => name.StartsWith(Folder, StringComparison.Ordinal)
                 && name.EndsWith(suffix, StringComparison.Ordinal))
             .Select(name => name[Folder.Length..]).Order(StringComparer.Ordinal);
 
-    private static string Read(string name)
+    private static string Read(string path)
     {
-        using Stream stream = typeof(KernelSource).Assembly.GetManifestResourceStream(name)
-            ?? throw new ArgumentException($"no kernel source '{name}' in this assembly", nameof(name));
+        using Stream stream = typeof(KernelSource).Assembly.GetManifestResourceStream(Folder + path)
+            ?? throw new ArgumentException($"no kernel source '{path}' in this assembly", nameof(path));
         using var reader = new StreamReader(stream, Encoding.UTF8);
         return reader.ReadToEnd();
     }
+
+    [GeneratedRegex("^[ \\t]*#[ \\t]*include[ \\t]+\"([^\"]+)\"", RegexOptions.Multiline)]
+    private static partial Regex Include();
 }

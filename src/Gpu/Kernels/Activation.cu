@@ -4,23 +4,19 @@
 // output = silu(gate) * up.
 extern "C" __global__ void swiglu(Matrix gate, Matrix up, Matrix output) {
     long long i = (long long)blockIdx.x * blockDim.x + threadIdx.x;
-    long long row = i / gate.columns;
-    int f = (int)(i % gate.columns);
-    if (row >= gate.rows) return;
-    float x = gate.row(row)[f];
-    output.row(row)[f] = x / (1.0f + expf(-x)) * up.row(row)[f];
+    if (i >= gate.count()) return;
+    float x = gate.at(i);
+    output.at(i) = x / (1.0f + expf(-x)) * up.at(i);
 }
 
 // silu'(x) = s (1 + x (1 - s)), s = sigmoid(x). The gradients may lie on top of gate and up.
 extern "C" __global__ void swiglu_backward(Matrix grad_output, Matrix gate, Matrix up, Matrix grad_gate, Matrix grad_up) {
     long long i = (long long)blockIdx.x * blockDim.x + threadIdx.x;
-    long long row = i / gate.columns;
-    int f = (int)(i % gate.columns);
-    if (row >= gate.rows) return;
-    float g = grad_output.row(row)[f], x = gate.row(row)[f], u = up.row(row)[f];
+    if (i >= gate.count()) return;
+    float g = grad_output.at(i), x = gate.at(i), u = up.at(i);
     float s = sigmoid(x);
-    grad_gate.row(row)[f] = g * u * (s * (1.0f + x * (1.0f - s)));
-    grad_up.row(row)[f] = g * (x * s);
+    grad_gate.at(i) = g * u * (s * (1.0f + x * (1.0f - s)));
+    grad_up.at(i) = g * (x * s);
 }
 
 // Rotates pairs (2i, 2i+1) of a slice of each head by the angle of the row's position. One thread a pair.

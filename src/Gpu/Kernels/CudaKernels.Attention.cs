@@ -44,8 +44,7 @@ internal sealed partial class CudaKernels
         arguments.Add(Device(logSumExp));
         arguments.Add(new DeviceAttention(attention, query.Rows));
         arguments.Add(tiles);
-        int key = attention.NopeDim + attention.RopeDim;
-        int value = attention.ValueDim;
+        (int key, int value) = Pads(attention);
         int floats = (AttentionRows * (key + value + AttentionKeys + 3)) + (AttentionKeys * (key + 1 + value));
         Launch(AttentionKernel, TilesByHeads(count, attention.Heads, floats), ref arguments);
     }
@@ -59,8 +58,7 @@ internal sealed partial class CudaKernels
             gradOutput, query, keyValue, keyRope, output, logSumExp, gradQuery, gradKeyValue, gradKeyRope, attention);
         int tokens = query.Rows;
         int heads = attention.Heads;
-        int key = attention.NopeDim + attention.RopeDim;
-        int value = attention.ValueDim;
+        (int key, int value) = Pads(attention);
         var sizes = new DeviceAttention(attention, tokens);
         nint tiles = UploadTiles(attention.SequenceStarts, out int count);
         using Scratch delta = Take((long)heads * tokens * sizeof(float), nameof(AttentionBackward));
@@ -72,7 +70,9 @@ internal sealed partial class CudaKernels
         arguments.Add(Device(output));
         arguments.Add(sizes);
         arguments.Add(delta.Address);
-        Launch(AttentionDelta, new(new((uint)tokens, (uint)heads), new(WarpThreads)), ref arguments);
+        Launch(
+            AttentionDelta, new(new(Dim3.Cover(tokens, AttentionThreads), (uint)heads), new(AttentionThreads)),
+            ref arguments);
 
         arguments = Inputs(gradOutput, query, keyValue, keyRope, logSumExp, delta.Address);
         arguments.Add(Device(gradQuery));
@@ -127,6 +127,10 @@ internal sealed partial class CudaKernels
         arguments.Add(delta);
         return arguments;
     }
+
+    /// <summary>Columns of a tile of keys and of values: multiples of four.</summary>
+    private static (int Key, int Value) Pads(in AttentionShape attention) =>
+        ((attention.NopeDim + attention.RopeDim + 3) / 4 * 4, (attention.ValueDim + 3) / 4 * 4);
 
     private static LaunchShape TilesByHeads(int tiles, int heads, int sharedFloats) =>
         new(new((uint)tiles, (uint)heads), new(AttentionThreads), sharedFloats * sizeof(float));

@@ -9,7 +9,7 @@ namespace Krewe.Gpu.Kernels;
 internal sealed unsafe partial class CudaKernels
 {
     /// <summary>Blocks of the sum of squares: fixed, so that the order is.</summary>
-    private const int PartialSums = 256;
+    private const int PartialSums = 1024;
 
     private CudaKernel AddKernel => field ??= _library.Kernel("Elementwise.cu", "add");
 

@@ -8,23 +8,22 @@ namespace Krewe.Gpu.Kernels;
 /// <content>Matrix products; <c>MatrixProducts.cu</c>.</content>
 internal sealed partial class CudaKernels
 {
-    private const int ProductTile = 64;
+    /// <summary>Few rows: tiles of 16 by 16.</summary>
+    private const int FewRows = 16;
     private readonly List<DeviceProduct> _products = [];
 
-    private CudaKernel LinearKernel => field ??= _library.Kernel("MatrixProducts.cu", "linear");
+    private ProductVariants LinearKernels => field ??= new(_library, "linear");
 
-    private CudaKernel LinearBackwardInputKernel =>
-        field ??= _library.Kernel("MatrixProducts.cu", "linear_backward_input");
+    private ProductVariants LinearBackwardInputKernels => field ??= new(_library, "linear_backward_input");
 
-    private CudaKernel LinearBackwardWeightKernel =>
-        field ??= _library.Kernel("MatrixProducts.cu", "linear_backward_weight");
+    private ProductVariants LinearBackwardWeightKernels => field ??= new(_library, "linear_backward_weight");
 
     /// <inheritdoc/>
     public void Linear(Tensor input, Tensor weight, Tensor output, bool accumulate = false)
     {
         KernelChecks.Linear(input, weight, output);
         AddLinear(new(input, weight, output, default, accumulate));
-        Multiply(LinearKernel);
+        Multiply(LinearKernels);
     }
 
     /// <inheritdoc/>
@@ -32,7 +31,7 @@ internal sealed partial class CudaKernels
     {
         KernelChecks.LinearBackwardInput(gradOutput, weight, gradInput);
         AddLinearBackwardInput(new(gradOutput, weight, gradInput, default, accumulate));
-        Multiply(LinearBackwardInputKernel);
+        Multiply(LinearBackwardInputKernels);
     }
 
     /// <inheritdoc/>
@@ -40,7 +39,7 @@ internal sealed partial class CudaKernels
     {
         KernelChecks.LinearBackwardWeight(gradOutput, input, gradWeight);
         AddLinearBackwardWeight(new(input, gradWeight, gradOutput));
-        Multiply(LinearBackwardWeightKernel);
+        Multiply(LinearBackwardWeightKernels);
     }
 
     /// <inheritdoc/>
@@ -52,7 +51,7 @@ internal sealed partial class CudaKernels
             AddLinear(product);
         }
 
-        Multiply(LinearKernel);
+        Multiply(LinearKernels);
     }
 
     /// <inheritdoc/>
@@ -64,7 +63,7 @@ internal sealed partial class CudaKernels
             AddLinearBackwardInput(product);
         }
 
-        Multiply(LinearBackwardInputKernel);
+        Multiply(LinearBackwardInputKernels);
     }
 
     /// <inheritdoc/>
@@ -76,7 +75,7 @@ internal sealed partial class CudaKernels
             AddLinearBackwardWeight(product);
         }
 
-        Multiply(LinearBackwardWeightKernel);
+        Multiply(LinearBackwardWeightKernels);
     }
 
     /// <summary>output[m, n] (+)= input[m, k] weight[n, k].</summary>
@@ -95,30 +94,66 @@ internal sealed partial class CudaKernels
     {
         if (c.Count > 0)
         {
-            int tiles = _products.Count == 0 ? 0 : _products[^1].FirstTile + Tiles(_products[^1]);
             _products.Add(new(
                 a.Address, b.Address, c.Address, gather.Address, c.Rows, c.Columns, k, a.RowStride, b.RowStride,
-                c.RowStride, accumulate ? 1 : 0, tiles));
+                c.RowStride, accumulate ? 1 : 0, 0));
         }
     }
 
-    private static int Tiles(in DeviceProduct product) =>
-        checked((int)(Dim3.Cover(product.M, ProductTile) * Dim3.Cover(product.N, ProductTile)));
-
     /// <summary>Launches the products that were added, all in one grid.</summary>
-    private void Multiply(CudaKernel kernel)
+    private void Multiply(ProductVariants variants)
     {
         if (_products.Count == 0)
         {
             return;
         }
 
-        DeviceProduct last = _products[^1];
+        Span<DeviceProduct> products = CollectionsMarshal.AsSpan(_products);
+        int tile = ChooseTile(products);
+        int tiles = 0;
+        foreach (ref DeviceProduct product in products)
+        {
+            product = product with { FirstTile = tiles };
+            tiles = checked(tiles + Tiles(product, tile));
+        }
+
         KernelArguments arguments = new();
-        arguments.Add(Submission.Upload<DeviceProduct>(CollectionsMarshal.AsSpan(_products)));
-        arguments.Add(_products.Count);
+        arguments.Add(Submission.Upload<DeviceProduct>(products));
+        arguments.Add(products.Length);
         arguments.Add(Submission.Fault);
         _products.Clear();
-        Launch(kernel, Rows(last.FirstTile + Tiles(last)), ref arguments);
+        Launch(variants.Of(tile), Rows(tiles), ref arguments);
+    }
+
+    /// <summary>The largest tile with which the products still fill the card.</summary>
+    private int ChooseTile(ReadOnlySpan<DeviceProduct> products)
+    {
+        int mostRows = 0;
+        long largeTiles = 0;
+        foreach (ref readonly DeviceProduct product in products)
+        {
+            mostRows = Math.Max(mostRows, product.M);
+            largeTiles += Tiles(product, ProductVariants.Large);
+        }
+
+        return mostRows <= FewRows ? ProductVariants.Few
+            : largeTiles >= _multiprocessors ? ProductVariants.Large
+            : ProductVariants.Small;
+    }
+
+    private static int Tiles(in DeviceProduct product, int tile) =>
+        checked((int)(Dim3.Cover(product.M, tile) * Dim3.Cover(product.N, tile)));
+
+    /// <summary>A product by the side of its tiles; all give the same bits.</summary>
+    private sealed class ProductVariants(KernelLibrary library, string name)
+    {
+        public const int Few = 16;
+        public const int Small = 64;
+        public const int Large = 128;
+        private readonly CudaKernel _few = library.Kernel("MatrixProducts.cu", $"{name}_{Few}");
+        private readonly CudaKernel _small = library.Kernel("MatrixProducts.cu", $"{name}_{Small}");
+        private readonly CudaKernel _large = library.Kernel("MatrixProducts.cu", $"{name}_{Large}");
+
+        public CudaKernel Of(int tile) => tile switch { Few => _few, Small => _small, _ => _large };
     }
 }

@@ -28,7 +28,7 @@ internal sealed partial class CudaKernels
         arguments.Add(Device(output));
         arguments.Add(accumulate ? 1 : 0);
         arguments.Add(Submission.Fault);
-        Launch(SumRowsKernel, RowsByColumns(output.Rows, output.Columns), ref arguments);
+        Launch(SumRowsKernel, Rows(output.Rows), ref arguments);
     }
 
     /// <inheritdoc/>
@@ -41,7 +41,7 @@ internal sealed partial class CudaKernels
         arguments.Add(scale.Address);
         arguments.Add(Device(output));
         arguments.Add(Submission.Fault);
-        Launch(GatherRowsKernel, RowsByColumns(output.Rows, output.Columns), ref arguments);
+        Launch(GatherRowsKernel, Rows(output.Rows), ref arguments);
     }
 
     /// <inheritdoc/>
@@ -67,6 +67,6 @@ internal sealed partial class CudaKernels
         arguments.Add(ids.Address);
         arguments.Add(Device(gradTable));
         arguments.Add(Submission.Fault);
-        Launch(EmbeddingBackwardKernel, RowsByColumns(gradOutput.Rows, gradTable.Columns), ref arguments);
+        Launch(EmbeddingBackwardKernel, RowsByColumns(gradOutput.Rows, gradTable.Columns, BlockThreads), ref arguments);
     }
 }

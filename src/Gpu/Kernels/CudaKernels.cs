@@ -17,6 +17,7 @@ internal sealed partial class CudaKernels : IKernels, IIndexChecks, IDisposable
     private readonly KernelLibrary _library;
     private readonly CudaMemoryPool _pool;
     private readonly CudaStream _stream;
+    private readonly int _multiprocessors;
 
     /// <summary>The kernels of a device.</summary>
     /// <param name="context">Of the device.</param>
@@ -28,6 +29,7 @@ internal sealed partial class CudaKernels : IKernels, IIndexChecks, IDisposable
         _library = library;
         _pool = pool;
         _stream = stream;
+        _multiprocessors = context.Multiprocessors;
         Name = $"cuda/sm_{context.ComputeCapability.Major}{context.ComputeCapability.Minor}";
     }
 
@@ -49,7 +51,7 @@ internal sealed partial class CudaKernels : IKernels, IIndexChecks, IDisposable
         new(new((uint)rows), new((uint)threads), sharedBytes);
 
     /// <summary>Rows by blocks of this many columns.</summary>
-    private static LaunchShape RowsByColumns(int rows, int columns, int columnsOfBlock = BlockThreads) =>
+    private static LaunchShape RowsByColumns(int rows, int columns, int columnsOfBlock) =>
         new(new((uint)rows, Dim3.Cover(columns, columnsOfBlock)), new(BlockThreads));
 
     private void Launch(CudaKernel kernel, in LaunchShape shape, ref KernelArguments arguments) =>

@@ -4,15 +4,12 @@
 // destination += source.
 extern "C" __global__ void add(Matrix source, Matrix destination) {
     long long i = (long long)blockIdx.x * blockDim.x + threadIdx.x;
-    long long row = i / source.columns;
-    int column = (int)(i % source.columns);
-    if (row < source.rows) destination.row(row)[column] += source.row(row)[column];
+    if (i < source.count()) destination.at(i) += source.at(i);
 }
 
 extern "C" __global__ void fill(Matrix destination, float value) {
     long long i = (long long)blockIdx.x * blockDim.x + threadIdx.x;
-    long long row = i / destination.columns;
-    if (row < destination.rows) destination.row(row)[i % destination.columns] = value;
+    if (i < destination.count()) destination.at(i) = value;
 }
 
 // Elements of any type by their size; strides in elements.
@@ -34,14 +31,14 @@ COPY(copy_2, unsigned short)
 COPY(copy_4, unsigned int)
 COPY(copy_8, unsigned long long)
 
-// partial[b] = sum of squares of every element whose number is b of 256 blocks in turn, in float64. The number of
-// blocks is fixed: so is the order. Grid and block 256.
+// partial[b] = sum in float64 of the squares of the elements that fall to block b and its threads in turn. The number
+// of blocks is fixed: so is the order. Grid 1024, block 256.
 extern "C" __global__ void __launch_bounds__(256) squares(Matrix values, double* partial) {
     __shared__ double room[8];
-    long long count = (long long)values.rows * values.columns;
+    const long long step = (long long)gridDim.x * blockDim.x;
     double sum = 0;
-    for (long long i = (long long)blockIdx.x * blockDim.x + threadIdx.x; i < count; i += (long long)gridDim.x * blockDim.x) {
-        double value = values.row(i / values.columns)[i % values.columns];
+    for (long long i = (long long)blockIdx.x * blockDim.x + threadIdx.x; i < values.count(); i += step) {
+        double value = values.at(i);
         sum += value * value;
     }
 
@@ -49,9 +46,11 @@ extern "C" __global__ void __launch_bounds__(256) squares(Matrix values, double*
     if (threadIdx.x == 0) partial[blockIdx.x] = sum;
 }
 
-// result = sum of 256 partial sums. One block of 256.
+// result = sum of 1024 partial sums. One block of 256.
 extern "C" __global__ void __launch_bounds__(256) sum_partials(const double* partial, double* result) {
     __shared__ double room[8];
-    double sum = block_sum(partial[threadIdx.x], room);
+    double sum = 0;
+    for (int i = threadIdx.x; i < 1024; i += 256) sum += partial[i];
+    sum = block_sum(sum, room);
     if (threadIdx.x == 0) *result = sum;
 }

@@ -1,10 +1,12 @@
 // Matrix products in float32, each element one chain of fused multiply-adds over the inner dimension in rising order:
-// the bits of Kernels/Reference. The exact path, not the fast one.
-// Grid: the tiles of all products, one behind the other; a block finds its product by its first tile. Block: 16x16
-// threads, each with 4x4 elements of a 64x64 tile. Bytes: A and B once for each 64 columns or rows of the result.
+// the bits of Kernels/Reference, whatever the tile. The exact path, not the fast one.
+// Grid: the tiles of all products, one behind the other; a block finds its product by its first tile. Block: 256
+// threads, each with a part of the tile. The next piece of the operands is on its way while one is multiplied.
+// Variants: 128x128 tiles where they fill the card, 64x64 else, 16x16 for a few rows (decoding).
+// Bytes: A once for each tile of columns, B once for each tile of rows.
 #include "Tensors.cuh"
 
-constexpr int Tile = 64, Depth = 16, Side = 16, Each = 4;
+constexpr int Threads = 256;
 
 // One product c[m, n] = chain over k of a(m, k) b(n, k); mirrors DeviceProduct. `gather` renames rows of the operand
 // that is the saved input: of a by m, or in weight gradients of b by k.
@@ -30,90 +32,142 @@ __device__ int product_of_tile(const Product* products, int count, int tile) {
     return low;
 }
 
-// a is [m, k], or [k, m] where ATransposed; b is [n, k], or [k, n] where BTransposed.
-template <bool ATransposed, bool BTransposed>
+// A piece of one operand on its way from global to shared memory: `Rows` rows of the operand (or columns, where it lies
+// across) by `Depth` steps of the inner dimension. Neighbouring threads read neighbouring addresses.
+template <bool Transposed, int Rows, int Depth>
+struct Piece {
+    static constexpr int Distance = Rows + 4;
+    static constexpr int Each = Rows * Depth / Threads;
+    float values[Each];
+
+    __device__ static int row(int i) { return Transposed ? i % Rows : i / Depth; }
+    __device__ static int depth(int i) { return Transposed ? i / Rows : i % Depth; }
+
+    // Zeros past the ends; `gather` renames the rows that lie apart in memory.
+    __device__ void load(const float* data, int stride, const int* gather, int r0, int rows, int k0, int inner) {
+#pragma unroll
+        for (int e = 0; e < Each; e++) {
+            int i = threadIdx.x + e * Threads;
+            int r = r0 + row(i), k = k0 + depth(i);
+            int apart = Transposed ? k : r;
+            int along = Transposed ? r : k;
+            values[e] = r < rows && k < inner
+                ? data[(long long)(gather ? gather[apart] : apart) * stride + along] : 0.0f;
+        }
+    }
+
+    __device__ void store(float* room) const {
+#pragma unroll
+        for (int e = 0; e < Each; e++) {
+            int i = threadIdx.x + e * Threads;
+            room[depth(i) * Distance + row(i)] = values[e];
+        }
+    }
+};
+
+// `Each` values of a row of shared memory for this thread: groups of four, `Side` threads apart, without conflicts.
+template <int Each, int Side>
+__device__ void read(const float* room, int thread, float* values) {
+    if (Each == 1) {
+        values[0] = room[thread];
+        return;
+    }
+
+#pragma unroll
+    for (int group = 0; group < Each / 4; group++) {
+        float4 four = *(const float4*)&room[(group * Side + thread) * 4];
+        values[group * 4] = four.x;
+        values[group * 4 + 1] = four.y;
+        values[group * 4 + 2] = four.z;
+        values[group * 4 + 3] = four.w;
+    }
+}
+
+template <int Each, int Side>
+__device__ int place(int thread, int i) {
+    return Each == 1 ? thread : (i / 4 * Side + thread) * 4 + i % 4;
+}
+
+// a is [m, k], or [k, m] where ATransposed; b is [n, k], or [k, n] where BTransposed. Tile: 16 threads each way, Each
+// elements of a thread each way.
+template <bool ATransposed, bool BTransposed, int Each, int Depth>
 __device__ void multiply(const Product* products, int count, const Fault* fault) {
-    __shared__ __align__(16) float a_tile[Depth][Tile + 4];
-    __shared__ __align__(16) float b_tile[Depth][Tile + 4];
+    constexpr int Side = 16, Tile = Side * Each;
+    using A = Piece<ATransposed, Tile, Depth>;
+    using B = Piece<BTransposed, Tile, Depth>;
+    __shared__ __align__(16) float a_room[Depth * A::Distance];
+    __shared__ __align__(16) float b_room[Depth * B::Distance];
     if (is_set(fault)) return;
 
     const Product p = products[product_of_tile(products, count, blockIdx.x)];
-    int tiles_n = (p.n + Tile - 1) / Tile;
-    int tile = blockIdx.x - p.first_tile;
-    int m0 = tile / tiles_n * Tile;
-    int n0 = tile % tiles_n * Tile;
-    int tx = threadIdx.x % Side, ty = threadIdx.x / Side;
+    const int tiles_n = (p.n + Tile - 1) / Tile;
+    const int tile = blockIdx.x - p.first_tile;
+    const int m0 = tile / tiles_n * Tile, n0 = tile % tiles_n * Tile;
+    const int tx = threadIdx.x % Side, ty = threadIdx.x / Side;
+    const int* gather_a = ATransposed ? nullptr : p.gather;
+    const int* gather_b = ATransposed ? p.gather : nullptr;
 
     float sum[Each][Each];
+#pragma unroll
     for (int i = 0; i < Each; i++)
+#pragma unroll
         for (int j = 0; j < Each; j++) {
-            int m = m0 + ty * Each + i, n = n0 + tx * Each + j;
+            int m = m0 + place<Each, Side>(ty, i), n = n0 + place<Each, Side>(tx, j);
             sum[i][j] = p.accumulate && m < p.m && n < p.n ? p.c[(long long)m * p.stride_c + n] : 0.0f;
         }
 
+    A a;
+    B b;
+    a.load(p.a, p.stride_a, gather_a, m0, p.m, 0, p.k);
+    b.load(p.b, p.stride_b, gather_b, n0, p.n, 0, p.k);
     for (int k0 = 0; k0 < p.k; k0 += Depth) {
-        // Neighbouring threads read neighbouring addresses: along k, or along m and n where the operand lies across.
-        for (int i = threadIdx.x; i < Tile * Depth; i += Side * Side) {
-            int row = ATransposed ? i % Tile : i / Depth;
-            int depth = ATransposed ? i / Tile : i % Depth;
-            int m = m0 + row, k = k0 + depth;
-            float value = 0.0f;
-            if (m < p.m && k < p.k) {
-                if (ATransposed) value = p.a[(long long)k * p.stride_a + m];
-                else value = p.a[(long long)(p.gather ? p.gather[m] : m) * p.stride_a + k];
-            }
-
-            a_tile[depth][row] = value;
-            row = BTransposed ? i % Tile : i / Depth;
-            depth = BTransposed ? i / Tile : i % Depth;
-            int n = n0 + row;
-            k = k0 + depth;
-            value = 0.0f;
-            if (n < p.n && k < p.k) {
-                if (!BTransposed) value = p.b[(long long)n * p.stride_b + k];
-                else value = p.b[(long long)(ATransposed && p.gather ? p.gather[k] : k) * p.stride_b + n];
-            }
-
-            b_tile[depth][row] = value;
-        }
-
         __syncthreads();
+        a.store(a_room);
+        b.store(b_room);
+        __syncthreads();
+        a.load(p.a, p.stride_a, gather_a, m0, p.m, k0 + Depth, p.k);
+        b.load(p.b, p.stride_b, gather_b, n0, p.n, k0 + Depth, p.k);
 
         // A chain ends with the inner dimension: one more link of zeros would turn -0 into 0.
-        int depth = min(Depth, p.k - k0);
+        const int depth = min(Depth, p.k - k0);
+#pragma unroll 4
         for (int k = 0; k < depth; k++) {
-            float4 a = *(const float4*)&a_tile[k][ty * Each];
-            float4 b = *(const float4*)&b_tile[k][tx * Each];
-            float left[Each] = {a.x, a.y, a.z, a.w};
-            float right[Each] = {b.x, b.y, b.z, b.w};
+            float left[Each], right[Each];
+            read<Each, Side>(a_room + k * A::Distance, ty, left);
+            read<Each, Side>(b_room + k * B::Distance, tx, right);
+#pragma unroll
             for (int i = 0; i < Each; i++)
+#pragma unroll
                 for (int j = 0; j < Each; j++) sum[i][j] = fmaf(left[i], right[j], sum[i][j]);
         }
-
-        __syncthreads();
     }
 
+#pragma unroll
     for (int i = 0; i < Each; i++)
+#pragma unroll
         for (int j = 0; j < Each; j++) {
-            int m = m0 + ty * Each + i, n = n0 + tx * Each + j;
+            int m = m0 + place<Each, Side>(ty, i), n = n0 + place<Each, Side>(tx, j);
             if (m < p.m && n < p.n) p.c[(long long)m * p.stride_c + n] = sum[i][j];
         }
 }
 
+#define PRODUCT(name, a_transposed, b_transposed, each, depth) \
+    extern "C" __global__ void __launch_bounds__(Threads) \
+    name(const Product* products, int count, const Fault* fault) { \
+        multiply<a_transposed, b_transposed, each, depth>(products, count, fault); \
+    }
+
 // output[m, n] (+)= sum over d of input[m, d] weight[n, d].
-extern "C" __global__ void __launch_bounds__(256)
-linear(const Product* products, int count, const Fault* fault) {
-    multiply<false, false>(products, count, fault);
-}
+PRODUCT(linear_16, false, false, 1, 128)
+PRODUCT(linear_64, false, false, 4, 16)
+PRODUCT(linear_128, false, false, 8, 16)
 
 // gradInput[m, d] (+)= sum over n of gradOutput[m, n] weight[n, d].
-extern "C" __global__ void __launch_bounds__(256)
-linear_backward_input(const Product* products, int count, const Fault* fault) {
-    multiply<false, true>(products, count, fault);
-}
+PRODUCT(linear_backward_input_16, false, true, 1, 128)
+PRODUCT(linear_backward_input_64, false, true, 4, 16)
+PRODUCT(linear_backward_input_128, false, true, 8, 16)
 
 // gradWeight[n, d] += sum over m of gradOutput[m, n] input[m, d].
-extern "C" __global__ void __launch_bounds__(256)
-linear_backward_weight(const Product* products, int count, const Fault* fault) {
-    multiply<true, true>(products, count, fault);
-}
+PRODUCT(linear_backward_weight_16, true, true, 1, 128)
+PRODUCT(linear_backward_weight_64, true, true, 4, 16)
+PRODUCT(linear_backward_weight_128, true, true, 8, 16)

@@ -1,32 +1,36 @@
-// Kernels that pick, add and compare rows: dispatch, combine and the embedding. Blocks of 256 threads over columns.
+// Kernels that pick, add and compare rows: dispatch, combine and the embedding. A block of 256 threads for each row of
+// the result, but for the embedding's gradient. Bytes: each row once.
 #include "Tensors.cuh"
 
 // output[r] (+)= sum over i in [starts[r], starts[r+1]) of scale[i] source[rows[i]], in that order: the first term a
-// product, each later one a fused multiply-add. Grid: rows by blocks of 256 columns.
+// product, each later one a fused multiply-add.
 extern "C" __global__ void sum_rows(
     Matrix source, const int* rows, const float* scale, const int* starts, Matrix output, int accumulate,
     const Fault* fault) {
-    int d = blockIdx.y * blockDim.x + threadIdx.x;
-    if (is_set(fault) || d >= output.columns) return;
-    int first = starts[blockIdx.x], end = starts[blockIdx.x + 1];
-    float sum = 0;
-    for (int i = first; i < end; i++) {
-        float x = source.row(rows[i])[d];
-        float factor = scale ? scale[i] : 1.0f;
-        sum = i == first ? factor * x : fmaf(factor, x, sum);
-    }
+    if (is_set(fault)) return;
+    const int first = starts[blockIdx.x], end = starts[blockIdx.x + 1];
+    float* y = output.row(blockIdx.x);
+    for (int d = threadIdx.x; d < output.columns; d += blockDim.x) {
+        float sum = 0;
+        for (int i = first; i < end; i++) {
+            float x = source.row(rows[i])[d];
+            float factor = scale ? scale[i] : 1.0f;
+            sum = i == first ? factor * x : fmaf(factor, x, sum);
+        }
 
-    float* y = output.row(blockIdx.x) + d;
-    *y = accumulate ? *y + sum : sum;
+        y[d] = accumulate ? y[d] + sum : sum;
+    }
 }
 
-// output[i] = scale[i] source[rows[i]]. Grid: rows by blocks of 256 columns.
+// output[i] = scale[i] source[rows[i]].
 extern "C" __global__ void gather_rows(
     Matrix source, const int* rows, const float* scale, Matrix output, const Fault* fault) {
-    int d = blockIdx.y * blockDim.x + threadIdx.x;
-    if (is_set(fault) || d >= output.columns) return;
-    float factor = scale ? scale[blockIdx.x] : 1.0f;
-    output.row(blockIdx.x)[d] = factor * source.row(rows[blockIdx.x])[d];
+    if (is_set(fault)) return;
+    const float factor = scale ? scale[blockIdx.x] : 1.0f;
+    const float* x = source.row(rows[blockIdx.x]);
+    float* y = output.row(blockIdx.x);
+#pragma unroll 4
+    for (int d = threadIdx.x; d < output.columns; d += blockDim.x) y[d] = factor * x[d];
 }
 
 // output[i] = dot(left[left_rows[i]], right[right_rows[i]]). Grid: a block of 256 threads for each i.

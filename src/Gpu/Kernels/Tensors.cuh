@@ -9,6 +9,13 @@ struct Matrix {
     int stride;
 
     __device__ float* row(long long r) const { return data + r * stride; }
+
+    __device__ long long count() const { return (long long)rows * columns; }
+
+    // Element i in row-major order; without a division where the rows have no gaps.
+    __device__ float& at(long long i) const {
+        return stride == columns ? data[i] : row(i / columns)[i % columns];
+    }
 };
 
 // An Int32 matrix or vector of the same layout.

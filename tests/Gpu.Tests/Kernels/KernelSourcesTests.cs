@@ -37,6 +37,14 @@ public sealed class KernelSourcesTests
     }
 
     [Fact]
+    public void Headers_are_found_through_each_other()
+    {
+        KernelSource source = KernelSource.Embedded("Attention.cu");
+        Assert.Equal(["AttentionTiles.cuh", "Tensors.cuh"], source.Headers.Keys);
+        Assert.Throws<ArgumentException>(() => KernelSource.Embedded("Absent.cu"));
+    }
+
+    [Fact]
     public void No_source_includes_a_header_of_the_toolkit() => Assert.All(
         KernelSource.EmbeddedPaths,
         path =>
