@@ -26,13 +26,15 @@ struct TokenTile {
 };
 
 // room[i][d], rows `distance` apart: `columns` columns of row first + i from `base` on; zeros past `end` and, up to
-// `pad`, behind the row.
+// `pad`, behind the row. A warp takes a row.
 template <int Count>
 __device__ void load_rows(
     float* room, int distance, const Matrix& source, int base, int columns, int pad, int first, int end) {
-    for (int i = threadIdx.x; i < Count * pad; i += Threads) {
-        int row = first + i / pad, d = i % pad;
-        room[i / pad * distance + d] = row < end && d < columns ? source.row(row)[base + d] : 0.0f;
+    for (int i = threadIdx.x / 32; i < Count; i += Threads / 32) {
+        const bool inside = first + i < end;
+        const float* row = source.row(first + i) + base;
+        for (int d = threadIdx.x % 32; d < pad; d += 32)
+            room[i * distance + d] = inside && d < columns ? row[d] : 0.0f;
     }
 }
 
@@ -42,12 +44,16 @@ __device__ void load_keys(
     float* room, const Matrix& key_value, const Matrix& key_rope, const AttentionSizes& sizes, int head, int first,
     int end) {
     const int base = head * (sizes.nope + sizes.value), pad = sizes.key_pad();
-    for (int i = threadIdx.x; i < Count * pad; i += Threads) {
-        int row = first + i / pad, d = i % pad;
-        float value = 0.0f;
-        if (row < end && d < sizes.nope) value = key_value.row(row)[base + d];
-        else if (row < end && d < sizes.key()) value = key_rope.row(row)[d - sizes.nope];
-        room[i / pad * (pad + 1) + d] = value;
+    for (int i = threadIdx.x / 32; i < Count; i += Threads / 32) {
+        const bool inside = first + i < end;
+        const float* nope = key_value.row(first + i) + base;
+        const float* rope = key_rope.row(first + i) - sizes.nope;
+        for (int d = threadIdx.x % 32; d < pad; d += 32) {
+            float value = 0.0f;
+            if (inside && d < sizes.nope) value = nope[d];
+            else if (inside && d < sizes.key()) value = rope[d];
+            room[i * (pad + 1) + d] = value;
+        }
     }
 }
 

@@ -5,14 +5,12 @@ using Krewe.Model.Tensors;
 
 namespace Krewe.Gpu.Kernels;
 
-/// <content>Attention, its gradient and its absorbed form; <c>Attention.cu</c>, <c>AttentionBackward.cu</c>,
-/// <c>AbsorbedAttention.cu</c>.</content>
+/// <content>Attention and its gradient; <c>Attention.cu</c>, <c>AttentionBackward.cu</c>.</content>
 internal sealed partial class CudaKernels
 {
     private const int AttentionThreads = 128;
     private const int AttentionRows = 16;
     private const int AttentionKeys = 32;
-    private const int AbsorbedChunk = 64;
     private readonly List<TokenTile> _tiles = [];
 
     private CudaKernel AttentionKernel => field ??= _library.Kernel("Attention.cu", "attention");
@@ -26,9 +24,6 @@ internal sealed partial class CudaKernels
         field ??= _library.Kernel("AttentionBackward.cu", "attention_backward_key");
 
     private CudaKernel SumHeadKeyRope => field ??= _library.Kernel("AttentionBackward.cu", "sum_head_key_rope");
-
-    private CudaKernel AbsorbedAttentionKernel =>
-        field ??= _library.Kernel("AbsorbedAttention.cu", "absorbed_attention");
 
     /// <inheritdoc/>
     public void Attention(
@@ -94,25 +89,6 @@ internal sealed partial class CudaKernels
         arguments.Add(Device(gradKeyRope));
         arguments.Add(heads);
         Launch(SumHeadKeyRope, Elements(gradKeyRope), ref arguments);
-    }
-
-    /// <inheritdoc/>
-    public void AbsorbedAttention(
-        Tensor query, Tensor upProjection, Tensor cache, int firstPosition, Tensor output, in AttentionShape attention)
-    {
-        KernelChecks.AbsorbedAttention(query, upProjection, cache, firstPosition, output, attention);
-        KernelArguments arguments = new();
-        arguments.Add(Device(query));
-        arguments.Add(Device(upProjection));
-        arguments.Add(Device(cache));
-        arguments.Add(firstPosition);
-        arguments.Add(Device(output));
-        arguments.Add(new DeviceAttention(attention, query.Rows));
-        int floats = (2 * upProjection.Columns) + AbsorbedChunk + (BlockThreads / WarpThreads);
-        Launch(
-            AbsorbedAttentionKernel,
-            new(new((uint)query.Rows, (uint)attention.Heads), new(BlockThreads), floats * sizeof(float)),
-            ref arguments);
     }
 
     private static KernelArguments Inputs(

@@ -8,6 +8,7 @@ namespace Krewe.Gpu.Kernels;
 internal sealed partial class CudaKernels
 {
     private const int WarpThreads = 32;
+    private const int StatisticsThreads = 1024;
 
     private CudaKernel RouteKernel => field ??= _library.Kernel("Routing.cu", "route");
 
@@ -71,7 +72,7 @@ internal sealed partial class CudaKernels
         arguments.Add(Device(frequency));
         arguments.Add(Device(meanScore));
         arguments.Add(Submission.Fault);
-        Launch(
-            BalanceStatisticsKernel, RowsByColumns(frequency.Rows, scores.Columns, ColumnsOfLaneBlock), ref arguments);
+        var blocks = new Dim3((uint)frequency.Rows, Dim3.Cover(scores.Columns, ColumnsOfLaneBlock));
+        Launch(BalanceStatisticsKernel, new(blocks, new(StatisticsThreads)), ref arguments);
     }
 }

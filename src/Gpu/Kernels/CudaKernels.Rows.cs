@@ -67,6 +67,7 @@ internal sealed partial class CudaKernels
         arguments.Add(ids.Address);
         arguments.Add(Device(gradTable));
         arguments.Add(Submission.Fault);
-        Launch(EmbeddingBackwardKernel, RowsByColumns(gradOutput.Rows, gradTable.Columns, BlockThreads), ref arguments);
+        var blocks = new Dim3((uint)gradOutput.Rows, Dim3.Cover(gradTable.Columns, BlockThreads));
+        Launch(EmbeddingBackwardKernel, new(blocks, new(BlockThreads)), ref arguments);
     }
 }

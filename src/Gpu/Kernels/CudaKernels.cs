@@ -50,10 +50,6 @@ internal sealed partial class CudaKernels : IKernels, IIndexChecks, IDisposable
     private static LaunchShape Rows(int rows, int threads = BlockThreads, int sharedBytes = 0) =>
         new(new((uint)rows), new((uint)threads), sharedBytes);
 
-    /// <summary>Rows by blocks of this many columns.</summary>
-    private static LaunchShape RowsByColumns(int rows, int columns, int columnsOfBlock) =>
-        new(new((uint)rows, Dim3.Cover(columns, columnsOfBlock)), new(BlockThreads));
-
     private void Launch(CudaKernel kernel, in LaunchShape shape, ref KernelArguments arguments) =>
         kernel.Launch(_stream, shape, ref arguments);
 

@@ -92,7 +92,7 @@ __device__ int place(int thread, int i) {
 // elements of a thread each way.
 template <bool ATransposed, bool BTransposed, int Each, int Depth>
 __device__ void multiply(const Product* products, int count, const Fault* fault) {
-    constexpr int Side = 16, Tile = Side * Each;
+    constexpr int Side = 16, Tile = Side * Each, Unroll = Each == 1 ? 16 : 4;
     using A = Piece<ATransposed, Tile, Depth>;
     using B = Piece<BTransposed, Tile, Depth>;
     __shared__ __align__(16) float a_room[Depth * A::Distance];
@@ -130,7 +130,7 @@ __device__ void multiply(const Product* products, int count, const Fault* fault)
 
         // A chain ends with the inner dimension: one more link of zeros would turn -0 into 0.
         const int depth = min(Depth, p.k - k0);
-#pragma unroll 4
+#pragma unroll Unroll
         for (int k = 0; k < depth; k++) {
             float left[Each], right[Each];
             read<Each, Side>(a_room + k * A::Distance, ty, left);
@@ -151,23 +151,24 @@ __device__ void multiply(const Product* products, int count, const Fault* fault)
         }
 }
 
-#define PRODUCT(name, a_transposed, b_transposed, each, depth) \
-    extern "C" __global__ void __launch_bounds__(Threads) \
+// `blocks`: blocks of a multiprocessor, which bounds the registers.
+#define PRODUCT(name, a_transposed, b_transposed, each, depth, blocks) \
+    extern "C" __global__ void __launch_bounds__(Threads, blocks) \
     name(const Product* products, int count, const Fault* fault) { \
         multiply<a_transposed, b_transposed, each, depth>(products, count, fault); \
     }
 
 // output[m, n] (+)= sum over d of input[m, d] weight[n, d].
-PRODUCT(linear_16, false, false, 1, 128)
-PRODUCT(linear_64, false, false, 4, 16)
-PRODUCT(linear_128, false, false, 8, 16)
+PRODUCT(linear_16, false, false, 1, 256, 1)
+PRODUCT(linear_64, false, false, 4, 16, 2)
+PRODUCT(linear_128, false, false, 8, 8, 2)
 
 // gradInput[m, d] (+)= sum over n of gradOutput[m, n] weight[n, d].
-PRODUCT(linear_backward_input_16, false, true, 1, 128)
-PRODUCT(linear_backward_input_64, false, true, 4, 16)
-PRODUCT(linear_backward_input_128, false, true, 8, 16)
+PRODUCT(linear_backward_input_16, false, true, 1, 256, 1)
+PRODUCT(linear_backward_input_64, false, true, 4, 16, 2)
+PRODUCT(linear_backward_input_128, false, true, 8, 8, 2)
 
 // gradWeight[n, d] += sum over m of gradOutput[m, n] input[m, d].
-PRODUCT(linear_backward_weight_16, true, true, 1, 128)
-PRODUCT(linear_backward_weight_64, true, true, 4, 16)
-PRODUCT(linear_backward_weight_128, true, true, 8, 16)
+PRODUCT(linear_backward_weight_16, true, true, 1, 256, 1)
+PRODUCT(linear_backward_weight_64, true, true, 4, 16, 2)
+PRODUCT(linear_backward_weight_128, true, true, 8, 8, 2)

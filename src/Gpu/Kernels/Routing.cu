@@ -168,13 +168,13 @@ extern "C" __global__ void __launch_bounds__(32) score_sums(Matrix scores, float
 }
 
 // frequency[s, e] = E / (K T_s) * tokens of the sequence that chose e; mean_score[s, e] = mean of score / sum. Grid:
-// sequences by blocks of 32 experts; block: 32 experts by 8 lanes, lane l takes tokens l, l + 8, ..., and the lanes'
+// sequences by blocks of 32 experts; block: 32 experts by 32 lanes, lane l takes tokens l, l + 32, ..., and the lanes'
 // sums are added in rising order.
-extern "C" __global__ void __launch_bounds__(256) balance_statistics(
+extern "C" __global__ void __launch_bounds__(1024) balance_statistics(
     Matrix scores, IntMatrix indices, const float* sums, const int* starts, Matrix frequency, Matrix mean_score,
     const Fault* fault) {
-    __shared__ float mean_room[8][32];
-    __shared__ int count_room[8][32];
+    __shared__ float mean_room[32][32];
+    __shared__ int count_room[32][32];
     if (is_set(fault)) return;
     int column = threadIdx.x % 32, lane = threadIdx.x / 32;
     int e = blockIdx.y * 32 + column;
@@ -182,7 +182,7 @@ extern "C" __global__ void __launch_bounds__(256) balance_statistics(
     float mean = 0;
     int count = 0;
     if (e < scores.columns)
-        for (int t = first + lane; t < end; t += 8) {
+        for (int t = first + lane; t < end; t += 32) {
             const int* chosen = indices.row(t);
             for (int k = 0; k < indices.columns; k++) count += chosen[k] == e;
             mean += scores.row(t)[e] / sums[t];
@@ -192,7 +192,7 @@ extern "C" __global__ void __launch_bounds__(256) balance_statistics(
     count_room[lane][column] = count;
     __syncthreads();
     if (lane == 0 && e < scores.columns) {
-        for (int l = 1; l < 8; l++) {
+        for (int l = 1; l < 32; l++) {
             mean += mean_room[l][column];
             count += count_room[l][column];
         }
