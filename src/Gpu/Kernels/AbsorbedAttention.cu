@@ -3,6 +3,7 @@
 // of 256 cached positions side by side, join the chunks in rising order and project. Chunks are counted from position
 // 0, so a row's bits depend on its position alone. Blocks of 256 threads.
 // Bytes: kv_b once for each row, the cache once for each row and head (from the second on out of L2).
+// Measured (benchmarks/Gpu/results): 0.17 ms for one token behind 2047 with 32 heads and a latent of 512, on an H100.
 #include "AttentionTiles.cuh"
 
 constexpr int Chunk = 256, Step = 64, Warps = 8;
