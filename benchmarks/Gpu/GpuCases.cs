@@ -6,8 +6,8 @@ using Krewe.Model.Tensors;
 namespace Krewe.GpuSpeed;
 
 /// <summary>
-/// The exact float32 kernels at sizes of DeepSeek-V3's layers for 4096 tokens. A repetition submits several calls as one
-/// work and divides its time by them; the first work warms up. Values are normal, never zeros.
+/// The exact float32 kernels at sizes of DeepSeek-V3's layers for 4096 tokens. A repetition submits several calls as
+/// one work and divides its time by them; the first work warms up. Values are near to normal, never zeros.
 /// </summary>
 internal sealed class GpuCases(CudaDevice device, int repetitions, string filter) : IDisposable
 {
@@ -44,7 +44,8 @@ internal sealed class GpuCases(CudaDevice device, int repetitions, string filter
         await CaseAsync("  backward to weight", 2, work, "GFLOP/s", k => k.LinearBackwardWeight(y, x, w));
         GroupedProduct[] experts =
         [
-            .. Enumerable.Range(0, 16).Select(e => new GroupedProduct(x.SliceRows(e * 256, 256), w, y.SliceRows(e * 256, 256))),
+            .. Enumerable.Range(0, 16).Select(
+                e => new GroupedProduct(x.SliceRows(e * 256, 256), w, y.SliceRows(e * 256, 256))),
         ];
         await CaseAsync("  grouped, 16 experts of 256 rows", 2, work, "GFLOP/s", k => k.GroupedLinear(experts));
         await CaseAsync(
@@ -63,7 +64,8 @@ internal sealed class GpuCases(CudaDevice device, int repetitions, string filter
         Tensor inverse = (await NormalAsync(1, Tokens)).Reshape(new(Tokens));
         Tensor rows = await IntsAsync(Tokens, i => (i * 1237) % Tokens);
         double bytes = 4.0 * Tokens * d;
-        await CaseAsync($"rms norm {Tokens} x {d}", 10, 2 * bytes, "GB/s", k => k.RmsNorm(x, weight, y, inverse, 1e-6f));
+        await CaseAsync(
+            $"rms norm {Tokens} x {d}", 10, 2 * bytes, "GB/s", k => k.RmsNorm(x, weight, y, inverse, 1e-6f));
         await CaseAsync(
             "  backward to input", 10, 3 * bytes, "GB/s", k => k.RmsNormBackwardInput(g, x, weight, inverse, y));
         await CaseAsync(

@@ -27,7 +27,8 @@ public sealed partial class KernelCompilationException : KreweException
         {
             lines.Add(line.TrimEnd());
             Match place = Place().Match(line);
-            if (place.Success && SourceLine(source, place.Groups[1].Value, int.Parse(place.Groups[2].Value)) is { } text)
+            if (place.Success
+                && SourceLine(source, place.Groups[1].Value, int.Parse(place.Groups[2].Value)) is { } text)
             {
                 lines.Add($"{place.Groups[2].Value,6} | {text}");
             }

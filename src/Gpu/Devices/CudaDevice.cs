@@ -39,11 +39,10 @@ public sealed class CudaDevice : IDevice
     {
         Context = new(index);
         Name = $"cuda:{index}";
+        CudaRuntimeCompiler compiler = CompilerFor(Context);
         _pool = new(Context);
         _stream = new();
-        var library = new KernelLibrary(
-            new CudaRuntimeCompiler(Context.ComputeCapability), cache ?? KernelCache.OfThisUser());
-        _kernels = new(Context, library, _pool, _stream);
+        _kernels = new(Context, new(compiler, cache ?? KernelCache.OfThisUser()), _pool, _stream);
         for (int i = 0; i < MaxInFlight; i++)
         {
             _free.Add(new(_stream));
@@ -127,6 +126,20 @@ public sealed class CudaDevice : IDevice
         _waiting.Dispose();
         _running.Dispose();
         _free.Dispose();
+    }
+
+    /// <summary>The compiler; a machine without one lets the context go before it says so.</summary>
+    private static CudaRuntimeCompiler CompilerFor(CudaContext context)
+    {
+        try
+        {
+            return new(context.ComputeCapability);
+        }
+        catch (CudaException)
+        {
+            context.Dispose();
+            throw;
+        }
     }
 
     private Thread Start(string what, Action loop)

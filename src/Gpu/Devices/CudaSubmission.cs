@@ -58,7 +58,7 @@ internal sealed unsafe class CudaSubmission : IDisposable
         return piece;
     }
 
-    /// <summary>Copies host values to the device, behind what the stream holds, and gives their address there.</summary>
+    /// <summary>Copies host values to the device, behind what the stream holds; gives their address there.</summary>
     public nint Upload<T>(ReadOnlySpan<T> values) where T : unmanaged
     {
         if (values.IsEmpty)

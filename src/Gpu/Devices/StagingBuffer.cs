@@ -2,7 +2,9 @@ using Krewe.Gpu.Driver;
 
 namespace Krewe.Gpu.Devices;
 
-/// <summary>Page-locked host memory and as much device memory: what kernels need of the host, handed over in pieces.</summary>
+/// <summary>
+/// Page-locked host memory and as much device memory: what kernels need of the host, handed over in pieces.
+/// </summary>
 internal sealed class StagingBuffer(int bytes) : IDisposable
 {
     private const int Alignment = 256;

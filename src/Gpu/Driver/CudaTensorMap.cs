@@ -5,7 +5,9 @@ using Krewe.Model.Tensors;
 
 namespace Krewe.Gpu.Driver;
 
-/// <summary>How a tile's rows lie in shared memory: which bits of the address are mixed, against bank conflicts.</summary>
+/// <summary>
+/// How a tile's rows lie in shared memory: which bits of the address are mixed, against bank conflicts.
+/// </summary>
 public enum TensorMapSwizzle
 {
     /// <summary>Row behind row.</summary>

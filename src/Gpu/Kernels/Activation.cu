@@ -10,7 +10,8 @@ extern "C" __global__ void swiglu(Matrix gate, Matrix up, Matrix output) {
 }
 
 // silu'(x) = s (1 + x (1 - s)), s = sigmoid(x). The gradients may lie on top of gate and up.
-extern "C" __global__ void swiglu_backward(Matrix grad_output, Matrix gate, Matrix up, Matrix grad_gate, Matrix grad_up) {
+extern "C" __global__ void swiglu_backward(
+    Matrix grad_output, Matrix gate, Matrix up, Matrix grad_gate, Matrix grad_up) {
     long long i = (long long)blockIdx.x * blockDim.x + threadIdx.x;
     if (i >= gate.count()) return;
     float g = grad_output.at(i), x = gate.at(i), u = up.at(i);

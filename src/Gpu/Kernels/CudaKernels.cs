@@ -44,7 +44,8 @@ internal sealed partial class CudaKernels : IKernels, IIndexChecks, IDisposable
 
     private static DeviceMatrix Device(Tensor tensor) => new(tensor);
 
-    private static LaunchShape Elements(Tensor tensor) => new(new(Dim3.Cover(tensor.Count, BlockThreads)), new(BlockThreads));
+    private static LaunchShape Elements(Tensor tensor) =>
+        new(new(Dim3.Cover(tensor.Count, BlockThreads)), new(BlockThreads));
 
     /// <summary>A block for each row.</summary>
     private static LaunchShape Rows(int rows, int threads = BlockThreads, int sharedBytes = 0) =>

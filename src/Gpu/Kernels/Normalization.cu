@@ -1,7 +1,8 @@
 // RMSNorm and its gradients. Grid: a block of 256 threads for each row, but for the weight's gradient.
 #include "Tensors.cuh"
 
-// output = input * weight / sqrt(mean(input^2) + epsilon). Bytes: input twice (the second time from cache), output once.
+// output = input * weight / sqrt(mean(input^2) + epsilon). Bytes: input twice (the second time from cache), output
+// once.
 extern "C" __global__ void __launch_bounds__(256)
 rms_norm(Matrix input, const float* weight, Matrix output, float* inverse_rms, float epsilon) {
     __shared__ float room[8];

@@ -198,7 +198,8 @@ extern "C" __global__ void __launch_bounds__(1024) balance_statistics(
         }
 
         int tokens = end - first;
-        frequency.row(blockIdx.x)[e] = tokens == 0 ? 0.0f : count * (scores.columns / ((float)indices.columns * tokens));
+        float factor = scores.columns / ((float)indices.columns * tokens);
+        frequency.row(blockIdx.x)[e] = tokens == 0 ? 0.0f : count * factor;
         mean_score.row(blockIdx.x)[e] = tokens == 0 ? 0.0f : mean / tokens;
     }
 }

@@ -2,7 +2,9 @@ using Krewe.Model.Tensors;
 
 namespace Krewe.Model.Kernels;
 
-/// <summary>Reads index tensors in host memory and throws <see cref="ArgumentException"/> at the first bad value.</summary>
+/// <summary>
+/// Reads index tensors in host memory and throws <see cref="ArgumentException"/> at the first bad value.
+/// </summary>
 internal sealed unsafe class HostIndexChecks : IIndexChecks
 {
     /// <summary>The one there is.</summary>

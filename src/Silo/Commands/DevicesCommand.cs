@@ -90,7 +90,7 @@ internal static class DevicesCommand
         output.WriteLine();
         output.WriteLine(cuda.Obstacle is not null
             ? "krewe computes on the CPU here."
-            : "GPU kernels run here, in krewe-gpu-tests and krewe-gpu-speed; krewe's commands compute on the CPU as yet.");
+            : "GPU kernels run here, in krewe-gpu-tests and krewe-gpu-speed; commands compute on the CPU as yet.");
     }
 
     private static string? CudaVersion(CudaFindings cuda) =>

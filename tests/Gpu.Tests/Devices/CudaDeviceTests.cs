@@ -60,7 +60,8 @@ public sealed class CudaDeviceTests
         using Arena greedy = device.CreateArena("greedy");
         CudaException exception = Assert.Throws<CudaException>(
             () => greedy.Allocate(new TensorShape(1 << 20, 1 << 20)));
-        Assert.Contains("'cuda:0/greedy' asked for 4,398,046,511,104 bytes", exception.Message, StringComparison.Ordinal);
+        Assert.Contains(
+            "'cuda:0/greedy' asked for 4,398,046,511,104 bytes", exception.Message, StringComparison.Ordinal);
     }
 
     [Fact]

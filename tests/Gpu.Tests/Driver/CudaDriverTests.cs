@@ -34,7 +34,8 @@ public sealed class CudaDriverTests : IDisposable
                 asm volatile("fence.proxy.async.shared::cta;" ::: "memory");
                 asm volatile("mbarrier.arrive.expect_tx.shared::cta.b64 _, [%0], %1;" :: "r"(at), "r"(512) : "memory");
                 asm volatile(
-                    "cp.async.bulk.tensor.2d.shared::cluster.global.mbarrier::complete_tx::bytes [%0], [%1, {%2, %3}], [%4];"
+                    "cp.async.bulk.tensor.2d.shared::cluster.global.mbarrier::complete_tx::bytes"
+                    " [%0], [%1, {%2, %3}], [%4];"
                     :: "r"(to), "l"(&map), "r"(column), "r"(row), "r"(at) : "memory");
                 unsigned int done = 0;
                 while (!done)
@@ -153,7 +154,8 @@ public sealed class CudaDriverTests : IDisposable
         using var pool = new CudaMemoryPool(_context);
         CudaException exception = Assert.Throws<CudaException>(() => pool.Allocate(1L << 42, _stream, "optimizer"));
         Assert.Contains("CUDA_ERROR_OUT_OF_MEMORY", exception.Message, StringComparison.Ordinal);
-        Assert.Contains("'optimizer' asked for 4,398,046,511,104 bytes on cuda:0", exception.Message, StringComparison.Ordinal);
+        Assert.Contains(
+            "'optimizer' asked for 4,398,046,511,104 bytes on cuda:0", exception.Message, StringComparison.Ordinal);
         Assert.Contains("this process holds 0", exception.Message, StringComparison.Ordinal);
     }
 

@@ -5,7 +5,7 @@ using Krewe.Model.Tests.Kernels;
 
 namespace Krewe.Gpu.Tests.Kernels;
 
-/// <summary>CUDA under the contract of every backend, called as the system calls it: by work submitted to a device.</summary>
+/// <summary>CUDA under the contract of every backend, called as the system calls it: by submitted work.</summary>
 public sealed class CudaKernelsTests : KernelContract
 {
     private readonly CudaDevice _device = Card.Device();

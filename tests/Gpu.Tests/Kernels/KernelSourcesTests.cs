@@ -32,7 +32,9 @@ public sealed class KernelSourcesTests
         KernelCompilationException exception =
             Assert.Throws<KernelCompilationException>(() => compiler.Compile(source));
         Assert.Contains("Wrong.cu(2)", exception.Message, StringComparison.Ordinal);
-        Assert.Contains("     2 | extern \"C\" __global__ void wrong() { missing = 1; }", exception.Message, StringComparison.Ordinal);
+        Assert.Contains(
+            "     2 | extern \"C\" __global__ void wrong() { missing = 1; }", exception.Message,
+            StringComparison.Ordinal);
         Assert.Contains("missing", exception.Log, StringComparison.Ordinal);
     }
 
@@ -50,9 +52,11 @@ public sealed class KernelSourcesTests
         path =>
         {
             KernelSource source = KernelSource.Embedded(path);
-            foreach (string line in source.Text.Split('\n').Where(line => line.StartsWith("#include", StringComparison.Ordinal)))
+            foreach (string line in source.Text.Split('\n').Where(IsInclude))
             {
                 Assert.Contains(source.Headers.Keys, name => line.Contains($"\"{name}\"", StringComparison.Ordinal));
             }
         });
+
+    private static bool IsInclude(string line) => line.StartsWith("#include", StringComparison.Ordinal);
 }
