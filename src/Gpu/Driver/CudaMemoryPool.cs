@@ -9,6 +9,7 @@ namespace Krewe.Gpu.Driver;
 public sealed unsafe class CudaMemoryPool : IDisposable
 {
     private readonly CudaContext _context;
+    private readonly MemoryLedger _ledger = new();
     private nint _handle;
 
     /// <summary>An empty pool on the device of <paramref name="context"/>.</summary>
@@ -37,20 +38,34 @@ public sealed unsafe class CudaMemoryPool : IDisposable
     /// <param name="stream">Stream that uses it.</param>
     /// <param name="purpose">Who asks; stands in the message when memory runs out.</param>
     /// <exception cref="CudaException">The device has no such block left: the message says who asked for how much,
-    /// what this pool holds, and what is free.</exception>
+    /// what this pool holds for whom, and what is free.</exception>
     public nint Allocate(long bytes, CudaStream stream, string purpose)
     {
         int code = DriverApi.cuMemAllocFromPoolAsync(out nint address, (nuint)bytes, _handle, stream.Handle);
-        return code == CudaResult.Success ? address : throw Refused(code, bytes, purpose);
+        if (code != CudaResult.Success)
+        {
+            throw Refused(code, bytes, purpose);
+        }
+
+        _ledger.Add(address, purpose, bytes);
+        return address;
     }
 
     /// <summary>
     /// Gives a block back behind what was submitted to <paramref name="stream"/>. Says false, and throws nothing,
     /// where that is not possible: the pool or the stream is gone, and the block with it.
     /// </summary>
-    public bool TryFree(nint address, CudaStream stream) =>
-        _handle != 0 && stream.Handle != 0
-        && DriverApi.cuMemFreeAsync(address, stream.Handle) == CudaResult.Success;
+    public bool TryFree(nint address, CudaStream stream)
+    {
+        if (_handle == 0 || stream.Handle == 0)
+        {
+            return false;
+        }
+
+        // Before the driver may hand out the address anew.
+        _ledger.Remove(address);
+        return DriverApi.cuMemFreeAsync(address, stream.Handle) == CudaResult.Success;
+    }
 
     /// <summary>Gives the device back what is not handed out.</summary>
     public void Trim() => CudaResult.Check(DriverApi.cuMemPoolTrimTo(_handle, 0));
@@ -72,7 +87,7 @@ public sealed unsafe class CudaMemoryPool : IDisposable
         {
             (long free, long total) = _context.Memory();
             detail += $" on cuda:{_context.DeviceIndex}, which has {free:N0} of {total:N0} free; this process holds "
-                + $"{ReservedBytes:N0} and uses {UsedBytes:N0} of them";
+                + $"{ReservedBytes:N0}, of which in use: {_ledger}";
         }
 
         return new("cuMemAllocFromPoolAsync", code, CudaResult.ErrorName(code), detail) { Bytes = bytes };
