@@ -27,7 +27,7 @@ internal static class PipelineTimes
 
     public static async Task OverlapAsync(BenchmarkOptions options)
     {
-        var experts = TimeSpan.FromMilliseconds(20);
+        var experts = TimeSpan.FromMilliseconds(options.ExpertMilliseconds);
         double others = await Machine.OthersDuringAsync(async () =>
         {
             foreach (int microBatches in (int[])[16, 20, 32])

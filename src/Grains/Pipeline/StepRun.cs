@@ -6,7 +6,7 @@ using Krewe.Model.Pipeline;
 namespace Krewe.Grains.Pipeline;
 
 /// <summary>
-/// One step on its way: every rank walks its operations, two of them under way at a time. What one hands on to another
+/// One step on its way: every rank walks its operations, one or two of them at once. What one hands on to another
 /// process travels meanwhile, and its weight gradients are added when the device has nothing else to do.
 /// </summary>
 /// <param name="grains">The cluster.</param>
@@ -80,25 +80,30 @@ internal sealed class StepRun(IGrainFactory grains, string name, PipelineSchedul
     }
 
     /// <summary>
-    /// Runs the operations of a rank in order, each beside the end of the one before: while that waits for experts on other
-    /// silos or adds its weight gradients, the device has work.
+    /// Runs the operations of a rank in order, as many at once as the schedule says: while one waits for experts on other
+    /// silos or adds its weight gradients, the next one gives the device work.
     /// </summary>
     private async Task WalkAsync(int rank, Func<Exception, Task> fail, CancellationToken failed)
     {
         IReadOnlyList<PipelineOp> ops = schedule.Ops[rank];
+        var underWay = new Queue<Running[]>();
         Running[] before = [];
         for (int i = 0; i < ops.Count; i++)
         {
-            Running[] begun = Begin(rank, ops[i], before, fail);
-            if (i > 0)
+            before = Begin(rank, ops[i], before, fail);
+            underWay.Enqueue(before);
+            if (underWay.Count == schedule.OperationsAtOnce)
             {
-                await EndAsync(rank, i - 1, before, failed);
+                await EndAsync(rank, i + 1 - underWay.Count, underWay.Peek(), failed);
+                underWay.Dequeue();
             }
-
-            before = begun;
         }
 
-        await EndAsync(rank, ops.Count - 1, before, failed);
+        while (underWay.Count > 0)
+        {
+            await EndAsync(rank, ops.Count - underWay.Count, underWay.Peek(), failed);
+            underWay.Dequeue();
+        }
     }
 
     /// <summary>Of an overlapped pair the backward goes first: its gradients travel while the forward's attention computes.</summary>

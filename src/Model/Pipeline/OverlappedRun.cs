@@ -3,7 +3,8 @@ using Krewe.Model.Tensors;
 namespace Krewe.Model.Pipeline;
 
 /// <summary>
-/// A schedule as Krewe runs it, event by event: a rank has two operations under way, its device runs their pieces in the
+/// A schedule as Krewe runs it, event by event: a rank has
+/// <see cref="PipelineSchedule.OperationsAtOnce"/> operations under way, its device runs their pieces in the
 /// order of a <see cref="WorkQueue{T}"/>, and weight gradients are background work.
 /// </summary>
 internal sealed class OverlappedRun
@@ -107,7 +108,7 @@ internal sealed class OverlappedRun
                 op, before, [.. rank.Ops[rank.Done.Count].Select(work => (work.Start, work.End))]));
         }
 
-        int last = Math.Min(rank.Done.Count + 2, rank.Ops.Length);
+        int last = Math.Min(rank.Done.Count + _schedule.OperationsAtOnce, rank.Ops.Length);
         for (int op = rank.Done.Count; op < last; op++)
         {
             Work[] before = op > 0 ? rank.Ops[op - 1] : [];

@@ -23,9 +23,9 @@ public sealed record StageTimes(double F = 1, double B = 2, double I = 1, double
     /// <summary>
     /// Null: one operation after the other, as in the published schedules; a pair is one piece, starts when both inputs
     /// are there and hands on both results at its end. A number: as Krewe runs it, with so many blocks a stage: an
-    /// operation begins while the one before is under way (<see cref="PipelineTask.StartsAfter"/>), each half of a pair
-    /// when its own input is there; they take turns block by block, a backward hands on its gradient before its weight
-    /// gradients, and these fill the waits. <see cref="BuffersPerEdge"/> does not go with it.
+    /// operation may begin while the one before is under way (<see cref="PipelineSchedule.OperationsAtOnce"/>), each half
+    /// of a pair when its own input is there; they take turns block by block, a backward hands on its gradient before its
+    /// weight gradients, and these fill the waits. <see cref="BuffersPerEdge"/> does not go with it.
     /// </summary>
     public int? OverlappedBlocks { get; init; }
 
