@@ -176,7 +176,9 @@ internal sealed class OverlappedRun
         });
     }
 
-    /// <summary>A task has computed: its result goes to the next stage, its weight gradients come when it is their turn.</summary>
+    /// <summary>
+    /// A task has computed: its result goes to the next stage, its weight gradients come when it is their turn.
+    /// </summary>
     private void Compute(Rank rank, Work work)
     {
         PipelineTask task = work.Task;
