@@ -180,9 +180,10 @@ public sealed class HostedModel(string name, string silo, IDevice device) : IDis
     /// <summary>
     /// Announces a batch: <paramref name="work"/> runs once when <paramref name="count"/> experts have joined.
     /// </summary>
-    public JoinedBatch Announce(int count, Action<IKernels, Expert[]> work)
+    public JoinedBatch Announce(
+        int count, Action<IKernels, Expert[]> work, WorkPriority priority = WorkPriority.Normal)
     {
-        var batch = new JoinedBatch(Interlocked.Increment(ref _lastBatch), count, Device, work);
+        var batch = new JoinedBatch(Interlocked.Increment(ref _lastBatch), count, Device, work, priority);
         _open[batch.Id] = batch;
         return batch;
     }

@@ -115,7 +115,8 @@ public sealed partial class ModelStage
         Slot held = SlotOf(call.Slot);
         if (Range.IsLast)
         {
-            await _device.SubmitAsync(kernels => HeadsBackwardWeight(kernels, held, call.Slot));
+            await _device.SubmitAsync(
+                kernels => HeadsBackwardWeight(kernels, held, call.Slot), WorkPriority.Background);
             for (int depth = _mtp.Count; depth >= 1; depth--)
             {
                 await _runner.BackwardWeightAsync([MtpEntry(held, depth)], call);
@@ -145,15 +146,17 @@ public sealed partial class ModelStage
 
     private Task EmbeddingBackwardWeightAsync(Slot held, long slot) => _embedding is null
         ? Task.CompletedTask
-        : _device.SubmitAsync(kernels =>
-        {
-            Parameters.SelectGradients(slot);
-            _embedding.BackwardWeight(kernels, held.Ids, held.GradInput.Hidden);
-            if (!held.GradInput.Embeddings.IsEmpty)
+        : _device.SubmitAsync(
+            kernels =>
             {
-                _embedding.BackwardWeight(kernels, held.Ids, held.GradInput.Embeddings);
-            }
-        });
+                Parameters.SelectGradients(slot);
+                _embedding.BackwardWeight(kernels, held.Ids, held.GradInput.Hidden);
+                if (!held.GradInput.Embeddings.IsEmpty)
+                {
+                    _embedding.BackwardWeight(kernels, held.Ids, held.GradInput.Embeddings);
+                }
+            },
+            WorkPriority.Background);
 
     private BlockRunner.Entry MtpEntry(Slot held, int depth) =>
         new(_mtp[depth - 1].Block, held.Mtp[depth - 1].Block);

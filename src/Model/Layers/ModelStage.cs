@@ -133,7 +133,7 @@ public sealed partial class ModelStage : IDisposable
         if (held is not null)
         {
             // On the device, behind all work that touches the slot.
-            await _device.SubmitAsync(_ => held.Dispose());
+            await _device.SubmitAsync(_ => held.Dispose(), WorkPriority.Background);
         }
 
         await Task.WhenAll(_fleet.Hosts.Select(host => host.ReleaseAsync(slot)));
