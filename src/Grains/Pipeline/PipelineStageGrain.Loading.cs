@@ -41,7 +41,7 @@ public sealed partial class PipelineStageGrain
 
     private HostedStage Create(ModelSource source, ModelConfig config, PlacementPlan plan)
     {
-        StageRange range = StageRange.Partition(config, plan.SiloOfStage.Length)[_index];
+        StageRange range = plan.RangeOf(_index, config.NumHiddenLayers);
         int positions = source.MaxPositions > 0 ? source.MaxPositions : config.MaxPositionEmbeddings;
         var fleet = new GrainExpertFleet(_name, host.Device, post, host.Process);
         // The copy for the other direction has the same parameters: on one device they are one.
