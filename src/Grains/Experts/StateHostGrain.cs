@@ -143,6 +143,8 @@ public sealed class StateHostGrain(
                 {
                     model.RemoveStage(key.Direction, key.Stage);
                 }
+
+                model.Tables.Trim(embedding: plan.SiloOfStage[0] == silo, head: plan.SiloOfStage[^1] == silo);
             },
             WorkPriority.Background);
     }

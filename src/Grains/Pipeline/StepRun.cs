@@ -220,11 +220,22 @@ internal sealed class StepRun(IGrainFactory grains, string name, PipelineSchedul
         int from = task.Work == PipelineWork.Forward ? stage - 1 : stage + 1;
         if (from < 0 || from >= schedule.Stages || task.Work == PipelineWork.BackwardWeight)
         {
-            return "it waits for the experts or for its own device";
+            return $"it waits for the experts or for its own device{WaitsForTable(direction, stage, task)}";
         }
 
         int peer = schedule.RankOf(direction, from);
         return $"it needs stage {from} of rank {peer} (silo '{SiloOf(peer)}')";
+    }
+
+    /// <summary>The embedding or head of another silo that a task needs, for messages.</summary>
+    private string WaitsForTable(int direction, int stage, PipelineTask task)
+    {
+        int owner = order.Plan.SiloOfStage[stage];
+        bool first = stage == 0;
+        return order.Plan.SiloOfCopy(direction, stage) == owner || task.Work == PipelineWork.BackwardWeight
+            || !(first || (stage == schedule.Stages - 1 && task.Work == PipelineWork.Forward))
+                ? ""
+                : $", or for the {(first ? "embedding" : "head")} on silo '{order.Plan.Silos[owner]}'";
     }
 
     private string SiloOf(int rank)
