@@ -1,0 +1,90 @@
+"""Compiles, checks and times the FP8 matrix products: python3 fp8_matrix_product.py [compile|check|time] [--only WORD].
+
+Needs NVRTC 12.8 or later and, to time, PyTorch 2.10 or later, whose blockwise-scaled FP8 product (cuBLASLt) is the
+baseline. One H100; times are medians of replayed graphs over inputs that together exceed the L2 cache.
+"""
+
+import argparse
+import concurrent.futures
+import pathlib
+import re
+import tempfile
+
+from cuda_driver import Driver
+from fp8_variant import FLOAT32_SUM, GROUPED_DEPTH, GROUPED_ROWS, MASKED_ROWS, ROW_SCALES, Variant
+
+WEIGHT_GRADIENT = dict(scales_b=ROW_SCALES, output=FLOAT32_SUM, stages=5)
+VARIANTS = [
+    Variant(rows=256, stages=4),
+    Variant(rows=256, stages=4, cluster=1),
+    Variant(rows=256, stages=4, extra=(("KREWE_SKEW", 2),)),
+    Variant(),
+    Variant(extra=(("KREWE_OVERLAP", 0),)),
+    Variant(cluster=1),
+    Variant(cluster=4),
+    Variant(rows=64, columns=32, cluster=4, stages=12),
+    Variant(rows=64, columns=32, cluster=2, stages=12),
+    Variant(rows=64, columns=32, cluster=1, stages=12),
+    Variant(rows=64, columns=64, cluster=2, stages=10),
+    Variant(rows=64, columns=128, cluster=2, stages=8),
+    Variant(rows=128, columns=32, cluster=4, stages=8),
+    Variant(rows=128, columns=32, cluster=2, stages=8),
+    Variant(rows=128, columns=64, cluster=2, stages=8),
+    Variant(GROUPED_ROWS, rows=256, stages=4),
+    Variant(GROUPED_ROWS),
+    Variant(MASKED_ROWS),
+    Variant(MASKED_ROWS, rows=64, cluster=2, stages=8),
+    Variant(MASKED_ROWS, rows=64, columns=64, cluster=4, stages=10),
+    Variant(GROUPED_DEPTH, **WEIGHT_GRADIENT),
+    Variant(GROUPED_DEPTH, **WEIGHT_GRADIENT, extra=(("KREWE_OVERLAP", 0),)),
+    Variant(GROUPED_DEPTH, rows=256, scales_b=ROW_SCALES, output=FLOAT32_SUM, stages=4),
+]
+
+
+def compile_variant(variant):
+    return variant.compile()
+
+
+def file_name(variant):
+    return re.sub("[^a-z0-9=+]+", "-", variant.name) + ".cubin"
+
+
+def compile_all(variants, folder):
+    """Compiles in parallel what <folder> lacks and prints registers, spills, warnings; gives the cubins by variant."""
+    folder.mkdir(parents=True, exist_ok=True)
+    missing = [variant for variant in variants if not (folder / file_name(variant)).exists()]
+    with concurrent.futures.ProcessPoolExecutor() as pool:
+        for variant, (cubin, log) in zip(missing, pool.map(compile_variant, missing)):
+            (folder / file_name(variant)).write_bytes(cubin)
+            registers = re.search(r"Used (\d+) registers", log)
+            spills = re.search(r"(\d+) bytes spill stores", log)
+            warnings = "".join("\n    " + line for line in sorted(set(log.splitlines())) if re.search("warn|C75", line))
+            print(f"{variant.name}: {registers and registers[1]} registers, {spills and spills[1]} bytes spilled,"
+                  f" {variant.shared_bytes} bytes shared{warnings}", flush=True)
+    return {variant: (folder / file_name(variant)).read_bytes() for variant in variants}
+
+
+def main():
+    parser = argparse.ArgumentParser(description=__doc__)
+    parser.add_argument("what", nargs="*", default=["check", "time"], help="compile, check, time")
+    parser.add_argument("--only", default="", help="regular expression that the variants' names hold")
+    parser.add_argument("--cubins", type=pathlib.Path, help="folder that keeps compiled variants; default a fresh one")
+    options = parser.parse_args()
+    variants = [variant for variant in VARIANTS if re.search(options.only, variant.name)]
+    cubins = compile_all(variants, options.cubins or pathlib.Path(tempfile.mkdtemp()))
+    if options.what == ["compile"]:
+        return
+    driver = Driver()
+    functions = {variant: driver.load(cubin, "fp8_matrix_product", variant.shared_bytes)
+                 for variant, cubin in cubins.items()}
+    if "check" in options.what:
+        from fp8_check import check  # needs numpy
+        for variant in variants:
+            print(f"check {variant.name}: 1 - similarity {check(driver, variant, functions[variant]):.3g}", flush=True)
+    if "time" in options.what:
+        from fp8_timing import time_all  # needs PyTorch
+        time_all(driver, functions)
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,228 @@
+// A consumer warpgroup: multiplies the blocks of K as they arrive and adds them up in float32 with their scales.
+#pragma once
+
+#include "Epilogue.cuh"
+#include "Schedule.cuh"
+#include "Wgmma.cuh"
+
+namespace krewe {
+
+#ifndef KREWE_OVERLAP
+#define KREWE_OVERLAP 1
+#endif
+#ifndef KREWE_SKEW
+#define KREWE_SKEW 0
+#endif
+
+class Consumer {
+public:
+    static constexpr int Registers = Shape::TileColumns / 2;
+    using Sum = float[Registers];
+
+    KREWE_DEVICE Consumer(const Arguments& arguments, SharedMemory memory, int warp)
+        : arguments(arguments), memory(memory), warp(warp),
+          warpgroupRow(warp / WarpgroupWarps * Shape::Waves * 64), warpRow(warp % WarpgroupWarps * 16) {}
+
+    /// Computes and writes all tiles of the schedule.
+    KREWE_DEVICE void run() {
+        Schedule schedule(arguments);
+        Tile tile;
+        if (KREWE_SKEW > 0 && warp >= WarpgroupWarps) {
+            named_barrier_wait(1, 2 * WarpgroupThreads);
+        }
+        while (schedule.next(tile)) {
+            Sum sum[Shape::Waves];
+#pragma unroll
+            for (int wave = 0; wave < Shape::Waves; ++wave) {
+#pragma unroll
+                for (int i = 0; i < Registers; ++i) {
+                    sum[wave][i] = 0;
+                }
+            }
+            if (Shape::Waves == 1 && KREWE_OVERLAP) {
+                add_overlapped(sum[0], tile);
+            } else {
+                add_in_turn(sum, tile);
+            }
+            write(sum, tile);
+        }
+    }
+
+private:
+    /// Scales of a block of K: A's of the own two rows of each wave, and B's tile.
+    struct Scales {
+        float a[Shape::Waves][2];
+        float b;
+    };
+
+    /// Waits for the stage's data and reads the scales.
+    KREWE_DEVICE void await(const StageCursor& cursor, Scales& scales) const {
+        barrier_wait(memory.filled(cursor.stage), cursor.parity);
+        const uint32 address = memory.scales_a(cursor.stage) + (warpgroupRow + warpRow + lane_index() / 4) * 4;
+#pragma unroll
+        for (int wave = 0; wave < Shape::Waves; ++wave) {
+            scales.a[wave][0] = load_shared(address + wave * 64 * 4);
+            scales.a[wave][1] = load_shared(address + (wave * 64 + 8) * 4);
+        }
+    }
+
+    /// Starts the four products of a wave with a block of K.
+    KREWE_DEVICE void start(Sum& partial, int stage, int wave) const {
+        const uint64 a = operand_descriptor(memory.a(stage) + (warpgroupRow + wave * 64) * Shape::Block);
+        const uint64 b = operand_descriptor(memory.b(stage));
+        hold(partial);
+        warpgroup_fence();
+#pragma unroll
+        for (int step = 0; step < Shape::Block / Shape::Step; ++step) {
+            const int advance = step * Shape::Step / 16;
+            warpgroup_product<Shape::TileColumns>(partial, a + advance, b + advance, step > 0);
+        }
+        warpgroup_commit();
+        hold(partial);
+    }
+
+    /// Gives the stage back to the producers of all blocks that copy into it.
+    KREWE_DEVICE void release(int stage) const {
+        __syncwarp();
+        if (lane_index() < Shape::Cluster) {
+            barrier_arrive_at(memory.emptied(stage), lane_index());
+        }
+    }
+
+    /// sum += partial times the scales.
+    KREWE_DEVICE void promote(Sum& sum, const Sum& partial, const float (&a)[2], float b, int stage) const {
+        if (Shape::scalesB == ScalesB::Tile) {
+            const float upper = a[0] * b;
+            const float lower = a[1] * b;
+#pragma unroll
+            for (int i = 0; i < Registers; ++i) {
+                sum[i] += (i % 4 < 2 ? upper : lower) * partial[i];
+            }
+        } else {
+            const uint32 address = memory.scales_b(stage) + lane_index() % 4 * 8;
+#pragma unroll
+            for (int i = 0; i < Registers; i += 4) {
+                float left, right;
+                load_shared_pair(address + i * 8, left, right);
+                sum[i] += a[0] * left * partial[i];
+                sum[i + 1] += a[0] * right * partial[i + 1];
+                sum[i + 2] += a[1] * left * partial[i + 2];
+                sum[i + 3] += a[1] * right * partial[i + 3];
+            }
+        }
+    }
+
+    /// Ends a wave: the stage is free after the last wave's products or, if scales of B are read from it, after those.
+    KREWE_DEVICE void finish(Sum& sum, Sum& partial, const Scales& scales, int stage, int wave) const {
+        constexpr bool readsStage = Shape::scalesB == ScalesB::Row;
+        const bool last = wave == Shape::Waves - 1;
+        hold(partial);
+        if (last && !readsStage) {
+            release(stage);
+        }
+        promote(sum, partial, scales.a[wave], scales.b, stage);
+        if (last && readsStage) {
+            release(stage);
+        }
+    }
+
+    KREWE_DEVICE const float* tile_scales(const Tile& tile) const {
+        const int blocksN = ceil_divide(arguments.columns, Shape::Block);
+        const int blocksK = ceil_divide(arguments.depth, Shape::Block);
+        const int group = Shape::kind == Kind::Dense ? 0 : tile.group;
+        const int blockN = min_of(tile.column / Shape::Block, blocksN - 1);
+        return arguments.scalesB + (static_cast<int64>(group) * blocksN + blockN) * blocksK;
+    }
+
+    KREWE_DEVICE float tile_scale(const float* scales, int block, const Tile& tile) const {
+        return Shape::scalesB == ScalesB::Tile && block < tile.lastBlock ? load_constant(scales + block) : 0.0f;
+    }
+
+    /// One wave after the other; the other warpgroup keeps the tensor cores busy meanwhile.
+    KREWE_DEVICE void add_in_turn(Sum (&sum)[Shape::Waves], const Tile& tile) {
+        const float* scalesB = tile_scales(tile);
+        float nextScale = tile_scale(scalesB, tile.firstBlock, tile);
+        Sum partial;
+        for (int block = tile.firstBlock; block < tile.lastBlock; ++block) {
+            Scales scales;
+            await(cursor, scales);
+            scales.b = nextScale;
+            nextScale = tile_scale(scalesB, block + 1, tile);
+#pragma unroll
+            for (int wave = 0; wave < Shape::Waves; ++wave) {
+                start(partial, cursor.stage, wave);
+                warpgroup_wait<0>();
+                finish(sum[wave], partial, scales, cursor.stage, wave);
+            }
+            cursor.advance();
+            if (KREWE_SKEW > 0 && !led && warp < WarpgroupWarps &&
+                (block + 1 - tile.firstBlock == KREWE_SKEW || block + 1 == tile.lastBlock)) {
+                named_barrier_arrive(1, 2 * WarpgroupThreads);
+                led = true;
+            }
+        }
+    }
+
+    /// A block's products run while the block before is added up.
+    KREWE_DEVICE void add_overlapped(Sum& sum, const Tile& tile) {
+        if (tile.firstBlock == tile.lastBlock) {
+            return;
+        }
+        const float* scalesB = tile_scales(tile);
+        Sum even, odd;
+        Scales evenScales, oddScales;
+        const auto begin = [&](Sum& partial, Scales& scales, int block) {
+            scales.b = tile_scale(scalesB, block, tile);
+            await(cursor, scales);
+            start(partial, cursor.stage, 0);
+            cursor.advance();
+        };
+        int block = tile.firstBlock;
+        int stage = cursor.stage;
+        const auto end = [&](Sum& partial, const Scales& scales) {
+            finish(sum, partial, scales, stage, 0);
+            stage = stage + 1 == Shape::Stages ? 0 : stage + 1;
+        };
+        begin(even, evenScales, block);
+        for (; block + 2 < tile.lastBlock; block += 2) {
+            begin(odd, oddScales, block + 1);
+            warpgroup_wait<1>();
+            end(even, evenScales);
+            begin(even, evenScales, block + 2);
+            warpgroup_wait<1>();
+            end(odd, oddScales);
+        }
+        if (block + 1 < tile.lastBlock) {
+            begin(odd, oddScales, block + 1);
+            warpgroup_wait<1>();
+            end(even, evenScales);
+            warpgroup_wait<0>();
+            end(odd, oddScales);
+        } else {
+            warpgroup_wait<0>();
+            end(even, evenScales);
+        }
+    }
+
+    KREWE_DEVICE void write(const Sum (&sum)[Shape::Waves], const Tile& tile) const {
+#pragma unroll
+        for (int wave = 0; wave < Shape::Waves; ++wave) {
+            const int row = tile.outputRow + warpgroupRow + wave * 64 + warpRow;
+            if (Shape::output == Output::BFloat16) {
+                write_bfloat16(sum[wave], arguments, memory.patch(warp), row, tile.outputEnd, tile.column);
+            } else {
+                write_float32(sum[wave], arguments, row, tile.outputEnd, tile.column);
+            }
+        }
+    }
+
+    const Arguments& arguments;
+    SharedMemory memory;
+    int warp;
+    int warpgroupRow;
+    int warpRow;
+    StageCursor cursor;
+    bool led = false;
+};
+
+}  // namespace krewe

@@ -1,0 +1,48 @@
+// The producer: one thread that has the copy engine bring the blocks of K, as many ahead as there are stages.
+#pragma once
+
+#include "Schedule.cuh"
+
+namespace krewe {
+
+/// Tensor maps of the operands and their scales, see Fp8MatrixProduct.cu.
+struct Maps {
+    const TensorMap* a;
+    const TensorMap* b;
+    const TensorMap* scalesA;
+    const TensorMap* scalesB;
+};
+
+/// Brings all blocks of K of all tiles of the schedule. Of A's rows each block of the cluster brings its share, to all.
+KREWE_DEVICE void produce(const Arguments& arguments, const Maps& maps, SharedMemory memory) {
+    constexpr int shareRows = Shape::TileRows / Shape::Cluster;
+    const int rank = blockIdx.x % Shape::Cluster;
+    Schedule schedule(arguments);
+    StageCursor cursor;
+    Tile tile;
+    while (schedule.next(tile)) {
+#pragma unroll 1
+        for (int block = tile.firstBlock; block < tile.lastBlock; ++block) {
+            const int stage = cursor.stage;
+            const int k = block * Shape::Block;
+            barrier_wait(memory.emptied(stage), cursor.parity ^ 1);
+            const uint32 filled = memory.filled(stage);
+            barrier_arrive_expect(filled, Shape::StageBytes);
+            const uint32 share = memory.a(stage) + rank * shareRows * Shape::Block;
+            const int shareRow = tile.rowA + rank * shareRows;
+            if (Shape::Cluster == 1) {
+                copy_box(share, maps.a, filled, k, shareRow);
+            } else {
+                copy_box_multicast(share, maps.a, filled, k, shareRow, (1 << Shape::Cluster) - 1);
+            }
+            copy_box(memory.b(stage), maps.b, filled, k, tile.rowB);
+            copy_box(memory.scales_a(stage), maps.scalesA, filled, tile.rowA, block);
+            if (Shape::scalesB == ScalesB::Row) {
+                copy_box(memory.scales_b(stage), maps.scalesB, filled, tile.rowB, block);
+            }
+            cursor.advance();
+        }
+    }
+}
+
+}  // namespace krewe

@@ -1,0 +1,151 @@
+// What every kernel of this folder stands on: integer types, addresses, and thin wrappers of the Hopper instructions
+// (mbarrier, tensor copies, clusters, warpgroup registers). NVRTC compiles it without any header of the toolkit.
+//
+// Shared memory addresses are 32-bit addresses of the .shared window of the own block. An mbarrier's phase is waited
+// for by its parity, which starts at 0 and turns with each completed phase. Source: PTX ISA 8.0 and later, sm_90a.
+#pragma once
+
+#define KREWE_DEVICE __device__ __forceinline__
+
+namespace krewe {
+
+using uint8 = unsigned char;
+using uint16 = unsigned short;
+using uint32 = unsigned int;
+using uint64 = unsigned long long;
+using int64 = long long;
+
+constexpr int WarpThreads = 32;
+constexpr int WarpgroupThreads = 128;
+constexpr int WarpgroupWarps = 4;
+
+/// A tensor map as cuTensorMapEncodeTiled writes it; passed by value as a __grid_constant__ parameter.
+struct alignas(64) TensorMap {
+    uint64 words[16];
+};
+
+/// Ceiling of a quotient of non-negative integers.
+KREWE_DEVICE constexpr int ceil_divide(int value, int divisor) { return (value + divisor - 1) / divisor; }
+
+KREWE_DEVICE constexpr int min_of(int a, int b) { return a < b ? a : b; }
+
+/// The own thread's warp, the same register value in all lanes, so that the compiler knows branches on it as uniform.
+KREWE_DEVICE int warp_index() { return __shfl_sync(0xffffffffu, static_cast<int>(threadIdx.x) / WarpThreads, 0); }
+
+KREWE_DEVICE int lane_index() { return static_cast<int>(threadIdx.x) % WarpThreads; }
+
+/// Address within the .shared window of a pointer to shared memory.
+KREWE_DEVICE uint32 shared_address(const void* pointer) {
+    uint32 address;
+    asm("{ .reg .u64 wide; cvta.to.shared.u64 wide, %1; cvt.u32.u64 %0, wide; }" : "=r"(address) : "l"(pointer));
+    return address;
+}
+
+KREWE_DEVICE float load_shared(uint32 address) {
+    float value;
+    asm volatile("ld.shared.f32 %0, [%1];" : "=f"(value) : "r"(address) : "memory");
+    return value;
+}
+
+KREWE_DEVICE void load_shared_pair(uint32 address, float& first, float& second) {
+    asm volatile("ld.shared.v2.f32 {%0, %1}, [%2];" : "=f"(first), "=f"(second) : "r"(address) : "memory");
+}
+
+/// A load through the read-only path: the memory must not change while the kernel runs.
+KREWE_DEVICE float load_constant(const float* pointer) {
+    float value;
+    asm("ld.global.nc.f32 %0, [%1];" : "=f"(value) : "l"(pointer));
+    return value;
+}
+
+// ---- mbarrier
+
+/// Makes a barrier whose phase completes after <count> arrivals and all bytes that were announced.
+KREWE_DEVICE void barrier_init(uint32 barrier, uint32 count) {
+    asm volatile("mbarrier.init.shared::cta.b64 [%0], %1;" ::"r"(barrier), "r"(count) : "memory");
+}
+
+/// Shows initialised barriers to the copy engine and the other blocks of the cluster.
+KREWE_DEVICE void barrier_init_fence() { asm volatile("fence.mbarrier_init.release.cluster;" ::: "memory"); }
+
+/// Arrives and announces <bytes> that the copy engine will bring within this phase.
+KREWE_DEVICE void barrier_arrive_expect(uint32 barrier, uint32 bytes) {
+    asm volatile("mbarrier.arrive.expect_tx.shared::cta.b64 _, [%0], %1;" ::"r"(barrier), "r"(bytes) : "memory");
+}
+
+/// Arrives at the barrier of the same offset in block <rank> of the cluster, which may be the own block. Orders the
+/// reads before it, not writes to global memory: a release for the whole cluster would drain those, at 0.6 us each.
+KREWE_DEVICE void barrier_arrive_at(uint32 barrier, uint32 rank) {
+    asm volatile("{ .reg .b32 remote; mapa.shared::cluster.u32 remote, %0, %1;"
+                 " mbarrier.arrive.shared::cluster.b64 _, [remote]; }" ::"r"(barrier),
+                 "r"(rank)
+                 : "memory");
+}
+
+/// Waits until the phase of <parity> has completed.
+KREWE_DEVICE void barrier_wait(uint32 barrier, uint32 parity) {
+    asm volatile("{ .reg .pred complete;"
+                 " WAIT: mbarrier.try_wait.parity.shared::cta.b64 complete, [%0], %1;"
+                 " @!complete bra WAIT; }" ::"r"(barrier),
+                 "r"(parity)
+                 : "memory");
+}
+
+// ---- tensor copies
+
+/// Fetches the map's descriptor into the cache ahead of its first use.
+KREWE_DEVICE void prefetch_map(const TensorMap* map) {
+    asm volatile("prefetch.tensormap [%0];" ::"l"(map) : "memory");
+}
+
+/// Starts the copy of one box at (x, y), x the contiguous dimension, to shared memory; its bytes count at <barrier>.
+/// What lies outside of the tensor arrives as zeros and counts as well.
+KREWE_DEVICE void copy_box(uint32 target, const TensorMap* map, uint32 barrier, int x, int y) {
+    asm volatile("cp.async.bulk.tensor.2d.shared::cluster.global.mbarrier::complete_tx::bytes [%0], [%1, {%3, %4}],"
+                 " [%2];" ::"r"(target),
+                 "l"(map), "r"(barrier), "r"(x), "r"(y)
+                 : "memory");
+}
+
+/// The same to the same offset in each block of the cluster named in <blocks>, counted at the barrier of the same
+/// offset there.
+KREWE_DEVICE void copy_box_multicast(uint32 target, const TensorMap* map, uint32 barrier, int x, int y, uint16 blocks) {
+    asm volatile("cp.async.bulk.tensor.2d.shared::cluster.global.mbarrier::complete_tx::bytes.multicast::cluster"
+                 " [%0], [%1, {%3, %4}], [%2], %5;" ::"r"(target),
+                 "l"(map), "r"(barrier), "r"(x), "r"(y), "h"(blocks)
+                 : "memory");
+}
+
+// ---- clusters, grids, warpgroups
+
+/// All threads of all blocks of the cluster meet; shared memory written before is seen after.
+KREWE_DEVICE void cluster_sync() {
+    asm volatile("barrier.cluster.arrive.release.aligned;\nbarrier.cluster.wait.acquire.aligned;" ::: "memory");
+}
+
+/// Lets the next kernel of the stream begin its start-up where the launch asked for it; nothing otherwise.
+KREWE_DEVICE void grid_release_dependents() { asm volatile("griddepcontrol.launch_dependents;" ::: "memory"); }
+
+/// Waits until the kernels before this one have ended and their writes are seen; nothing in an ordinary launch.
+KREWE_DEVICE void grid_await_predecessors() { asm volatile("griddepcontrol.wait;" ::: "memory"); }
+
+/// Gives registers of the warpgroup back, down to <Count> a thread.
+template <int Count> KREWE_DEVICE void registers_decrease() {
+    asm volatile("setmaxnreg.dec.sync.aligned.u32 %0;" ::"n"(Count));
+}
+
+/// Takes registers up to <Count> a thread, waiting until they were given back.
+template <int Count> KREWE_DEVICE void registers_increase() {
+    asm volatile("setmaxnreg.inc.sync.aligned.u32 %0;" ::"n"(Count));
+}
+
+/// Arrives at a hardware barrier without waiting; <threads> counts those that arrive and those that wait.
+KREWE_DEVICE void named_barrier_arrive(int barrier, int threads) {
+    asm volatile("bar.arrive %0, %1;" ::"r"(barrier), "r"(threads) : "memory");
+}
+
+KREWE_DEVICE void named_barrier_wait(int barrier, int threads) {
+    asm volatile("bar.sync %0, %1;" ::"r"(barrier), "r"(threads) : "memory");
+}
+
+}  // namespace krewe
