@@ -8,8 +8,8 @@ import pathlib
 import sys
 
 KERNELS = pathlib.Path(__file__).resolve().parents[3] / "src" / "Gpu" / "Kernels"
-UINT8, FLOAT32 = 0, 7
-PLAIN, SWIZZLE_128_BYTES = 0, 3
+UINT8, FLOAT32, BFLOAT16 = 0, 7, 9
+PLAIN, SWIZZLE_64_BYTES, SWIZZLE_128_BYTES = 0, 2, 3
 MAX_DYNAMIC_SHARED_BYTES = 8
 CLUSTER_DIMENSION, PROGRAMMATIC_STREAM_SERIALIZATION = 4, 6
 

@@ -17,9 +17,7 @@ WEIGHT_GRADIENT = dict(scales_b=ROW_SCALES, output=FLOAT32_SUM, stages=5)
 VARIANTS = [
     Variant(rows=256, stages=4),
     Variant(rows=256, stages=4, cluster=1),
-    Variant(rows=256, stages=4, extra=(("KREWE_SKEW", 2),)),
     Variant(),
-    Variant(extra=(("KREWE_OVERLAP", 0),)),
     Variant(cluster=1),
     Variant(cluster=4),
     Variant(rows=64, columns=32, cluster=4, stages=12),
@@ -33,10 +31,10 @@ VARIANTS = [
     Variant(GROUPED_ROWS, rows=256, stages=4),
     Variant(GROUPED_ROWS),
     Variant(MASKED_ROWS),
+    Variant(MASKED_ROWS, rows=256, stages=4),
     Variant(MASKED_ROWS, rows=64, cluster=2, stages=8),
     Variant(MASKED_ROWS, rows=64, columns=64, cluster=4, stages=10),
     Variant(GROUPED_DEPTH, **WEIGHT_GRADIENT),
-    Variant(GROUPED_DEPTH, **WEIGHT_GRADIENT, extra=(("KREWE_OVERLAP", 0),)),
     Variant(GROUPED_DEPTH, rows=256, scales_b=ROW_SCALES, output=FLOAT32_SUM, stages=4),
 ]
 
@@ -57,9 +55,9 @@ def compile_all(variants, folder):
         for variant, (cubin, log) in zip(missing, pool.map(compile_variant, missing)):
             (folder / file_name(variant)).write_bytes(cubin)
             registers = re.search(r"Used (\d+) registers", log)
-            spills = re.search(r"(\d+) bytes spill stores", log)
+            stack, spills = re.search(r"(\d+) bytes stack frame, (\d+) bytes spill stores", log).groups()
             warnings = "".join("\n    " + line for line in sorted(set(log.splitlines())) if re.search("warn|C75", line))
-            print(f"{variant.name}: {registers and registers[1]} registers, {spills and spills[1]} bytes spilled,"
+            print(f"{variant.name}: {registers and registers[1]} registers, {stack} bytes of stack, {spills} spilled,"
                   f" {variant.shared_bytes} bytes shared{warnings}", flush=True)
     return {variant: (folder / file_name(variant)).read_bytes() for variant in variants}
 

@@ -3,7 +3,8 @@
 import ctypes
 import dataclasses
 
-from cuda_driver import FLOAT32, PLAIN, SWIZZLE_128_BYTES, UINT8, compile_kernel
+import cuda_driver
+from cuda_driver import PLAIN, SWIZZLE_64_BYTES, SWIZZLE_128_BYTES, UINT8, compile_kernel
 
 DENSE, GROUPED_ROWS, MASKED_ROWS, GROUPED_DEPTH = range(4)
 TILE_SCALES, ROW_SCALES = range(2)
@@ -49,11 +50,19 @@ class Variant:
         return 128 * (self.consumers + 1)
 
     @property
+    def output_bytes(self):
+        return 2 if self.output == BFLOAT16 else 4
+
+    @property
+    def patch_columns(self):
+        return min(self.columns, 128 // self.output_bytes)
+
+    @property
     def shared_bytes(self):
-        stage = (self.rows + self.columns) * BLOCK + self.rows * 4
-        stage += self.columns * 4 if self.scales_b == ROW_SCALES else 0
-        patch = 16 * (min(self.columns, 64) * 2 + 16) if self.output == BFLOAT16 else 0
-        return self.stages * (stage + 16) + self.consumers * 4 * patch + 1024
+        scales_b = self.columns * 4 if self.scales_b == ROW_SCALES else 0
+        stage = (self.rows + self.columns) * BLOCK + self.rows * 4 + scales_b + 16
+        patches = self.consumers * 4 * 3 * 8 * self.patch_columns * self.output_bytes
+        return self.stages * stage + patches + scales_b
 
     def compile(self):
         """The cubin and the compiler's log."""
@@ -94,12 +103,18 @@ class Launch:
 
         def scales(pointer, rows, box_rows):
             pitch = ceil_divide(rows, 4) * 16
-            return driver.tensor_map(pointer, FLOAT32, rows, blocks, pitch, box_rows, 1, PLAIN)
+            return driver.tensor_map(pointer, cuda_driver.FLOAT32, rows, blocks, pitch, box_rows, 1, PLAIN)
 
         self.maps = [operand(problem.a, rows_a, variant.rows // variant.cluster),
                      operand(problem.b, rows_b, variant.columns), scales(problem.scales_a, rows_a, variant.rows)]
         by_row = variant.scales_b == ROW_SCALES
         self.maps.append(scales(problem.scales_b, rows_b, variant.columns) if by_row else self.maps[2])
+        rows_out = rows_a * (problem.group_count if variant.kind == GROUPED_DEPTH else 1)
+        width = variant.patch_columns * variant.output_bytes
+        self.maps.append(driver.tensor_map(
+            problem.output, cuda_driver.BFLOAT16 if variant.output == BFLOAT16 else cuda_driver.FLOAT32,
+            problem.columns, rows_out, problem.columns * variant.output_bytes, variant.patch_columns, 8,
+            SWIZZLE_128_BYTES if width == 128 else SWIZZLE_64_BYTES))
         self.arguments = Arguments(problem.scales_b, problem.output, problem.groups, problem.group_count,
                                    problem.rows, problem.columns, problem.depth)
         clusters = driver.resident_clusters(function, variant.cluster, variant.threads, variant.shared_bytes)

@@ -116,6 +116,40 @@ KREWE_DEVICE void copy_box_multicast(uint32 target, const TensorMap* map, uint32
                  : "memory");
 }
 
+/// Shows the own writes to shared memory to the copy engine.
+KREWE_DEVICE void copy_fence() { asm volatile("fence.proxy.async.shared::cta;" ::: "memory"); }
+
+/// Starts the copy of one box from shared memory to the tensor at (x, y); what lies outside of the tensor is left out.
+KREWE_DEVICE void store_box(const TensorMap* map, uint32 source, int x, int y) {
+    asm volatile("cp.async.bulk.tensor.2d.global.shared::cta.bulk_group [%0, {%2, %3}], [%1];" ::"l"(map), "r"(source),
+                 "r"(x), "r"(y)
+                 : "memory");
+}
+
+/// The same, but adds the box to what lies there.
+KREWE_DEVICE void add_box(const TensorMap* map, uint32 source, int x, int y) {
+    asm volatile("cp.reduce.async.bulk.tensor.2d.global.shared::cta.add.tile.bulk_group [%0, {%2, %3}], [%1];" ::"l"(
+                     map),
+                 "r"(source), "r"(x), "r"(y)
+                 : "memory");
+}
+
+/// Closes a group of the copies that the own thread started from shared memory.
+KREWE_DEVICE void store_commit() { asm volatile("cp.async.bulk.commit_group;" ::: "memory"); }
+
+/// Waits until all but the latest <Pending> groups have read their shared memory.
+template <int Pending> KREWE_DEVICE void store_await_reads() {
+    asm volatile("cp.async.bulk.wait_group.read %0;" ::"n"(Pending) : "memory");
+}
+
+/// Waits until all groups have been written.
+KREWE_DEVICE void store_await_writes() { asm volatile("cp.async.bulk.wait_group 0;" ::: "memory"); }
+
+/// Asks for <bytes>, a multiple of 16, from a multiple of 16 on, to be brought into the L2 cache.
+KREWE_DEVICE void prefetch_line(const void* pointer, uint32 bytes) {
+    asm volatile("cp.async.bulk.prefetch.L2.global [%0], %1;" ::"l"(pointer), "r"(bytes) : "memory");
+}
+
 // ---- clusters, grids, warpgroups
 
 /// All threads of all blocks of the cluster meet; shared memory written before is seen after.
@@ -137,15 +171,6 @@ template <int Count> KREWE_DEVICE void registers_decrease() {
 /// Takes registers up to <Count> a thread, waiting until they were given back.
 template <int Count> KREWE_DEVICE void registers_increase() {
     asm volatile("setmaxnreg.inc.sync.aligned.u32 %0;" ::"n"(Count));
-}
-
-/// Arrives at a hardware barrier without waiting; <threads> counts those that arrive and those that wait.
-KREWE_DEVICE void named_barrier_arrive(int barrier, int threads) {
-    asm volatile("bar.arrive %0, %1;" ::"r"(barrier), "r"(threads) : "memory");
-}
-
-KREWE_DEVICE void named_barrier_wait(int barrier, int threads) {
-    asm volatile("bar.sync %0, %1;" ::"r"(barrier), "r"(threads) : "memory");
 }
 
 }  // namespace krewe

@@ -7,29 +7,19 @@
 
 namespace krewe {
 
-#ifndef KREWE_OVERLAP
-#define KREWE_OVERLAP 1
-#endif
-#ifndef KREWE_SKEW
-#define KREWE_SKEW 0
-#endif
-
 class Consumer {
 public:
     static constexpr int Registers = Shape::TileColumns / 2;
     using Sum = float[Registers];
 
-    KREWE_DEVICE Consumer(const Arguments& arguments, SharedMemory memory, int warp)
-        : arguments(arguments), memory(memory), warp(warp),
+    KREWE_DEVICE Consumer(const Arguments& arguments, const TensorMap* output, SharedMemory memory, int warp)
+        : arguments(arguments), memory(memory), epilogue(arguments, output, memory.patches(warp)),
           warpgroupRow(warp / WarpgroupWarps * Shape::Waves * 64), warpRow(warp % WarpgroupWarps * 16) {}
 
     /// Computes and writes all tiles of the schedule.
     KREWE_DEVICE void run() {
         Schedule schedule(arguments);
         Tile tile;
-        if (KREWE_SKEW > 0 && warp >= WarpgroupWarps) {
-            named_barrier_wait(1, 2 * WarpgroupThreads);
-        }
         while (schedule.next(tile)) {
             Sum sum[Shape::Waves];
 #pragma unroll
@@ -39,20 +29,22 @@ public:
                     sum[wave][i] = 0;
                 }
             }
-            if (Shape::Waves == 1 && KREWE_OVERLAP) {
+            if (Shape::Waves == 1) {
                 add_overlapped(sum[0], tile);
             } else {
                 add_in_turn(sum, tile);
             }
-            write(sum, tile);
+            epilogue.write(sum, tile.outputRow + warpgroupRow + warpRow, tile.outputEnd, tile.column);
         }
+        epilogue.complete();
     }
 
 private:
-    /// Scales of a block of K: A's of the own two rows of each wave, and B's tile.
+    /// Scales of a block of K: A's of the own two rows of each wave, and B's of the tile or where they lie.
     struct Scales {
         float a[Shape::Waves][2];
         float b;
+        uint32 rowsB;
     };
 
     /// Waits for the stage's data and reads the scales.
@@ -64,6 +56,7 @@ private:
             scales.a[wave][0] = load_shared(address + wave * 64 * 4);
             scales.a[wave][1] = load_shared(address + (wave * 64 + 8) * 4);
         }
+        scales.rowsB = memory.scales_b(cursor.scalePlace) + lane_index() % 4 * 8;
     }
 
     /// Starts the four products of a wave with a block of K.
@@ -90,20 +83,19 @@ private:
     }
 
     /// sum += partial times the scales.
-    KREWE_DEVICE void promote(Sum& sum, const Sum& partial, const float (&a)[2], float b, int stage) const {
+    KREWE_DEVICE void promote(Sum& sum, const Sum& partial, const float (&a)[2], const Scales& scales) const {
         if (Shape::scalesB == ScalesB::Tile) {
-            const float upper = a[0] * b;
-            const float lower = a[1] * b;
+            const float upper = a[0] * scales.b;
+            const float lower = a[1] * scales.b;
 #pragma unroll
             for (int i = 0; i < Registers; ++i) {
                 sum[i] += (i % 4 < 2 ? upper : lower) * partial[i];
             }
         } else {
-            const uint32 address = memory.scales_b(stage) + lane_index() % 4 * 8;
 #pragma unroll
             for (int i = 0; i < Registers; i += 4) {
                 float left, right;
-                load_shared_pair(address + i * 8, left, right);
+                load_shared_pair(scales.rowsB + i * 8, left, right);
                 sum[i] += a[0] * left * partial[i];
                 sum[i + 1] += a[0] * right * partial[i + 1];
                 sum[i + 2] += a[1] * left * partial[i + 2];
@@ -112,18 +104,13 @@ private:
         }
     }
 
-    /// Ends a wave: the stage is free after the last wave's products or, if scales of B are read from it, after those.
+    /// Ends a wave: the last wave's products were the last to read the stage.
     KREWE_DEVICE void finish(Sum& sum, Sum& partial, const Scales& scales, int stage, int wave) const {
-        constexpr bool readsStage = Shape::scalesB == ScalesB::Row;
-        const bool last = wave == Shape::Waves - 1;
         hold(partial);
-        if (last && !readsStage) {
+        if (wave == Shape::Waves - 1) {
             release(stage);
         }
-        promote(sum, partial, scales.a[wave], scales.b, stage);
-        if (last && readsStage) {
-            release(stage);
-        }
+        promote(sum, partial, scales.a[wave], scales);
     }
 
     KREWE_DEVICE const float* tile_scales(const Tile& tile) const {
@@ -155,11 +142,6 @@ private:
                 finish(sum[wave], partial, scales, cursor.stage, wave);
             }
             cursor.advance();
-            if (KREWE_SKEW > 0 && !led && warp < WarpgroupWarps &&
-                (block + 1 - tile.firstBlock == KREWE_SKEW || block + 1 == tile.lastBlock)) {
-                named_barrier_arrive(1, 2 * WarpgroupThreads);
-                led = true;
-            }
         }
     }
 
@@ -204,25 +186,12 @@ private:
         }
     }
 
-    KREWE_DEVICE void write(const Sum (&sum)[Shape::Waves], const Tile& tile) const {
-#pragma unroll
-        for (int wave = 0; wave < Shape::Waves; ++wave) {
-            const int row = tile.outputRow + warpgroupRow + wave * 64 + warpRow;
-            if (Shape::output == Output::BFloat16) {
-                write_bfloat16(sum[wave], arguments, memory.patch(warp), row, tile.outputEnd, tile.column);
-            } else {
-                write_float32(sum[wave], arguments, row, tile.outputEnd, tile.column);
-            }
-        }
-    }
-
     const Arguments& arguments;
     SharedMemory memory;
-    int warp;
+    Epilogue epilogue;
     int warpgroupRow;
     int warpRow;
     StageCursor cursor;
-    bool led = false;
 };
 
 }  // namespace krewe

@@ -1,5 +1,6 @@
-// Writes a warp's part of a finished tile. Whole lines leave the warp by ordinary stores, not by the copy engine: so
-// rows end exactly where a group ends, groups may start at any row, and shared memory goes to the stages of K.
+// Writes a warp's part of a finished tile: 8 rows at a time go to shared memory, and from there the copy engine brings
+// or adds them to the output while the next tile is computed. Where a group ends within the 8 rows, ordinary stores
+// write those that belong to it.
 #pragma once
 
 #include "Shape.cuh"
@@ -20,97 +21,120 @@ KREWE_DEVICE void store_matrices(uint32 address, uint32 m0, uint32 m1, uint32 m2
                  : "memory");
 }
 
-/// Sixteen bytes on their way from shared to global memory.
-struct Piece {
-    uint32 words[4];
-
-    KREWE_DEVICE void load(uint32 source) {
-        asm volatile("ld.shared.v4.b32 {%0, %1, %2, %3}, [%4];"
-                     : "=r"(words[0]), "=r"(words[1]), "=r"(words[2]), "=r"(words[3])
-                     : "r"(source)
-                     : "memory");
-    }
-
-    KREWE_DEVICE void store(void* target) const {
-        asm volatile("st.global.v4.b32 [%0], {%1, %2, %3, %4};" ::"l"(target), "r"(words[0]), "r"(words[1]),
-                     "r"(words[2]), "r"(words[3])
-                     : "memory");
-    }
-};
-
-KREWE_DEVICE void store_pair(float* target, float first, float second) {
-    asm volatile("st.global.v2.f32 [%0], {%1, %2};" ::"l"(target), "f"(first), "f"(second) : "memory");
+KREWE_DEVICE void store_shared_pair(uint32 address, float first, float second) {
+    asm volatile("st.shared.v2.f32 [%0], {%1, %2};" ::"r"(address), "f"(first), "f"(second) : "memory");
 }
 
-/// Adds two floats in the L2 cache, rounded to the nearest even.
-KREWE_DEVICE void add_pair(float* target, float first, float second) {
-    asm volatile("red.relaxed.gpu.global.add.v2.f32 [%0], {%1, %2};" ::"l"(target), "f"(first), "f"(second)
+/// Copies 16 bytes from shared to global memory.
+KREWE_DEVICE void copy_piece(void* target, uint32 source) {
+    asm volatile("{ .reg .b32 x, y, z, w; ld.shared.v4.b32 {x, y, z, w}, [%1];"
+                 " st.global.v4.b32 [%0], {x, y, z, w}; }" ::"l"(target),
+                 "r"(source)
                  : "memory");
 }
 
-/// Sixteen rows, from <row>, of bfloat16 [.., columns]: a patch of them is laid out in shared memory and leaves in
-/// pieces of 16 bytes, a line of 128 bytes (64 with a tile of 32 columns) a row.
-KREWE_DEVICE void write_bfloat16(const float (&sum)[Shape::TileColumns / 2], const Arguments& arguments, uint32 patch,
-                                 int row, int rowEnd, int column) {
-    constexpr int rowPieces = Shape::PatchColumns / 8;
-    constexpr int roundRows = WarpThreads / rowPieces;
-    constexpr int rounds = 16 / roundRows;
-    const int lane = lane_index();
-    const int ownRow = lane / rowPieces;
-    const uint32 matrixRow = patch + (lane % 16) * Shape::PatchPitch + lane / 16 * 16;
-    const uint32 ownPiece = patch + ownRow * Shape::PatchPitch + lane % rowPieces * 16;
-#pragma unroll
-    for (int first = 0; first < Shape::TileColumns; first += Shape::PatchColumns) {
-        __syncwarp();
-#pragma unroll
-        for (int offset = 0; offset < Shape::PatchColumns; offset += 16) {
-            const int i = (first + offset) / 2;
-            store_matrices(matrixRow + offset * 2, pack_bfloat16(sum[i], sum[i + 1]),
-                           pack_bfloat16(sum[i + 2], sum[i + 3]), pack_bfloat16(sum[i + 4], sum[i + 5]),
-                           pack_bfloat16(sum[i + 6], sum[i + 7]));
-        }
-        __syncwarp();
-        Piece pieces[rounds];
-#pragma unroll
-        for (int round = 0; round < rounds; ++round) {
-            pieces[round].load(ownPiece + round * roundRows * Shape::PatchPitch);
-        }
-        const int ownColumn = column + first + lane % rowPieces * 8;
-        if (ownColumn < arguments.columns) {
-            uint16* target = static_cast<uint16*>(arguments.output) +
-                             static_cast<int64>(row + ownRow) * arguments.columns + ownColumn;
-#pragma unroll
-            for (int round = 0; round < rounds; ++round) {
-                if (row + ownRow + round * roundRows < rowEnd) {
-                    pieces[round].store(target + static_cast<int64>(round * roundRows) * arguments.columns);
-                }
-            }
-        }
-    }
-}
+/// Writes the tiles of one warp.
+class Epilogue {
+public:
+    KREWE_DEVICE Epilogue(const Arguments& arguments, const TensorMap* output, uint32 memory)
+        : arguments(arguments), output(output), memory(memory), lane(lane_index()) {}
 
-/// Sixteen rows, from <row>, of float32 [.., columns]: four lanes write a sector of 32 bytes.
-KREWE_DEVICE void write_float32(const float (&sum)[Shape::TileColumns / 2], const Arguments& arguments, int row,
-                                int rowEnd, int column) {
-    const int lane = lane_index();
+    /// Writes the warp's 16 rows of each wave, from <row> and each 64 further on, patch after patch; rows before
+    /// <rowEnd> belong to the tile's group. The recursion keeps all indices of the sums constant.
+    template <int Turn = 0>
+    KREWE_DEVICE void write(const float (&sums)[Shape::Waves][Shape::TileColumns / 2], int row, int rowEnd,
+                            int column) const {
+        constexpr int wavePatches = 2 * Shape::TileColumns / Shape::PatchColumns;
+        constexpr int wave = Turn / wavePatches;
+        constexpr int half = Turn % 2;
+        constexpr int first = Turn % wavePatches / 2 * Shape::PatchColumns;
+        const uint32 patch = memory + Turn % Shape::PatchBuffers * Shape::PatchBytes;
+        if (lane == 0) {
+            store_await_reads<(Turn == 0 ? 0 : Shape::PatchBuffers - 1)>();
+        }
+        __syncwarp();
+        fill<first, half>(sums[wave], patch);
+        emit(patch, row + wave * 64 + half * Shape::PatchRows, rowEnd, column + first);
+        if constexpr (Turn + 1 < Shape::Waves * wavePatches) {
+            write<Turn + 1>(sums, row, rowEnd, column);
+        }
+    }
+
+    /// Waits until everything is written.
+    KREWE_DEVICE void complete() const {
+        if (lane == 0) {
+            store_await_writes();
+        }
+    }
+
+private:
+    /// Address of a piece of 16 bytes in the swizzle that the output's tensor map has.
+    static KREWE_DEVICE uint32 piece_address(uint32 patch, int row, int piece) {
+        const int turn = row * Shape::PatchPitch / 128 % (Shape::PatchPitch / 16);
+        return patch + row * Shape::PatchPitch + (piece ^ turn) * 16;
+    }
+
+    /// Lays eight rows, the upper or lower half of a wave's 16, from column <First> on into the patch.
+    template <int First, int Half>
+    KREWE_DEVICE void fill(const float (&sum)[Shape::TileColumns / 2], uint32 patch) const {
+        if (Shape::output == Output::BFloat16) {
 #pragma unroll
-    for (int half = 0; half < 2; ++half) {
-        const int ownRow = row + lane / 4 + half * 8;
-        float* target = static_cast<float*>(arguments.output) + static_cast<int64>(ownRow) * arguments.columns;
+            for (int offset = 0; offset < Shape::PatchColumns; offset += 32) {
+                const int i = (First + offset) / 2 + Half * 2;
+                store_matrices(piece_address(patch, lane % 8, offset / 8 + lane / 8),
+                               pack_bfloat16(sum[i], sum[i + 1]), pack_bfloat16(sum[i + 4], sum[i + 5]),
+                               pack_bfloat16(sum[i + 8], sum[i + 9]), pack_bfloat16(sum[i + 12], sum[i + 13]));
+            }
+        } else {
 #pragma unroll
-        for (int group = 0; group < Shape::TileColumns / 8; ++group) {
-            const int ownColumn = column + group * 8 + lane % 4 * 2;
-            if (ownRow < rowEnd && ownColumn < arguments.columns) {
-                const float first = sum[group * 4 + half * 2];
-                const float second = sum[group * 4 + half * 2 + 1];
-                if (Shape::output == Output::Float32Sum) {
-                    add_pair(target + ownColumn, first, second);
-                } else {
-                    store_pair(target + ownColumn, first, second);
-                }
+            for (int offset = 0; offset < Shape::PatchColumns; offset += 8) {
+                const int i = (First + offset) / 2 + Half * 2;
+                const uint32 piece = piece_address(patch, lane / 4, offset / 4 + lane % 4 / 2);
+                store_shared_pair(piece + lane % 2 * 8, sum[i], sum[i + 1]);
             }
         }
     }
-}
+
+    /// Sends a patch off. A dense product's tensor map ends it where the output ends; the rows of a gradient are a
+    /// multiple of the patch's.
+    KREWE_DEVICE void emit(uint32 patch, int row, int rowEnd, int column) const {
+        constexpr bool ragged = Shape::kind == Kind::GroupedRows || Shape::kind == Kind::MaskedRows;
+        copy_fence();
+        __syncwarp();
+        if (ragged && row + Shape::PatchRows > rowEnd) {
+            write_pieces(patch, row, rowEnd, column);
+        } else if (lane == 0 && (Shape::kind == Kind::Dense || row < rowEnd)) {
+            if (Shape::output == Output::Float32Sum) {
+                add_box(output, patch, column, row);
+            } else {
+                store_box(output, patch, column, row);
+            }
+        }
+        if (lane == 0) {
+            store_commit();
+        }
+    }
+
+    KREWE_DEVICE void write_pieces(uint32 patch, int row, int rowEnd, int column) const {
+        constexpr int rowPieces = Shape::PatchPitch / 16;
+        constexpr int pieceColumns = 16 / Shape::OutputBytes;
+#pragma unroll 1
+        for (int i = lane; i < Shape::PatchRows * rowPieces; i += WarpThreads) {
+            const int ownRow = i / rowPieces;
+            const int ownColumn = column + i % rowPieces * pieceColumns;
+            if (row + ownRow < rowEnd && ownColumn < arguments.columns) {
+                const int64 index = static_cast<int64>(row + ownRow) * arguments.columns + ownColumn;
+                uint8* target = static_cast<uint8*>(arguments.output) + index * Shape::OutputBytes;
+                const uint32 source = piece_address(patch, ownRow, i % rowPieces);
+                copy_piece(target, source);
+            }
+        }
+    }
+
+    const Arguments& arguments;
+    const TensorMap* output;
+    uint32 memory;
+    int lane;
+};
 
 }  // namespace krewe

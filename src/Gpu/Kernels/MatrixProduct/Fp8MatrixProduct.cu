@@ -7,9 +7,9 @@ using namespace krewe;
 extern "C" __global__ void __cluster_dims__(Shape::Cluster, 1, 1) __launch_bounds__(Shape::Threads, 1)
     fp8_matrix_product(const __grid_constant__ TensorMap a, const __grid_constant__ TensorMap b,
                        const __grid_constant__ TensorMap scalesA, const __grid_constant__ TensorMap scalesB,
-                       const __grid_constant__ Arguments arguments) {
-    extern __shared__ uint8 shared[];
-    const SharedMemory memory{(shared_address(shared) + 1023) & ~1023u};
+                       const __grid_constant__ TensorMap output, const __grid_constant__ Arguments arguments) {
+    alignas(1024) extern __shared__ uint8 shared[];
+    const SharedMemory memory{shared_address(shared)};
     const int warp = warp_index();
     if (threadIdx.x == 0) {
         for (int stage = 0; stage < Shape::Stages; ++stage) {
@@ -34,7 +34,7 @@ extern "C" __global__ void __cluster_dims__(Shape::Cluster, 1, 1) __launch_bound
         if (Shape::Consumers == 2) {
             registers_increase<Shape::ConsumerRegisters>();
         }
-        Consumer(arguments, memory, warp).run();
+        Consumer(arguments, &output, memory, warp).run();
     }
     cluster_sync();
 }

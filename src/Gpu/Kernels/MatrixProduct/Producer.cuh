@@ -13,6 +13,20 @@ struct Maps {
     const TensorMap* scalesB;
 };
 
+/// Asks for the rows of the tile's output that will be added to, an equal part of them with each block of K, so that
+/// the additions at the tile's end find them in the L2 cache.
+KREWE_DEVICE void prefetch_output(const Arguments& arguments, const Tile& tile, int block) {
+    const int blocks = tile.lastBlock - tile.firstBlock;
+    const int part = ceil_divide(Shape::TileRows, blocks);
+    const int first = tile.outputRow + (block - tile.firstBlock) * part;
+    const int last = min_of(first + part, min_of(tile.outputRow + Shape::TileRows, tile.outputEnd));
+    const int columns = min_of(Shape::TileColumns, arguments.columns - tile.column);
+    const float* output = static_cast<const float*>(arguments.output) + tile.column;
+    for (int row = first; row < last && columns > 0; ++row) {
+        prefetch_line(output + static_cast<int64>(row) * arguments.columns, columns * 4);
+    }
+}
+
 /// Brings all blocks of K of all tiles of the schedule. Of A's rows each block of the cluster brings its share, to all.
 KREWE_DEVICE void produce(const Arguments& arguments, const Maps& maps, SharedMemory memory) {
     constexpr int shareRows = Shape::TileRows / Shape::Cluster;
@@ -38,7 +52,10 @@ KREWE_DEVICE void produce(const Arguments& arguments, const Maps& maps, SharedMe
             copy_box(memory.b(stage), maps.b, filled, k, tile.rowB);
             copy_box(memory.scales_a(stage), maps.scalesA, filled, tile.rowA, block);
             if (Shape::scalesB == ScalesB::Row) {
-                copy_box(memory.scales_b(stage), maps.scalesB, filled, tile.rowB, block);
+                copy_box(memory.scales_b(cursor.scalePlace), maps.scalesB, filled, tile.rowB, block);
+            }
+            if (Shape::output == Output::Float32Sum) {
+                prefetch_output(arguments, tile, block);
             }
             cursor.advance();
         }

@@ -44,16 +44,23 @@ struct Shape {
     static constexpr int BytesScalesB = scalesB == ScalesB::Row ? TileColumns * 4 : 0;
     static constexpr int StageBytes = BytesA + BytesB + BytesScalesA + BytesScalesB;
 
-    /// A warp turns 16 rows at a time into whole lines; 16 bytes more a row keep the banks apart.
-    static constexpr int PatchColumns = TileColumns < 64 ? TileColumns : 64;
-    static constexpr int PatchPitch = PatchColumns * 2 + 16;
-    static constexpr int PatchBytes = output == Output::BFloat16 ? 16 * PatchPitch : 0;
+    /// A warp hands 8 rows at a time, 128 bytes wide or a narrower tile's width, to the copy engine.
+    static constexpr int OutputBytes = output == Output::BFloat16 ? 2 : 4;
+    static constexpr int PatchRows = 8;
+    static constexpr int PatchColumns = TileColumns * OutputBytes < 128 ? TileColumns : 128 / OutputBytes;
+    static constexpr int PatchPitch = PatchColumns * OutputBytes;
+    static constexpr int PatchBytes = PatchRows * PatchPitch;
+    /// Patches of a warp that may be on their way at a time.
+    static constexpr int PatchBuffers = 3;
+
+    /// A block's scales of B are read after its stage was given back, so they have one place more.
+    static constexpr int ScalePlaces = Stages + 1;
 
     static constexpr int OffsetB = Stages * BytesA;
-    static constexpr int OffsetScalesA = OffsetB + Stages * BytesB;
+    static constexpr int OffsetPatches = OffsetB + Stages * BytesB;
+    static constexpr int OffsetScalesA = OffsetPatches + Consumers * WarpgroupWarps * PatchBuffers * PatchBytes;
     static constexpr int OffsetScalesB = OffsetScalesA + Stages * BytesScalesA;
-    static constexpr int OffsetPatches = OffsetScalesB + Stages * BytesScalesB;
-    static constexpr int OffsetBarriers = OffsetPatches + Consumers * WarpgroupWarps * PatchBytes;
+    static constexpr int OffsetBarriers = OffsetScalesB + ScalePlaces * BytesScalesB;
     static constexpr int SharedBytes = OffsetBarriers + 2 * Stages * 8;
 
     /// Rows of tiles walked together before the next columns, so that what they read stays in the L2 cache.
@@ -61,8 +68,9 @@ struct Shape {
 
     static_assert(TileRows == 64 || TileRows == 128 || TileRows == 256);
     static_assert(TileColumns == 32 || TileColumns == 64 || TileColumns == 128);
+    static_assert(output != Output::Float32Sum || kind == Kind::Dense || kind == Kind::GroupedDepth);
     static_assert(BytesA / Cluster % 1024 == 0, "each block brings whole groups of eight rows");
-    static_assert(SharedBytes + 1024 <= 232448, "a block's shared memory, with room to align it");
+    static_assert(SharedBytes <= 232448, "what a block may have");
 };
 
 /// The kernel's arguments beside the tensor maps.
@@ -80,16 +88,18 @@ struct Arguments {
     int depth;
 };
 
-/// The stage in turn and the parity of its barriers.
+/// The stage in turn, the parity of its barriers, and the place of its scales of B.
 struct StageCursor {
     int stage = 0;
     uint32 parity = 0;
+    int scalePlace = 0;
 
     KREWE_DEVICE void advance() {
         if (++stage == Shape::Stages) {
             stage = 0;
             parity ^= 1;
         }
+        scalePlace = scalePlace + 1 == Shape::ScalePlaces ? 0 : scalePlace + 1;
     }
 };
 
@@ -100,8 +110,10 @@ struct SharedMemory {
     KREWE_DEVICE uint32 a(int stage) const { return base + stage * Shape::BytesA; }
     KREWE_DEVICE uint32 b(int stage) const { return base + Shape::OffsetB + stage * Shape::BytesB; }
     KREWE_DEVICE uint32 scales_a(int stage) const { return base + Shape::OffsetScalesA + stage * Shape::BytesScalesA; }
-    KREWE_DEVICE uint32 scales_b(int stage) const { return base + Shape::OffsetScalesB + stage * Shape::BytesScalesB; }
-    KREWE_DEVICE uint32 patch(int warp) const { return base + Shape::OffsetPatches + warp * Shape::PatchBytes; }
+    KREWE_DEVICE uint32 scales_b(int place) const { return base + Shape::OffsetScalesB + place * Shape::BytesScalesB; }
+    KREWE_DEVICE uint32 patches(int warp) const {
+        return base + Shape::OffsetPatches + warp * Shape::PatchBuffers * Shape::PatchBytes;
+    }
     KREWE_DEVICE uint32 filled(int stage) const { return base + Shape::OffsetBarriers + stage * 8; }
     KREWE_DEVICE uint32 emptied(int stage) const { return filled(stage) + Shape::Stages * 8; }
 };
