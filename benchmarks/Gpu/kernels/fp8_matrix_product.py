@@ -13,7 +13,7 @@ import tempfile
 from cuda_driver import Driver
 from fp8_variant import FLOAT32_SUM, GROUPED_DEPTH, GROUPED_ROWS, MASKED_ROWS, ROW_SCALES, Variant
 
-WEIGHT_GRADIENT = dict(scales_b=ROW_SCALES, output=FLOAT32_SUM, stages=5)
+WEIGHT_GRADIENT = dict(scales_b=ROW_SCALES, output=FLOAT32_SUM)
 VARIANTS = [
     Variant(rows=256, stages=4),
     Variant(rows=256, stages=4, cluster=1),
@@ -34,8 +34,8 @@ VARIANTS = [
     Variant(MASKED_ROWS, rows=256, stages=4),
     Variant(MASKED_ROWS, rows=64, cluster=2, stages=8),
     Variant(MASKED_ROWS, rows=64, columns=64, cluster=4, stages=10),
-    Variant(GROUPED_DEPTH, **WEIGHT_GRADIENT),
-    Variant(GROUPED_DEPTH, rows=256, scales_b=ROW_SCALES, output=FLOAT32_SUM, stages=4),
+    Variant(GROUPED_DEPTH, **WEIGHT_GRADIENT, stages=5),
+    Variant(GROUPED_DEPTH, **WEIGHT_GRADIENT, rows=256, stages=4),
 ]
 
 

@@ -29,7 +29,7 @@ public:
                     sum[wave][i] = 0;
                 }
             }
-            if (Shape::Waves == 1) {
+            if (Shape::Waves == 1 && Shape::scalesB == ScalesB::Tile) {
                 add_overlapped(sum[0], tile);
             } else {
                 add_in_turn(sum, tile);
@@ -45,6 +45,21 @@ private:
         float a[Shape::Waves][2];
         float b;
         uint32 rowsB;
+    };
+
+    /// Scales of the own columns of four groups of eight columns of B, read ahead of their use.
+    struct RowScales {
+        static constexpr int Count = 8;
+        float values[Count];
+
+        KREWE_DEVICE void load(uint32 address) {
+            if (Shape::scalesB == ScalesB::Row) {
+#pragma unroll
+                for (int i = 0; i < Count; i += 2) {
+                    load_shared_pair(address + i * 16, values[i], values[i + 1]);
+                }
+            }
+        }
     };
 
     /// Waits for the stage's data and reads the scales.
@@ -83,7 +98,8 @@ private:
     }
 
     /// sum += partial times the scales.
-    KREWE_DEVICE void promote(Sum& sum, const Sum& partial, const float (&a)[2], const Scales& scales) const {
+    KREWE_DEVICE void promote(Sum& sum, const Sum& partial, const float (&a)[2], const Scales& scales,
+                              const RowScales& first) const {
         if (Shape::scalesB == ScalesB::Tile) {
             const float upper = a[0] * scales.b;
             const float lower = a[1] * scales.b;
@@ -92,25 +108,29 @@ private:
                 sum[i] += (i % 4 < 2 ? upper : lower) * partial[i];
             }
         } else {
+            RowScales next = first;
 #pragma unroll
-            for (int i = 0; i < Registers; i += 4) {
-                float left, right;
-                load_shared_pair(scales.rowsB + i * 8, left, right);
-                sum[i] += a[0] * left * partial[i];
-                sum[i + 1] += a[0] * right * partial[i + 1];
-                sum[i + 2] += a[1] * left * partial[i + 2];
-                sum[i + 3] += a[1] * right * partial[i + 3];
+            for (int i = 0; i < Registers; i += RowScales::Count * 2) {
+                const RowScales now = next;
+                if (i + RowScales::Count * 2 < Registers) {
+                    next.load(scales.rowsB + (i + RowScales::Count * 2) * 8);
+                }
+#pragma unroll
+                for (int j = 0; j < RowScales::Count * 2; ++j) {
+                    sum[i + j] += a[j % 4 / 2] * now.values[j / 4 * 2 + j % 2] * partial[i + j];
+                }
             }
         }
     }
 
     /// Ends a wave: the last wave's products were the last to read the stage.
-    KREWE_DEVICE void finish(Sum& sum, Sum& partial, const Scales& scales, int stage, int wave) const {
+    KREWE_DEVICE void finish(Sum& sum, Sum& partial, const Scales& scales, const RowScales& first, int stage,
+                             int wave) const {
         hold(partial);
         if (wave == Shape::Waves - 1) {
             release(stage);
         }
-        promote(sum, partial, scales.a[wave], scales);
+        promote(sum, partial, scales.a[wave], scales, first);
     }
 
     KREWE_DEVICE const float* tile_scales(const Tile& tile) const {
@@ -138,8 +158,10 @@ private:
 #pragma unroll
             for (int wave = 0; wave < Shape::Waves; ++wave) {
                 start(partial, cursor.stage, wave);
+                RowScales first;
+                first.load(scales.rowsB);
                 warpgroup_wait<0>();
-                finish(sum[wave], partial, scales, cursor.stage, wave);
+                finish(sum[wave], partial, scales, first, cursor.stage, wave);
             }
             cursor.advance();
         }
@@ -162,7 +184,7 @@ private:
         int block = tile.firstBlock;
         int stage = cursor.stage;
         const auto end = [&](Sum& partial, const Scales& scales) {
-            finish(sum, partial, scales, stage, 0);
+            finish(sum, partial, scales, {}, stage, 0);
             stage = stage + 1 == Shape::Stages ? 0 : stage + 1;
         };
         begin(even, evenScales, block);
