@@ -35,7 +35,7 @@ def compile_kernel(source, defines):
     nvrtc = nvrtc_library()
     program = ctypes.c_void_p()
     path = KERNELS / source
-    options = ["--gpu-architecture=sm_90a", "--std=c++17", f"--include-path={path.parent}", "--ptxas-options=-v"]
+    options = ["--gpu-architecture=sm_90a", "--std=c++17", f"--include-path={KERNELS}", "--ptxas-options=-v"]
     options += [f"--define-macro={name}={value}" for name, value in defines.items()]
     arguments = (ctypes.c_char_p * len(options))(*(option.encode() for option in options))
     nvrtc.nvrtcCreateProgram(ctypes.byref(program), path.read_bytes(), path.name.encode(), 0, None, None)

@@ -11,31 +11,29 @@ import re
 import tempfile
 
 from cuda_driver import Driver
-from fp8_variant import FLOAT32_SUM, GROUPED_DEPTH, GROUPED_ROWS, MASKED_ROWS, ROW_SCALES, Variant
+from fp8_variant import FLOAT32_OUT, FLOAT32_SUM, GROUPED_DEPTH, GROUPED_ROWS, MASKED_ROWS, ROW_SCALES, Variant
 
-WEIGHT_GRADIENT = dict(scales_b=ROW_SCALES, output=FLOAT32_SUM)
+MANY_ROWS = dict(rows=256, stages=4)
+FEW_ROWS = dict(rows=64, stages=10)
+WEIGHT_GRADIENT = dict(kind=GROUPED_DEPTH, scales_b=ROW_SCALES)
 VARIANTS = [
-    Variant(rows=256, stages=4),
-    Variant(rows=256, stages=4, cluster=1),
+    Variant(**MANY_ROWS),
+    Variant(**MANY_ROWS, cluster=1),
     Variant(),
-    Variant(cluster=1),
-    Variant(cluster=4),
-    Variant(rows=64, columns=32, cluster=4, stages=12),
-    Variant(rows=64, columns=32, cluster=2, stages=12),
-    Variant(rows=64, columns=32, cluster=1, stages=12),
-    Variant(rows=64, columns=64, cluster=2, stages=10),
-    Variant(rows=64, columns=128, cluster=2, stages=8),
-    Variant(rows=128, columns=32, cluster=4, stages=8),
-    Variant(rows=128, columns=32, cluster=2, stages=8),
-    Variant(rows=128, columns=64, cluster=2, stages=8),
-    Variant(GROUPED_ROWS, rows=256, stages=4),
+    Variant(rows=64, columns=32, stages=12),
+    Variant(**FEW_ROWS, columns=64),
+    Variant(rows=64, stages=8),
+    Variant(GROUPED_ROWS, **MANY_ROWS),
     Variant(GROUPED_ROWS),
+    Variant(GROUPED_ROWS, rows=64, stages=8),
+    Variant(MASKED_ROWS, **MANY_ROWS),
     Variant(MASKED_ROWS),
-    Variant(MASKED_ROWS, rows=256, stages=4),
-    Variant(MASKED_ROWS, rows=64, cluster=2, stages=8),
-    Variant(MASKED_ROWS, rows=64, columns=64, cluster=4, stages=10),
-    Variant(GROUPED_DEPTH, **WEIGHT_GRADIENT, stages=5),
-    Variant(GROUPED_DEPTH, **WEIGHT_GRADIENT, rows=256, stages=4),
+    Variant(MASKED_ROWS, rows=64, stages=8),
+    Variant(MASKED_ROWS, **FEW_ROWS, columns=64),
+    Variant(**WEIGHT_GRADIENT, **MANY_ROWS, output=FLOAT32_OUT),
+    Variant(**WEIGHT_GRADIENT, stages=5, output=FLOAT32_OUT),
+    Variant(**WEIGHT_GRADIENT, **MANY_ROWS, output=FLOAT32_SUM),
+    Variant(**WEIGHT_GRADIENT, stages=5, output=FLOAT32_SUM),
 ]
 
 

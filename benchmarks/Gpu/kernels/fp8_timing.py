@@ -1,10 +1,11 @@
 """Times variants at the sizes of DeepSeek-V3's experts beside PyTorch's blockwise-scaled product, in one run."""
 
 import statistics
+import time
 
 import torch
 
-from fp8_variant import (BFLOAT16, BLOCK, DENSE, FLOAT32_SUM, GROUPED_DEPTH, GROUPED_ROWS, MASKED_ROWS, ROW_SCALES,
+from fp8_variant import (BFLOAT16, BLOCK, DENSE, FLOAT32_OUT, FLOAT32_SUM, GROUPED_DEPTH, GROUPED_ROWS, MASKED_ROWS, ROW_SCALES,
                          Launch, Problem)
 
 SHAPES = [(4096, 7168), (7168, 2048)]
@@ -31,6 +32,7 @@ class Operands:
     def __init__(self, kind, rows, columns, depth, groups, by_row, output):
         self.kind, self.rows, self.columns, self.depth, self.groups, self.by_row = (
             kind, rows, columns, depth, groups, by_row)
+        self.output_kind = output
         b_groups = groups if kind in (GROUPED_ROWS, MASKED_ROWS) else 1
         self.a, self.scales_a = quantise(torch.randn(rows, depth, device="cuda"), 1)
         self.b, self.scales_b = quantise(torch.randn(b_groups * columns, depth, device="cuda"), 1 if by_row else BLOCK)
@@ -76,8 +78,12 @@ class Operands:
         return difference / total
 
 
-def time_graph(run, sets, milliseconds=12.0):
-    """Median milliseconds of a call of run(set), replayed as a graph that rotates over the sets."""
+def time_graph(run, sets):
+    """Milliseconds of a call of run(set), as graphs that rotate over the sets: (burst, sustained).
+
+    Burst: the median of three graphs of 8 ms after a pause, before the card lowers its clock to its power limit.
+    Sustained: the median of nine after 25, at the clock that the power limit leaves.
+    """
     stream = torch.cuda.Stream()
     with torch.cuda.stream(stream):
         for one in sets:
@@ -88,21 +94,28 @@ def time_graph(run, sets, milliseconds=12.0):
             run(one)
         end.record()
         end.synchronize()
-        rounds = max(1, round(milliseconds / max(start.elapsed_time(end), 0.01)))
+        rounds = max(1, round(8 / max(start.elapsed_time(end), 0.01)))
         graph = torch.cuda.CUDAGraph()
         with torch.cuda.graph(graph, stream=stream):
             for _ in range(rounds):
                 for one in sets:
                     run(one)
-        graph.replay()
-        times = []
-        for _ in range(7):
-            start.record()
-            graph.replay()
-            end.record()
-            end.synchronize()
-            times.append(start.elapsed_time(end))
-    return statistics.median(times) / rounds / len(sets)
+
+        def median(warm_up, count):
+            for _ in range(warm_up):
+                graph.replay()
+            marks = [torch.cuda.Event(enable_timing=True) for _ in range(count + 1)]
+            marks[0].record()
+            for mark in marks[1:]:
+                graph.replay()
+                mark.record()
+            torch.cuda.synchronize()
+            times = [first.elapsed_time(second) for first, second in zip(marks, marks[1:])]
+            return statistics.median(times) / rounds / len(sets)
+
+        torch.cuda.synchronize()
+        time.sleep(0.15)
+        return median(0, 3), median(25, 9)
 
 
 def baseline(operands):
@@ -111,44 +124,57 @@ def baseline(operands):
                             out_dtype=operands.output.dtype)
 
 
-def report(name, operands, milliseconds, note=""):
+def report(name, operands, timing, note=""):
     flops = 2.0 * operands.rows * operands.columns * operands.depth
-    print(f"  {name:64s} {milliseconds * 1e3:8.1f} us {flops / milliseconds / 1e9:7.0f} TFLOP/s"
-          f" {operands.bytes() / milliseconds / 1e6:6.0f} GB/s {note}", flush=True)
+    columns = [f"{milliseconds * 1e3:8.1f} us {flops / milliseconds / 1e9:6.0f} {operands.bytes() / milliseconds / 1e6:6.0f}"
+               for milliseconds in timing]
+    print(f"  {name:52s} {' |'.join(columns)} {note}", flush=True)
 
 
-def time_case(driver, functions, kind, rows, columns, depth, groups, output, by_row, select, with_baseline):
+def time_baseline(sets):
+    try:
+        report("cuBLASLt", sets[0], time_graph(baseline, sets))
+    except Exception as fault:  # an older PyTorch or a layout it refuses: the table says so
+        print(f"  cuBLASLt: {str(fault).splitlines()[0]}")
+
+
+def verify(launch, operands):
+    """Runs twice on poisoned output; gives 1 - similarity and what is wrong, if anything."""
+    results = []
+    for _ in range(2):
+        operands.output.fill_(0.0 if operands.output_kind == FLOAT32_SUM else float("nan"))
+        launch()
+        torch.cuda.synchronize()
+        results.append(operands.output.clone())
+    same = torch.equal(results[0].view(torch.uint8), results[1].view(torch.uint8))
+    return f"error {operands.error():.2g}{'' if same else ' NOT REPEATABLE'}"
+
+
+def time_case(driver, functions, kind, rows, columns, depth, groups, output, by_row, with_baseline):
+    """One block of the table: all variants of the kind and output that suit the rows of a group."""
     print(f"{('dense', 'rows', 'masked', 'depth')[kind]} rows {rows} columns {columns} depth {depth} groups {groups}")
     make = lambda: Operands(kind, rows, columns, depth, groups, by_row, output)
     sets = [make()]
     while len(sets) * sets[0].bytes() < ROTATED_BYTES:
         sets.append(make())
+    few = kind != GROUPED_DEPTH and rows // groups <= 128
     if with_baseline:
-        try:
-            report("cuBLASLt", sets[0], time_graph(baseline, sets))
-        except Exception as fault:  # an older PyTorch or a layout it refuses: the table says so
-            print(f"  cuBLASLt: {str(fault).splitlines()[0]}")
+        time_baseline(sets)
     for variant, function in functions.items():
-        if variant.kind != kind or not select(variant):
+        suits = variant.rows <= 128 if few else variant.rows >= 128
+        if variant.kind != kind or variant.output != output or not suits:
             continue
         launches = {id(one): Launch(driver, variant, function, one.problem()) for one in sets}
 
         def run(one, overlap=False):
             launches[id(one)](torch.cuda.current_stream().cuda_stream, overlap)
 
-        sets[0].output.fill_(0.0 if output == FLOAT32_SUM else float("nan"))
-        run(sets[0])
-        torch.cuda.synchronize()
-        first = sets[0].output.clone()
-        error = sets[0].error()
-        sets[0].output.fill_(0.0 if output == FLOAT32_SUM else float("nan"))
-        run(sets[0])
-        torch.cuda.synchronize()
-        same = torch.equal(first, sets[0].output)
-        report(variant.name, sets[0], time_graph(run, sets),
-               f"error {error:.2g}{'' if same else ' NOT REPEATABLE'}")
-        if rows // groups <= 256:
-            report(variant.name + " overlapped start", sets[0], time_graph(lambda one: run(one, True), sets))
+        note = verify(lambda: run(sets[0]), sets[0])
+        report(variant.name, sets[0], time_graph(run, sets), note)
+        if few:
+            report(variant.name + ", early start", sets[0], time_graph(lambda one: run(one, True), sets))
+    if with_baseline:
+        time_baseline(sets)
     del sets
     torch.cuda.empty_cache()
 
@@ -159,18 +185,16 @@ def time_all(driver, functions):
     print(torch.cuda.get_device_name(), "PyTorch", torch.__version__)
     big = torch.empty(1 << 30, dtype=torch.uint8, device="cuda")
     other = torch.empty_like(big)
-    copy = time_graph(lambda one: other.copy_(one), [big])
+    copy = time_graph(lambda one: other.copy_(one), [big])[0]
     print(f"copy {2 * big.nbytes / copy / 1e6:.0f} GB/s read and written")
+    print("a call's time, TFLOP/s, GB/s of operands and output: in a burst | sustained")
     del big, other
     for columns, depth in SHAPES:
-        time_case(driver, functions, DENSE, 4096, columns, depth, 1, BFLOAT16, False, lambda v: v.rows >= 128, True)
-        for rows in (64, 128):
-            time_case(driver, functions, DENSE, rows, columns, depth, 1, BFLOAT16, False,
-                      lambda v: v.rows <= max(rows, 64) or v.columns < 128, True)
+        for rows in (4096, 64, 128):
+            time_case(driver, functions, DENSE, rows, columns, depth, 1, BFLOAT16, False, True)
         for groups, rows in ((8, 4096), (32, 128)):
             for kind in (GROUPED_ROWS, MASKED_ROWS):
-                time_case(driver, functions, kind, groups * rows, columns, depth, groups, BFLOAT16, False,
-                          lambda v: True, False)
-        time_case(driver, functions, GROUPED_DEPTH, columns, depth, 4096, 1, FLOAT32_SUM, True, lambda v: True, True)
-        time_case(driver, functions, GROUPED_DEPTH, columns, depth, 8 * 4096, 8, FLOAT32_SUM, True, lambda v: True,
-                  False)
+                time_case(driver, functions, kind, groups * rows, columns, depth, groups, BFLOAT16, False, False)
+        time_case(driver, functions, GROUPED_DEPTH, columns, depth, 4096, 1, FLOAT32_OUT, True, True)
+        for groups in (1, 8):
+            time_case(driver, functions, GROUPED_DEPTH, columns, depth, groups * 4096, groups, FLOAT32_SUM, True, False)

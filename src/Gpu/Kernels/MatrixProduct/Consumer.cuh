@@ -1,12 +1,13 @@
 // A consumer warpgroup: multiplies the blocks of K as they arrive and adds them up in float32 with their scales.
 #pragma once
 
-#include "Epilogue.cuh"
-#include "Schedule.cuh"
-#include "Wgmma.cuh"
+#include "MatrixProduct/Epilogue.cuh"
+#include "MatrixProduct/Schedule.cuh"
+#include "MatrixProduct/Wgmma.cuh"
 
 namespace krewe {
 
+/// One warp of a consumer warpgroup.
 class Consumer {
 public:
     static constexpr int Registers = Shape::TileColumns / 2;
@@ -97,7 +98,7 @@ private:
         }
     }
 
-    /// sum += partial times the scales.
+    /// sum += partial times the scales: the tensor cores' sums of 128 products, added up in float32.
     KREWE_DEVICE void promote(Sum& sum, const Sum& partial, const float (&a)[2], const Scales& scales,
                               const RowScales& first) const {
         if (Shape::scalesB == ScalesB::Tile) {
@@ -133,6 +134,7 @@ private:
         promote(sum, partial, scales.a[wave], scales, first);
     }
 
+    /// Scales of the tile's columns of B, one per block of K.
     KREWE_DEVICE const float* tile_scales(const Tile& tile) const {
         const int blocksN = ceil_divide(arguments.columns, Shape::Block);
         const int blocksK = ceil_divide(arguments.depth, Shape::Block);
@@ -141,6 +143,7 @@ private:
         return arguments.scalesB + (static_cast<int64>(group) * blocksN + blockN) * blocksK;
     }
 
+    /// The scale of a block of K, or zero past the tile's last.
     KREWE_DEVICE float tile_scale(const float* scales, int block, const Tile& tile) const {
         return Shape::scalesB == ScalesB::Tile && block < tile.lastBlock ? load_constant(scales + block) : 0.0f;
     }

@@ -3,7 +3,7 @@
 // write those that belong to it.
 #pragma once
 
-#include "Shape.cuh"
+#include "MatrixProduct/Shape.cuh"
 
 namespace krewe {
 
@@ -115,6 +115,7 @@ private:
         }
     }
 
+    /// Writes a patch's rows before <rowEnd>.
     KREWE_DEVICE void write_pieces(uint32 patch, int row, int rowEnd, int column) const {
         constexpr int rowPieces = Shape::PatchPitch / 16;
         constexpr int pieceColumns = 16 / Shape::OutputBytes;
@@ -125,8 +126,7 @@ private:
             if (row + ownRow < rowEnd && ownColumn < arguments.columns) {
                 const int64 index = static_cast<int64>(row + ownRow) * arguments.columns + ownColumn;
                 uint8* target = static_cast<uint8*>(arguments.output) + index * Shape::OutputBytes;
-                const uint32 source = piece_address(patch, ownRow, i % rowPieces);
-                copy_piece(target, source);
+                copy_piece(target, piece_address(patch, ownRow, i % rowPieces));
             }
         }
     }

@@ -1,6 +1,6 @@
 // TODO header
-#include "Consumer.cuh"
-#include "Producer.cuh"
+#include "MatrixProduct/Consumer.cuh"
+#include "MatrixProduct/Producer.cuh"
 
 using namespace krewe;
 

@@ -1,7 +1,7 @@
 // The producer: one thread that has the copy engine bring the blocks of K, as many ahead as there are stages.
 #pragma once
 
-#include "Schedule.cuh"
+#include "MatrixProduct/Schedule.cuh"
 
 namespace krewe {
 

@@ -1,7 +1,7 @@
 // Which tiles of C a block computes, in which order. Producer and consumers walk the same schedule on their own.
 #pragma once
 
-#include "Shape.cuh"
+#include "MatrixProduct/Shape.cuh"
 
 namespace krewe {
 

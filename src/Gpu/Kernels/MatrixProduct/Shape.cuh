@@ -1,6 +1,6 @@
 // What is fixed when a variant of the FP8 matrix product is compiled, and where things lie in its shared memory.
 //
-// Defined by whoever compiles (NVRTC's --define-macro):
+// Defined by whoever compiles (NVRTC's --define-macro); what is not defined makes the dense variant for many rows:
 //   KREWE_KIND          0 dense, 1 rows in groups, 2 masked groups, 3 depth in groups (see Fp8MatrixProduct.cu)
 //   KREWE_TILE_ROWS     64, 128 or 256 rows of C a block computes at a time
 //   KREWE_TILE_COLUMNS  32, 64 or 128 columns of C
@@ -10,7 +10,17 @@
 //   KREWE_OUTPUT        0 bfloat16, 1 float32, 2 float32 added to what lies there
 #pragma once
 
-#include "../Prelude.cuh"
+#include "Prelude.cuh"
+
+#ifndef KREWE_KIND
+#define KREWE_KIND 0
+#define KREWE_TILE_ROWS 256
+#define KREWE_TILE_COLUMNS 128
+#define KREWE_CLUSTER 2
+#define KREWE_STAGES 4
+#define KREWE_SCALES_B 0
+#define KREWE_OUTPUT 0
+#endif
 
 namespace krewe {
 

@@ -6,7 +6,7 @@
 // The tensor cores add within one product with about 14 bits, so callers add short sums in float32 themselves.
 #pragma once
 
-#include "../Prelude.cuh"
+#include "Prelude.cuh"
 
 namespace krewe {
 
