@@ -113,8 +113,8 @@ def run_case(driver, variant, function, case, random):
     similarity = 1 - 2 * np.sum(got * want) / np.sum(got * got + want * want)
     if not similarity < 1e-5:
         row, column = np.unravel_index(np.nanargmax(np.where(np.isnan(got), np.inf, abs(got - want))), got.shape)
-        raise AssertionError(f"{variant.name} {case}: 1 - similarity {similarity:.3g}, worst in written row {row}, column "
-                             f"{column}: expected {want[row, column]:.6g}, got {got[row, column]:.6g}")
+        raise AssertionError(f"{variant.name} {case}: 1 - similarity {similarity:.3g}, worst in written row {row}, "
+                             f"column {column}: expected {want[row, column]:.6g}, got {got[row, column]:.6g}")
     return similarity
 
 

@@ -1,11 +1,11 @@
 """Times variants at the sizes of DeepSeek-V3's experts beside PyTorch's blockwise-scaled product, in one run."""
 
 import statistics
-import time
+from time import sleep
 
 import torch
 
-from fp8_variant import (BFLOAT16, BLOCK, DENSE, FLOAT32_OUT, FLOAT32_SUM, GROUPED_DEPTH, GROUPED_ROWS, MASKED_ROWS, ROW_SCALES,
+from fp8_variant import (BFLOAT16, BLOCK, DENSE, FLOAT32_OUT, FLOAT32_SUM, GROUPED_DEPTH, GROUPED_ROWS, MASKED_ROWS,
                          Launch, Problem)
 
 SHAPES = [(4096, 7168), (7168, 2048)]
@@ -78,8 +78,8 @@ class Operands:
         return difference / total
 
 
-def time_graph(run, sets):
-    """Milliseconds of a call of run(set), as graphs that rotate over the sets: (burst, sustained).
+def time_graph(run, sets, sustained=True):
+    """Milliseconds of a call of run(set), as graphs that rotate over the sets: (burst, sustained) or (burst,).
 
     Burst: the median of three graphs of 8 ms after a pause, before the card lowers its clock to its power limit.
     Sustained: the median of nine after 25, at the clock that the power limit leaves.
@@ -114,8 +114,8 @@ def time_graph(run, sets):
             return statistics.median(times) / rounds / len(sets)
 
         torch.cuda.synchronize()
-        time.sleep(0.15)
-        return median(0, 3), median(25, 9)
+        sleep(0.15)
+        return (median(0, 3), median(25, 9)) if sustained else (median(0, 3),)
 
 
 def baseline(operands):
@@ -126,14 +126,14 @@ def baseline(operands):
 
 def report(name, operands, timing, note=""):
     flops = 2.0 * operands.rows * operands.columns * operands.depth
-    columns = [f"{milliseconds * 1e3:8.1f} us {flops / milliseconds / 1e9:6.0f} {operands.bytes() / milliseconds / 1e6:6.0f}"
-               for milliseconds in timing]
+    size = operands.bytes()
+    columns = [f"{time * 1e3:8.1f} us {flops / time / 1e9:6.0f} {size / time / 1e6:6.0f}" for time in timing]
     print(f"  {name:52s} {' |'.join(columns)} {note}", flush=True)
 
 
-def time_baseline(sets):
+def time_baseline(sets, sustained):
     try:
-        report("cuBLASLt", sets[0], time_graph(baseline, sets))
+        report("cuBLASLt", sets[0], time_graph(baseline, sets, sustained))
     except Exception as fault:  # an older PyTorch or a layout it refuses: the table says so
         print(f"  cuBLASLt: {str(fault).splitlines()[0]}")
 
@@ -159,7 +159,7 @@ def time_case(driver, functions, kind, rows, columns, depth, groups, output, by_
         sets.append(make())
     few = kind != GROUPED_DEPTH and rows // groups <= 128
     if with_baseline:
-        time_baseline(sets)
+        time_baseline(sets, not few)
     for variant, function in functions.items():
         suits = variant.rows <= 128 if few else variant.rows >= 128
         if variant.kind != kind or variant.output != output or not suits:
@@ -170,11 +170,11 @@ def time_case(driver, functions, kind, rows, columns, depth, groups, output, by_
             launches[id(one)](torch.cuda.current_stream().cuda_stream, overlap)
 
         note = verify(lambda: run(sets[0]), sets[0])
-        report(variant.name, sets[0], time_graph(run, sets), note)
+        report(variant.name, sets[0], time_graph(run, sets, not few), note)
         if few:
-            report(variant.name + ", early start", sets[0], time_graph(lambda one: run(one, True), sets))
+            report(variant.name + ", early start", sets[0], time_graph(lambda one: run(one, True), sets, False))
     if with_baseline:
-        time_baseline(sets)
+        time_baseline(sets, not few)
     del sets
     torch.cuda.empty_cache()
 
@@ -185,7 +185,7 @@ def time_all(driver, functions):
     print(torch.cuda.get_device_name(), "PyTorch", torch.__version__)
     big = torch.empty(1 << 30, dtype=torch.uint8, device="cuda")
     other = torch.empty_like(big)
-    copy = time_graph(lambda one: other.copy_(one), [big])[0]
+    copy = time_graph(lambda one: other.copy_(one), [big], False)[0]
     print(f"copy {2 * big.nbytes / copy / 1e6:.0f} GB/s read and written")
     print("a call's time, TFLOP/s, GB/s of operands and output: in a burst | sustained")
     del big, other

@@ -93,11 +93,6 @@ KREWE_DEVICE void barrier_wait(uint32 barrier, uint32 parity) {
 
 // ---- tensor copies
 
-/// Fetches the map's descriptor into the cache ahead of its first use.
-KREWE_DEVICE void prefetch_map(const TensorMap* map) {
-    asm volatile("prefetch.tensormap [%0];" ::"l"(map) : "memory");
-}
-
 /// Starts the copy of one box at (x, y), x the contiguous dimension, to shared memory; its bytes count at <barrier>.
 /// What lies outside of the tensor arrives as zeros and counts as well.
 KREWE_DEVICE void copy_box(uint32 target, const TensorMap* map, uint32 barrier, int x, int y) {
