@@ -92,14 +92,14 @@ def run_case(driver, variant, function, case, random):
         expected = expected + output[:expected.size].reshape(expected.shape)
     before = output.copy()
     offsets = driver.upload(np.array(groups if groups is not None else [0], np.int32))
-    results = []
-    for _ in range(2):
-        pointer = driver.upload(before)
-        Launch(driver, variant, function, Problem(
-            driver.upload(a), driver.upload(b), driver.upload(scales_a), driver.upload(scales_b), pointer, rows,
-            columns, depth, offsets, count))()
-        driver.download(pointer, output)
-        results.append(output.copy())
+    operands = [driver.upload(array) for array in (a, b, scales_a, scales_b)]
+    pointers = [driver.upload(before) for _ in range(2)]
+    for overlap, pointer in enumerate(pointers):  # the second starts while the first ends
+        Launch(driver, variant, function, Problem(*operands, pointer, rows, columns, depth, offsets, count))(
+            overlap=bool(overlap))
+    results = [before.copy() for _ in pointers]
+    for pointer, result in zip(pointers, results):
+        driver.download(pointer, result)
     bits = [result.view(np.uint8) for result in results]
     if not np.array_equal(*bits):
         raise AssertionError(f"{variant.name} {case}: two runs differ")

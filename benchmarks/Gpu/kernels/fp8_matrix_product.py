@@ -20,6 +20,8 @@ VARIANTS = [
     Variant(**MANY_ROWS),
     Variant(**MANY_ROWS, cluster=1),
     Variant(),
+    Variant(**MANY_ROWS, output=FLOAT32_OUT),
+    Variant(output=FLOAT32_SUM),
     Variant(rows=64, columns=32, stages=12),
     Variant(**FEW_ROWS, columns=64),
     Variant(rows=64, stages=8),
