@@ -59,7 +59,7 @@ public sealed record Fp8ProductVariant(
     /// <summary>A tile of 128 rows reads the weight twice as often as one of 256; measured.</summary>
     private const double LowTileCost = 1.05;
 
-    /// <summary>Threads of a block: two warpgroups that multiply, one with tiles of 64 rows, and one that loads.</summary>
+    /// <summary>Threads of a block: a warpgroup that loads and two, with tiles of 64 rows one, that multiply.</summary>
     public int Threads => Warpgroup * (ConsumerWarpgroups + 1);
 
     /// <summary>Whether the second operand has a scale per row instead of one per tile.</summary>
