@@ -15,6 +15,9 @@ internal sealed record BenchmarkOptions
     public int Minutes { get; private init; } = 20;
     public int EverySeconds { get; private init; } = 60;
 
+    /// <summary>Set time of the experts' forward, in milliseconds: longer on a machine that others use too.</summary>
+    public int ExpertMilliseconds { get; private init; } = 20;
+
     public static BenchmarkOptions Parse(IEnumerable<string> args)
     {
         var options = new BenchmarkOptions();
@@ -39,6 +42,7 @@ internal sealed record BenchmarkOptions
                 "--length" => options with { Length = Number(value) },
                 "--minutes" => options with { Minutes = Number(value) },
                 "--every" => options with { EverySeconds = Number(value) },
+                "--experts" => options with { ExpertMilliseconds = Number(value) },
                 _ => throw new ArgumentException($"unknown option {name}"),
             };
         }

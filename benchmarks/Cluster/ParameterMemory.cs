@@ -1,6 +1,7 @@
 using Krewe.Grains.Devices;
 using Krewe.Grains.Interfaces.Pipeline;
 using Krewe.Grains.Training;
+using Krewe.Model.Checkpoints;
 using Krewe.Model.Configuration;
 using Krewe.Model.Layers;
 using Krewe.Model.Pipeline;
@@ -41,12 +42,12 @@ internal static class ParameterMemory
                     stores.SelectMany(store => store.Stages.Select(stage => stage.Parameters)).Distinct(),
                     set => set.All.Sum(parameter => Bytes(parameter.Value)));
                 double tables = Sum(sets, set => set.All
-                    .Where(parameter => parameter.Name is "model.embed_tokens.weight" or "lm_head.weight")
+                    .Where(parameter => parameter.Name is DeepSeekNames.EmbedTokens or DeepSeekNames.LmHead)
                     .Sum(parameter => Bytes(parameter.Value)));
                 single = single == 0 ? values : single;
                 Console.WriteLine(
                     $"{method.Name()}, 4 ranks on {silos} silos: parameters {values:F1} MB, {values / single:F3} of one copy (stages " +
-                    $"{stages:F1}, of them embedding and head {tables:F1}; routed experts {values - stages:F1}); gradients " +
+                    $"{stages:F1}, embedding and head {tables:F1}, routed experts {values - stages - tables:F1}); gradients " +
                     $"{gradients:F1}, moments {moments:F1} MB");
             }
         }

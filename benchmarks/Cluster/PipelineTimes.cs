@@ -27,20 +27,19 @@ internal static class PipelineTimes
 
     public static async Task OverlapAsync(BenchmarkOptions options)
     {
-        var experts = TimeSpan.FromMilliseconds(20);
+        var experts = TimeSpan.FromMilliseconds(options.ExpertMilliseconds);
         double others = await Machine.OthersDuringAsync(async () =>
         {
-            foreach (int microBatches in (int[])[16, 32])
+            foreach (int microBatches in (int[])[16, 20, 32])
             {
-                foreach (PipelineMethod method in _methods.Except([PipelineMethod.DualPipeV]))
+                foreach (PipelineMethod method in (PipelineMethod[])[PipelineMethod.DualPipe, PipelineMethod.OneForwardOneBackward])
                 {
                     (double without, StageTimes times) = await StepAsync(method, microBatches, experts, TimeSpan.Zero, options.Rounds);
                     (double delayed, StageTimes late) = await StepAsync(method, microBatches, experts, experts, options.Rounds);
                     Console.WriteLine(
                         $"{method.Name()}, {microBatches} micro-batches: step {without:F3} s, every tensor delayed by " +
                         $"{experts.TotalMilliseconds} ms, which is the experts' forward, {delayed:F3} s: {delayed / without:F3}; F " +
-                        $"{times.F * 1e3:F0} to {late.F * 1e3:F0}, B {times.B * 1e3:F0} to {late.B * 1e3:F0}, F|B " +
-                        $"{times.FB * 1e3:F0} to {late.FB * 1e3:F0} ms");
+                        $"{times.F * 1e3:F0} to {late.F * 1e3:F0}, F|B {times.FB * 1e3:F0} to {late.FB * 1e3:F0} ms");
                 }
             }
         });
@@ -54,14 +53,14 @@ internal static class PipelineTimes
         StageTimes times = PacedPipeline.Calibrate(timelines);
         var schedule = PipelineSchedule.Create(method, PacedPipeline.Ranks, microBatches);
         double simulated = ScheduleSimulator.Run(schedule, times).BubbleShare;
-        double inOnePiece = ScheduleSimulator.Run(schedule, times with { BlocksOfPairs = null }).BubbleShare;
+        double apart = ScheduleSimulator.Run(schedule, times with { OverlappedBlocks = null }).BubbleShare;
         double[] measured = [.. timelines.Select(t => ScheduleSimulation.Of(t.ToSchedule()).BubbleShare)];
         double median = Machine.Median(measured);
         Console.WriteLine(
             $"{method.Name()}, {microBatches} micro-batches: idle {median:P2} (min {measured.Min():P2}, max " +
-            $"{measured.Max():P2}, n={steps}), simulated {simulated:P2}: {median / simulated:F3}; with pairs in " +
-            $"one piece {inOnePiece:P2}; last stage {times.StageScales![^1]:F3} of the others; F {times.F * 1e3:F1} B {times.B * 1e3:F1} I {times.I * 1e3:F1} W {times.W * 1e3:F1} F|B " +
-            $"{times.FB * 1e3:F1} ms");
+            $"{measured.Max():P2}, n={steps}), simulated {simulated:P2}: {median / simulated:F3}; one operation " +
+            $"after the other {apart:P2}; last stage {times.StageScales![^1]:F3} of the others; " +
+            $"F {times.F * 1e3:F1} F|B {times.FB * 1e3:F1} ms");
     }
 
     private static async Task<(double Seconds, StageTimes Times)> StepAsync(

@@ -75,7 +75,7 @@ internal sealed class Soak : IAsyncDisposable
         await StopAsync(run, following);
 
         _progress.Report();
-        _memory.Report();
+        _memory.Report(Silos);
         Console.WriteLine($"  the machine's other processes and the silos together used {others:F2} cores");
         bool same = await SoakCheck.CompareAsync(request, _progress);
         return _progress.Finished is not null && same ? 0 : 1;
@@ -193,7 +193,7 @@ internal sealed class Soak : IAsyncDisposable
                 silos = [.. _silos];
             }
 
-            await Task.WhenAll(silos.Select(silo => _memory.SampleAsync(cluster, silo.Key, silo.Value.Process)));
+            await Task.WhenAll(silos.Select(silo => _memory.SampleAsync(cluster, silo.Key, silo.Value.Process, silos.Length)));
             await Task.Delay(SampleEvery, end).ConfigureAwait(ConfigureAwaitOptions.SuppressThrowing);
         }
     }

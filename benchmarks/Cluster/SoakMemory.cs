@@ -17,9 +17,9 @@ internal sealed class SoakMemory
     private readonly Lock _lock = new();
     private readonly SortedDictionary<string, List<Sample>> _samples = new(StringComparer.Ordinal);
 
-    private sealed record Sample(TimeSpan Age, double Resident, double? Managed, double? Device);
+    private sealed record Sample(TimeSpan Age, int Silos, double Resident, double? Managed, double? Device);
 
-    public async Task SampleAsync(ClusterConnection cluster, string name, Process process)
+    public async Task SampleAsync(ClusterConnection cluster, string name, Process process, int silos)
     {
         try
         {
@@ -33,7 +33,7 @@ internal sealed class SoakMemory
                     _samples.Add(name, samples = []);
                 }
 
-                samples.Add(new(age, resident, managed, device));
+                samples.Add(new(age, silos, resident, managed, device));
             }
         }
         catch (Exception exception) when (exception is IOException or InvalidOperationException)
@@ -42,12 +42,18 @@ internal sealed class SoakMemory
         }
     }
 
-    public void Report()
+    /// <summary>
+    /// Compares like with like: with one silo fewer each of the others holds more experts. Of the samples with all
+    /// silos there, the first third of a silo's life against its last.
+    /// </summary>
+    public void Report(int complete)
     {
-        Console.WriteLine("  memory of the silos in MB, mean of the first third of their life (after 30 s) and of the last:");
+        Console.WriteLine(
+            $"  memory of the silos in MB while {complete} were there, mean of the first third of their life (after " +
+            $"{WarmUp.TotalSeconds:F0} s) and of the last:");
         foreach ((string name, List<Sample> all) in _samples)
         {
-            Sample[] samples = [.. all.Where(sample => sample.Age > WarmUp)];
+            Sample[] samples = [.. all.Where(sample => sample.Age > WarmUp && sample.Silos == complete)];
             int third = samples.Length / 3;
             if (third == 0)
             {
@@ -58,7 +64,8 @@ internal sealed class SoakMemory
             Sample[] first = samples[..third], last = samples[^third..];
             Console.WriteLine(
                 $"    {name}, {samples[^1].Age.TotalSeconds,4:F0} s: resident {Change(first, last, s => s.Resident)}; managed heap " +
-                $"{Change(first, last, s => s.Managed)}; device {Change(first, last, s => s.Device)}; most resident {samples.Max(s => s.Resident):F0}");
+                $"{Change(first, last, s => s.Managed)}; device {Change(first, last, s => s.Device)}; " +
+                $"most resident {all.Max(s => s.Resident):F0}");
         }
     }
 

@@ -1,4 +1,3 @@
-using System.Collections.Concurrent;
 using System.Diagnostics;
 using Krewe.Model.Kernels;
 using Krewe.Model.Tensors;
@@ -6,7 +5,7 @@ using Krewe.Model.Tensors;
 namespace Krewe.TestSupport;
 
 /// <summary>
-/// A device of a set speed: work runs for real, in the order of submission, and is done when the matrix products in it
+/// A device of a set speed: work runs for real, in the order of a <see cref="WorkQueue{T}"/>, and is done when the matrix products in it
 /// would be done at that speed. Several of them run in parallel on fewer cores, as long as the real work is short
 /// against its set time.
 /// </summary>
@@ -18,10 +17,13 @@ public sealed class PacedDevice : IDevice
     private readonly IDevice _inner;
     private readonly double _multiplyAddsPerSecond;
     private readonly MeteredKernels _kernels;
-    private readonly BlockingCollection<(Action<IKernels> Work, long Submitted, TaskCompletionSource Done)> _queue = [];
+    private readonly WorkQueue<Piece> _queue = new();
     private readonly Thread _thread;
     private long _freeAt;
     private long _busyTicks;
+    private bool _disposed;
+
+    private sealed record Piece(Action<IKernels> Work, long Submitted, TaskCompletionSource Done);
 
     /// <param name="inner">Does the work; disposed with this device.</param>
     /// <param name="multiplyAddsPerSecond">The speed.</param>
@@ -47,27 +49,53 @@ public sealed class PacedDevice : IDevice
 
     public Arena CreateArena(string name) => _inner.CreateArena(name);
 
-    public Task SubmitAsync(Action<IKernels> work)
+    public Task SubmitAsync(Action<IKernels> work, WorkPriority priority = WorkPriority.Normal)
     {
-        var done = new TaskCompletionSource(TaskCreationOptions.RunContinuationsAsynchronously);
-        _queue.Add((work, Stopwatch.GetTimestamp(), done));
-        return done.Task;
+        var piece = new Piece(
+            work, Stopwatch.GetTimestamp(), new(TaskCreationOptions.RunContinuationsAsynchronously));
+        lock (_queue)
+        {
+            ObjectDisposedException.ThrowIf(_disposed, this);
+            _queue.Enqueue(piece, priority);
+            Monitor.Pulse(_queue);
+        }
+
+        return piece.Done.Task;
     }
 
-    public Task SubmitAsync<TState>(Action<IKernels, TState> work, TState state) =>
-        SubmitAsync(kernels => work(kernels, state));
+    public Task SubmitAsync<TState>(
+        Action<IKernels, TState> work, TState state, WorkPriority priority = WorkPriority.Normal) =>
+        SubmitAsync(kernels => work(kernels, state), priority);
 
     public void Dispose()
     {
-        _queue.CompleteAdding();
+        lock (_queue)
+        {
+            _disposed = true;
+            Monitor.Pulse(_queue);
+        }
+
         _thread.Join();
-        _queue.Dispose();
         _inner.Dispose();
+    }
+
+    /// <summary>Waits for the next piece; null when the device was disposed and nothing is left.</summary>
+    private Piece? Next()
+    {
+        lock (_queue)
+        {
+            while (_queue.Count == 0 && !_disposed)
+            {
+                Monitor.Wait(_queue);
+            }
+
+            return _queue.Count > 0 ? _queue.Dequeue() : null;
+        }
     }
 
     private void Run()
     {
-        foreach ((Action<IKernels> work, long submitted, TaskCompletionSource done) in _queue.GetConsumingEnumerable())
+        while (Next() is var (work, submitted, done))
         {
             long before = _kernels.MultiplyAdds;
             Task real = _inner.SubmitAsync(_ => work(_kernels));

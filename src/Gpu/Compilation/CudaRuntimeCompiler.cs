@@ -11,6 +11,8 @@ namespace Krewe.Gpu.Compilation;
 /// </summary>
 public sealed unsafe class CudaRuntimeCompiler
 {
+    private const string Contraction = "--fmad";
+
     /// <summary>Finds the compiler.</summary>
     /// <param name="computeCapability">Of the device, such as 9.0.</param>
     /// <exception cref="CudaException">There is no NVRTC on this machine.</exception>
@@ -40,11 +42,17 @@ public sealed unsafe class CudaRuntimeCompiler
 
     /// <summary>All options of a source, in order.</summary>
     /// <remarks>
-    /// Products and sums are not contracted by the compiler: where a kernel means a fused multiply-add it says so, and
-    /// the bits do not depend on the compiler's mood.
+    /// Products and sums are not contracted by the compiler unless the source asks for it (<c>--fmad=true</c>): where a
+    /// kernel means a fused multiply-add it says so, and the bits do not depend on the compiler's mood.
     /// </remarks>
     public IReadOnlyList<string> OptionsFor(KernelSource source) =>
-        [$"--gpu-architecture={Architecture}", "--std=c++17", "--fmad=false", .. source.Options];
+    [
+        $"--gpu-architecture={Architecture}", "--std=c++17",
+        .. source.Options.Any(option => option.StartsWith(Contraction, StringComparison.Ordinal))
+            ? (string[])[]
+            : [$"{Contraction}=false"],
+        .. source.Options,
+    ];
 
     /// <summary>Compiles to a CUBIN.</summary>
     /// <exception cref="KernelCompilationException">The source is wrong.</exception>

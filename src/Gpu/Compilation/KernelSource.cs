@@ -23,7 +23,7 @@ public sealed partial record KernelSource(
     {
         string text = Read(path);
         var headers = new SortedDictionary<string, string>(StringComparer.Ordinal);
-        AddHeaders(FolderOf(path), text, headers);
+        AddHeaders(text, headers);
         return new(path, text, headers, options);
     }
 
@@ -60,47 +60,18 @@ public sealed partial record KernelSource(
         hash.AppendData(bytes);
     }
 
-    /// <summary>
-    /// Adds what a text includes, and what that includes, by the names that stand in the text: the compiler knows no
-    /// folders. One name therefore means one header within a source.
-    /// </summary>
-    private static void AddHeaders(string folder, string text, SortedDictionary<string, string> headers)
+    /// <summary>Adds what a text includes, and what that includes. A name is a path below the kernels' folder.</summary>
+    private static void AddHeaders(string text, SortedDictionary<string, string> headers)
     {
         foreach (Match include in Include().Matches(text))
         {
             string name = include.Groups[1].Value;
-            string path = Normalized(folder, name);
-            string header = Read(path);
-            if (headers.TryAdd(name, header))
+            if (!headers.ContainsKey(name))
             {
-                AddHeaders(FolderOf(path), header, headers);
-            }
-            else if (headers[name] != header)
-            {
-                throw new ArgumentException($"'{name}' names two headers below one source, one of them {path}");
+                headers.Add(name, Read(name));
+                AddHeaders(headers[name], headers);
             }
         }
-    }
-
-    private static string FolderOf(string path) => path[..(path.LastIndexOf('/') + 1)];
-
-    /// <summary>Path below the kernels' folder, without <c>..</c>.</summary>
-    private static string Normalized(string folder, string name)
-    {
-        var parts = new List<string>();
-        foreach (string part in (folder + name).Split('/'))
-        {
-            if (part == ".." && parts.Count > 0)
-            {
-                parts.RemoveAt(parts.Count - 1);
-            }
-            else
-            {
-                parts.Add(part);
-            }
-        }
-
-        return string.Join('/', parts);
     }
 
     private static IEnumerable<string> Resources(string suffix) =>

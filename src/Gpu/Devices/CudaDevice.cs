@@ -8,8 +8,9 @@ using Krewe.Model.Tensors;
 namespace Krewe.Gpu.Devices;
 
 /// <summary>
-/// One GPU. A thread of its own submits the kernels of one work after the other to a stream; a second one waits for
-/// them and completes the tasks, so the stream has the next work while the host still reports the last.
+/// One GPU. A thread of its own submits the kernels of one work after the other, in the order of a
+/// <see cref="WorkQueue{T}"/>, to a stream; a second one waits for them and completes the tasks, so the stream has the
+/// next work while the host still reports the last.
 /// </summary>
 /// <remarks>
 /// Tensors lie in device memory. A bad index is found by a kernel, not by the host: the work's task fails with the
@@ -18,9 +19,10 @@ namespace Krewe.Gpu.Devices;
 /// </remarks>
 public sealed class CudaDevice : IDevice
 {
-    private const int MaxInFlight = 16;
+    /// <summary>Enough to keep the stream busy; more would run background work ahead of what somebody waits for.</summary>
+    private const int MaxInFlight = 3;
 
-    private readonly BlockingCollection<CudaWork> _waiting = [];
+    private readonly WorkQueue<CudaWork> _waiting = new();
     private readonly BlockingCollection<CudaWork> _running = [];
     private readonly BlockingCollection<CudaSubmission> _free = [];
     private readonly CudaMemoryPool _pool;
@@ -69,17 +71,18 @@ public sealed class CudaDevice : IDevice
         $"{Name}/{name}", Context, _pool, _stream, bytes => Interlocked.Add(ref _reservedBytes, bytes));
 
     /// <inheritdoc/>
-    public Task SubmitAsync(Action<IKernels> work)
+    public Task SubmitAsync(Action<IKernels> work, WorkPriority priority = WorkPriority.Normal)
     {
         ArgumentNullException.ThrowIfNull(work);
-        return Enqueue(new CudaWork<Action<IKernels>>(static (kernels, action) => action(kernels), work));
+        return Enqueue(new CudaWork<Action<IKernels>>(static (kernels, action) => action(kernels), work), priority);
     }
 
     /// <inheritdoc/>
-    public Task SubmitAsync<TState>(Action<IKernels, TState> work, TState state)
+    public Task SubmitAsync<TState>(
+        Action<IKernels, TState> work, TState state, WorkPriority priority = WorkPriority.Normal)
     {
         ArgumentNullException.ThrowIfNull(work);
-        return Enqueue(new CudaWork<TState>(work, state));
+        return Enqueue(new CudaWork<TState>(work, state), priority);
     }
 
     /// <summary>
@@ -104,13 +107,17 @@ public sealed class CudaDevice : IDevice
     /// <summary>Waits for the work that was submitted; later submissions are rejected.</summary>
     public void Dispose()
     {
-        if (_disposed)
+        lock (_waiting)
         {
-            return;
+            if (_disposed)
+            {
+                return;
+            }
+
+            _disposed = true;
+            Monitor.Pulse(_waiting);
         }
 
-        _disposed = true;
-        _waiting.CompleteAdding();
         _submitting.Join();
         _completing.Join();
         Context.SetCurrent();
@@ -123,7 +130,6 @@ public sealed class CudaDevice : IDevice
         _pool.Dispose();
         _stream.Dispose();
         Context.Dispose();
-        _waiting.Dispose();
         _running.Dispose();
         _free.Dispose();
     }
@@ -157,18 +163,45 @@ public sealed class CudaDevice : IDevice
         return thread;
     }
 
-    private Task Enqueue(CudaWork work)
+    private Task Enqueue(CudaWork work, WorkPriority priority)
     {
-        ObjectDisposedException.ThrowIf(_disposed, this);
-        _waiting.Add(work);
+        lock (_waiting)
+        {
+            ObjectDisposedException.ThrowIf(_disposed, this);
+            _waiting.Enqueue(work, priority);
+            Monitor.Pulse(_waiting);
+        }
+
         return work.Task;
+    }
+
+    /// <summary>The next work; null when the device is closed and nothing is left.</summary>
+    private CudaWork? Next()
+    {
+        lock (_waiting)
+        {
+            while (_waiting.Count == 0 && !_disposed)
+            {
+                Monitor.Wait(_waiting);
+            }
+
+            return _waiting.Count > 0 ? _waiting.Dequeue() : null;
+        }
     }
 
     private void SubmitAll()
     {
-        foreach (CudaWork work in _waiting.GetConsumingEnumerable())
+        while (true)
         {
-            work.Submission = _free.Take();
+            // Room first: what is taken from the queue runs next.
+            CudaSubmission submission = _free.Take();
+            if (Next() is not { } work)
+            {
+                _free.Add(submission);
+                break;
+            }
+
+            work.Submission = submission;
             work.Submit(_kernels);
             _running.Add(work);
         }

@@ -7,7 +7,7 @@ namespace Krewe.Grains.Interfaces.Experts;
 /// The state that a silo holds of a run, in memory: saved at a step, kept by a peer, handed to whoever takes over. The
 /// gateway's second face: the same grain, the same key <c>model@silo</c>.
 /// </summary>
-/// <remarks>Owners are experts (<c>expert/3/12</c>) and stages (<c>stage/0</c>).</remarks>
+/// <remarks>Owners are experts (<c>expert/3/12</c>), stages (<c>stage/0</c>), <c>embedding</c> and <c>head</c>.</remarks>
 [Alias("krewe.IStateHostGrain")]
 public interface IStateHostGrain : IGrainWithStringKey
 {

@@ -43,6 +43,16 @@ public sealed record PlacementPlan
     /// <summary>The silo ordinal of a stage's copy.</summary>
     public int SiloOfCopy(int direction, int stage) => direction == 0 ? SiloOfStage[stage] : SiloOfMirror[stage];
 
+    /// <summary>The layers of a stage.</summary>
+    /// <param name="stage">The stage.</param>
+    /// <param name="layers">Main layers of the model.</param>
+    public StageRange RangeOf(int stage, int layers)
+    {
+        int stages = FirstLayerOfStage.Length;
+        int end = stage + 1 < stages ? FirstLayerOfStage[stage + 1] : layers;
+        return new(stage, stages, FirstLayerOfStage[stage], end - FirstLayerOfStage[stage]);
+    }
+
     /// <summary>The topology of one layer, hosts by silo ordinal.</summary>
     public ExpertTopology TopologyOf(int layer) => new(SiloOfExpert[layer], CanonicalGroups);
 

@@ -56,6 +56,29 @@ public interface IPipelineStageGrain : IGrainWithStringKey
     Task BackwardWeightAsync(StepCall call);
 
     /// <summary>
+    /// Rows of the embedding [T, D] for the copy of this first stage that does not have it. They live until the next call:
+    /// one caller, one micro-batch after the other.
+    /// </summary>
+    /// <param name="call">Micro-batch, step and attempt.</param>
+    /// <param name="tokens">[T]: token ids.</param>
+    /// <param name="process">Process identity of the caller's silo.</param>
+    [Alias("EmbedAsync")]
+    Task<TensorParcel> EmbedAsync(StepCall call, [Immutable] int[] tokens, Guid process);
+
+    /// <summary>
+    /// Adds the gradients of rows that <see cref="EmbedAsync"/> gave, in the order of the calls; nothing is read after it.
+    /// </summary>
+    [Alias("AddEmbeddingGradientsAsync")]
+    Task AddEmbeddingGradientsAsync(EmbeddingGradients gradients);
+
+    /// <summary>
+    /// Losses and gradients of rows for the copy of this last stage that does not have the head; adds the gradient of the
+    /// projection, in the order of the calls. The result lives until the next call: one caller, one after the other.
+    /// </summary>
+    [Alias("RunHeadAsync")]
+    Task<HeadReply> RunHeadAsync(HeadRequest request);
+
+    /// <summary>
     /// Completes when what a forward, or a backward, hands on has arrived; to be called once after each that
     /// <see cref="StageReport.Delivers"/>.
     /// </summary>
@@ -126,7 +149,9 @@ public interface IPipelineStageGrain : IGrainWithStringKey
 /// <summary>Where a stage is and what it holds.</summary>
 /// <param name="Silo">Name of the silo.</param>
 /// <param name="Device">Name of its device.</param>
-/// <param name="Parameters">Number of parameters, the routed experts' excluded.</param>
+/// <param name="Parameters">
+/// Number of parameters, embedding and head included where they are on its silo, the routed experts' excluded.
+/// </param>
 /// <param name="MoeLayers">Layers with routed experts.</param>
 [GenerateSerializer, Immutable, Alias("krewe.StageDescription")]
 public sealed record StageDescription(

@@ -23,6 +23,9 @@ public sealed class HostedModel(string name, string silo, IDevice device) : IDis
     /// <summary>Saved states of a run, this silo's and a peer's.</summary>
     internal SnapshotStore Snapshots { get; } = new(device, name);
 
+    /// <summary>Embedding and head, where they are here.</summary>
+    internal HostedTables Tables { get; } = new();
+
     /// <summary>Folder of the run that trains the model here; null where none does.</summary>
     public string? RunFolder { get; set; }
 
@@ -43,7 +46,8 @@ public sealed class HostedModel(string name, string silo, IDevice device) : IDis
 
     /// <summary>Parameters of everything that is here, copies that share memory counted once.</summary>
     public IEnumerable<ParameterSet> ParameterSets => _experts.Values.Select(expert => expert.Parameters)
-        .Concat(Stages.Select(stage => stage.Parameters).Distinct());
+        .Concat(Stages.Select(stage => stage.Parameters).Distinct())
+        .Concat(Tables.Owners.Select(owner => owner.Parameters));
 
     internal ICollection<(int Direction, int Stage)> StageKeys => _stages.Keys;
 
@@ -52,6 +56,7 @@ public sealed class HostedModel(string name, string silo, IDevice device) : IDis
     [
         .. _experts.Values.Select(OwnerState.Of),
         .. _stages.Values.Select(hosted => hosted.Stage).DistinctBy(stage => stage.Range.Index).Select(OwnerState.Of),
+        .. Tables.Owners,
     ];
 
     /// <summary>The expert, or null before it was loaded.</summary>
@@ -180,9 +185,10 @@ public sealed class HostedModel(string name, string silo, IDevice device) : IDis
     /// <summary>
     /// Announces a batch: <paramref name="work"/> runs once when <paramref name="count"/> experts have joined.
     /// </summary>
-    public JoinedBatch Announce(int count, Action<IKernels, Expert[]> work)
+    public JoinedBatch Announce(
+        int count, Action<IKernels, Expert[]> work, WorkPriority priority = WorkPriority.Normal)
     {
-        var batch = new JoinedBatch(Interlocked.Increment(ref _lastBatch), count, Device, work);
+        var batch = new JoinedBatch(Interlocked.Increment(ref _lastBatch), count, Device, work, priority);
         _open[batch.Id] = batch;
         return batch;
     }
@@ -236,6 +242,7 @@ public sealed class HostedModel(string name, string silo, IDevice device) : IDis
             stage.Dispose();
         }
 
+        Tables.Dispose();
         Gate.Dispose();
         Snapshots.Dispose();
         _passes.Clear();

@@ -19,6 +19,7 @@ internal sealed class HostedStage(string name, ModelStage stage, GrainExpertFlee
     private readonly Dictionary<(long Slot, bool Gradients), TaskCompletionSource<StageActivations>> _inbox = [];
     private readonly Dictionary<(long Slot, bool Gradients), Task> _deliveries = [];
     private readonly Stack<Arena> _idle = [];
+    private Arena? _lent;
 
     /// <summary>Model or run, direction and stage.</summary>
     public string Name { get; } = name;
@@ -40,6 +41,12 @@ internal sealed class HostedStage(string name, ModelStage stage, GrainExpertFlee
 
     /// <summary>The same stage of the other direction, where it lives elsewhere.</summary>
     public Neighbour<IPipelineStageGrain>? Mirror { get; set; }
+
+    /// <summary>The embedding of a first stage, where it lives elsewhere.</summary>
+    public RemoteEmbedding? RemoteEmbedding { get; set; }
+
+    /// <summary>What embedding or head gave the copy of the stage that does not have them, until its next call.</summary>
+    public Arena Lent => _lent ??= device.CreateArena($"{Name}: for the other direction");
 
     /// <summary>Empties and returns the arena for a delivery.</summary>
     public Arena ArenaFor(long slot, bool gradients)
@@ -176,6 +183,7 @@ internal sealed class HostedStage(string name, ModelStage stage, GrainExpertFlee
     public void RetireAll()
     {
         Stage.RetireAll();
+        RemoteEmbedding?.Clear();
         lock (_lock)
         {
             foreach (Arena arena in _arenas.Values)
@@ -194,6 +202,7 @@ internal sealed class HostedStage(string name, ModelStage stage, GrainExpertFlee
     {
         Stage.Dispose();
         Fleet.Dispose();
+        _lent?.Dispose();
         foreach (Arena arena in _arenas.Values.Concat(_idle))
         {
             arena.Dispose();

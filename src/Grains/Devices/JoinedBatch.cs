@@ -12,7 +12,9 @@ namespace Krewe.Grains.Devices;
 /// <param name="count">How many experts were announced.</param>
 /// <param name="device">Where it runs.</param>
 /// <param name="work">What runs.</param>
-public sealed class JoinedBatch(long id, int count, IDevice device, Action<IKernels, Expert[]> work)
+/// <param name="priority">When it runs.</param>
+public sealed class JoinedBatch(
+    long id, int count, IDevice device, Action<IKernels, Expert[]> work, WorkPriority priority)
 {
     private readonly Lock _lock = new();
     private readonly Expert[] _experts = new Expert[count];
@@ -51,7 +53,8 @@ public sealed class JoinedBatch(long id, int count, IDevice device, Action<IKern
     {
         try
         {
-            await device.SubmitAsync(static (kernels, state) => state.Work(kernels, state.Experts), (Work: work, Experts: _experts));
+            await device.SubmitAsync(
+                static (kernels, state) => state.Work(kernels, state.Experts), (Work: work, Experts: _experts), priority);
             _done.SetResult();
         }
         catch (Exception exception)

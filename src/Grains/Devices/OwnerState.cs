@@ -1,17 +1,24 @@
+using Krewe.Model.Checkpoints;
 using Krewe.Model.Layers;
 using Krewe.Model.Tensors;
 
 namespace Krewe.Grains.Devices;
 
 /// <summary>
-/// What an expert or a stage must not lose between two steps, as one run of bytes: weights and moments parameter by
+/// What an expert, a stage, the embedding or the head must not lose between two steps, as one run of bytes: weights and moments parameter by
 /// parameter, then the routing biases.
 /// </summary>
-/// <param name="key">Name among the owners of a run: <c>expert/3/12</c> or <c>stage/0</c>.</param>
+/// <param name="key">Name among the owners of a run: <c>expert/3/12</c>, <c>stage/0</c>, <c>embedding</c> or <c>head</c>.</param>
 /// <param name="parameters">Weights and moments.</param>
 /// <param name="biases">Routing biases by checkpoint name; a stage's copies for both directions have their own.</param>
 internal sealed class OwnerState(string key, ParameterSet parameters, IReadOnlyList<(string Name, Tensor Bias)> biases)
 {
+    /// <summary>Key of the embedding.</summary>
+    public const string EmbeddingKey = "embedding";
+
+    /// <summary>Key of the head.</summary>
+    public const string HeadKey = "head";
+
     private const int RowBytes = 4096;
 
     /// <summary>Name among the owners of a run.</summary>
@@ -31,6 +38,16 @@ internal sealed class OwnerState(string key, ParameterSet parameters, IReadOnlyL
     public static string StageKey(int stage) =>
         string.Create(System.Globalization.CultureInfo.InvariantCulture, $"stage/{stage}");
 
+    /// <summary>Key of the owner of a parameter that is no routed expert's.</summary>
+    /// <param name="parameter">Checkpoint name.</param>
+    /// <param name="stage">The stage that it belongs to.</param>
+    public static string KeyOf(string parameter, int stage) => parameter switch
+    {
+        DeepSeekNames.EmbedTokens => EmbeddingKey,
+        DeepSeekNames.LmHead => HeadKey,
+        _ => StageKey(stage),
+    };
+
     /// <summary>State of an expert.</summary>
     public static OwnerState Of(Expert expert) => new(ExpertKey(expert.Layer, expert.Index), expert.Parameters, []);
 
@@ -38,6 +55,12 @@ internal sealed class OwnerState(string key, ParameterSet parameters, IReadOnlyL
     public static OwnerState Of(ModelStage stage) => new(
         StageKey(stage.Range.Index), stage.Parameters,
         [.. stage.Biases.OrderBy(bias => bias.Key).Select(bias => (ModelStage.BiasName(bias.Key), bias.Value))]);
+
+    /// <summary>State of the embedding.</summary>
+    public static OwnerState Of(TokenEmbedding embedding) => new(EmbeddingKey, embedding.Parameters, []);
+
+    /// <summary>State of the head.</summary>
+    public static OwnerState Of(OutputHead head) => new(HeadKey, head.Parameters, []);
 
     /// <summary>Room for the state.</summary>
     public Tensor Allocate(Arena arena)

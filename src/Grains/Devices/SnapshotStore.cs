@@ -81,11 +81,15 @@ internal sealed class SnapshotStore(IDevice device, string name) : IDisposable
         }
     }
 
-    /// <summary>Frees all states but those of the given steps.</summary>
+    /// <summary>
+    /// Drops all states but those of the given steps. Their memory serves the next snapshot; what the last one did not
+    /// need, because owners have left this silo, is freed.
+    /// </summary>
     public void DropExcept(IReadOnlyCollection<int> steps)
     {
         lock (_lock)
         {
+            FreeIdle();
             foreach ((string Key, int Step) key in _states.Keys.Where(key => !steps.Contains(key.Step)).ToArray())
             {
                 if (_pinned.ContainsKey(key.Step))
@@ -111,14 +115,24 @@ internal sealed class SnapshotStore(IDevice device, string name) : IDisposable
     {
         lock (_lock)
         {
-            foreach (Arena arena in _states.Values.Select(entry => entry.Arena).Concat(_idle.Values.SelectMany(idle => idle)))
+            foreach ((Arena arena, _) in _states.Values)
             {
                 arena.Dispose();
             }
 
             _states.Clear();
-            _idle.Clear();
+            FreeIdle();
         }
+    }
+
+    private void FreeIdle()
+    {
+        foreach (Arena arena in _idle.Values.SelectMany(idle => idle))
+        {
+            arena.Dispose();
+        }
+
+        _idle.Clear();
     }
 
     /// <summary>Experts among each other, and the states of a stage, are of one size.</summary>

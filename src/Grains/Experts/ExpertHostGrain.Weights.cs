@@ -1,4 +1,5 @@
 using Krewe.Grains.Devices;
+using Krewe.Model.Tensors;
 
 namespace Krewe.Grains.Experts;
 
@@ -7,7 +8,10 @@ public sealed partial class ExpertHostGrain
 {
     private readonly List<Task> _weights = [];
 
-    /// <summary>Adds weight gradients as long as the next slot of the layer is ready.</summary>
+    /// <summary>
+    /// Adds weight gradients as long as the next slot of the layer is ready, in the background: the requests of other
+    /// stages pass them on the device.
+    /// </summary>
     private async Task TakeTurnsAsync(int layer, StepGate.Entry entry)
     {
         using (entry)
@@ -21,7 +25,8 @@ public sealed partial class ExpertHostGrain
                     continue;
                 }
 
-                await RunAsync(layer, pass, (kernels, _) => pass.Batch.BackwardWeight(kernels));
+                await RunAsync(
+                    layer, pass, (kernels, _) => pass.Batch.BackwardWeight(kernels), WorkPriority.Background);
                 model.Retire(layer, queue.Next - 1);
             }
         }

@@ -160,22 +160,25 @@ public sealed partial class ExpertHostGrain(
     {
         await Task.WhenAll(Model.Experts.Select(e => GrainOf(e.Layer, e.Index).UnloadAsync()));
         // On the device, behind all work that touches the memory.
-        await host.Device.SubmitAsync(_ => host.Unload(_name));
+        await host.Device.SubmitAsync(_ => host.Unload(_name), WorkPriority.Background);
         plans.Forget(_name);
     }
 
     private Task<TensorParcel> SendAsync(Tensor tensor, Guid process, StepCall call, CancellationToken abandoned) =>
         post.Post(tensor, process, _name, call.Attempt, abandoned).ReplyAsync();
 
-    private Task RunAsync(int layer, ExpertPass pass, Action<IKernels, Expert[]> work) => RunAsync(
-        layer, pass.Batch.Experts.Count, i => (pass.Batch.Experts[i].Index, pass.Batch.TokensOf(i)), work);
+    private Task RunAsync(
+        int layer, ExpertPass pass, Action<IKernels, Expert[]> work, WorkPriority priority = WorkPriority.Normal) =>
+        RunAsync(
+            layer, pass.Batch.Experts.Count, i => (pass.Batch.Experts[i].Index, pass.Batch.TokensOf(i)), work, priority);
 
     /// <summary>Announces a launch, lets the expert grains join it, and waits until it is done.</summary>
     private async Task RunAsync(
-        int layer, int count, Func<int, (int Expert, int Tokens)> expert, Action<IKernels, Expert[]> work)
+        int layer, int count, Func<int, (int Expert, int Tokens)> expert, Action<IKernels, Expert[]> work,
+        WorkPriority priority = WorkPriority.Normal)
     {
         HostedModel model = Model;
-        JoinedBatch batch = model.Announce(count, work);
+        JoinedBatch batch = model.Announce(count, work, priority);
         try
         {
             for (int i = 0; i < count; i++)

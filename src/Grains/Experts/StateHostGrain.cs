@@ -131,18 +131,22 @@ public sealed class StateHostGrain(
         int silo = Array.IndexOf(plan.Silos, host.Silo);
         HostedModel model = Model;
         // On the device, behind all work that touches the memory.
-        await host.Device.SubmitAsync(_ =>
-        {
-            foreach (Expert expert in model.Experts.Where(e => plan.SiloOfExpert[e.Layer][e.Index] != silo).ToArray())
+        await host.Device.SubmitAsync(
+            _ =>
             {
-                model.RemoveExpert(expert.Layer, expert.Index);
-            }
+                foreach (Expert expert in model.Experts.Where(e => plan.SiloOfExpert[e.Layer][e.Index] != silo).ToArray())
+                {
+                    model.RemoveExpert(expert.Layer, expert.Index);
+                }
 
-            foreach ((int Direction, int Stage) key in model.StageKeys.Where(key => !IsHere(plan, silo, key)).ToArray())
-            {
-                model.RemoveStage(key.Direction, key.Stage);
-            }
-        });
+                foreach ((int Direction, int Stage) key in model.StageKeys.Where(key => !IsHere(plan, silo, key)).ToArray())
+                {
+                    model.RemoveStage(key.Direction, key.Stage);
+                }
+
+                model.Tables.Trim(embedding: plan.SiloOfStage[0] == silo, head: plan.SiloOfStage[^1] == silo);
+            },
+            WorkPriority.Background);
     }
 
     private static bool IsHere(PlacementPlan plan, int silo, (int Direction, int Stage) key) =>

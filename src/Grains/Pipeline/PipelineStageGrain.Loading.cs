@@ -19,6 +19,7 @@ public sealed partial class PipelineStageGrain
         HostedStage hosted = Model.FindStage(_direction, _index) ?? Create(source, config, plan);
         try
         {
+            await LoadTablesAsync(source, config, hosted.Stage.Range);
             await FillAsync(hosted.Stage, source, plan);
         }
         catch
@@ -35,12 +36,12 @@ public sealed partial class PipelineStageGrain
         hosted.Filled = true;
         Connect(hosted, plan);
         ModelStage stage = hosted.Stage;
-        return new(host.Silo, host.Device.Name, stage.Parameters.Count, [.. stage.MoeLayers]);
+        return new(host.Silo, host.Device.Name, stage.ParameterSets.Sum(parameters => parameters.Count), [.. stage.MoeLayers]);
     }
 
     private HostedStage Create(ModelSource source, ModelConfig config, PlacementPlan plan)
     {
-        StageRange range = StageRange.Partition(config, plan.SiloOfStage.Length)[_index];
+        StageRange range = plan.RangeOf(_index, config.NumHiddenLayers);
         int positions = source.MaxPositions > 0 ? source.MaxPositions : config.MaxPositionEmbeddings;
         var fleet = new GrainExpertFleet(_name, host.Device, post, host.Process);
         // The copy for the other direction has the same parameters: on one device they are one.
@@ -74,11 +75,15 @@ public sealed partial class PipelineStageGrain
                 twin.Stage.Biases[layer].AsSpan<float>().CopyTo(bias.AsSpan<float>());
             }
         }
-        else if (isNew || stage.Parameters.AppliedStep != source.Step || (source.Snapshot is null && source.Attempt > 0))
+        else if (NeedsFilling(source, stage.Parameters, isNew))
         {
             await sources.FillAsync(source, OwnerState.Of(stage), Model, restorer, isNew);
         }
     }
+
+    /// <summary>True where an owner must be brought to the step of the source.</summary>
+    private static bool NeedsFilling(ModelSource source, ParameterSet parameters, bool isNew) =>
+        isNew || parameters.AppliedStep != source.Step || (source.Snapshot is null && source.Attempt > 0);
 
     /// <summary>Learns from the plan where experts and neighbours are.</summary>
     private void Connect(HostedStage hosted, PlacementPlan plan)
@@ -90,6 +95,7 @@ public sealed partial class PipelineStageGrain
         hosted.Next = _index < stages - 1 ? StageAt(_direction, _index + 1) : null;
         bool apart = plan.Directions == 2 && plan.SiloOfStage[_index] != plan.SiloOfMirror[_index];
         hosted.Mirror = apart ? StageAt(1 - _direction, _index) : null;
+        ConnectTables(hosted);
 
         Neighbour<IPipelineStageGrain> StageAt(int direction, int stage) => Reach<IPipelineStageGrain>(
             plan, plan.SiloOfCopy(direction, stage), GrainKeys.Stage(_name, stage, direction));

@@ -24,9 +24,6 @@ public sealed partial class PipelineStageGrain(
     /// <summary>Longest wait for a neighbour: shorter than the coordinator's, so that its message is the one that is read.</summary>
     private static readonly TimeSpan DeliveryDeadline = TimeSpan.FromMinutes(8);
 
-    /// <summary>Ends the scope of tensors that belong to no attempt at a step.</summary>
-    private const string ReadScope = "/read";
-
     private string _name = "";
     private int _direction;
     private int _index;
@@ -62,9 +59,7 @@ public sealed partial class PipelineStageGrain(
         HostedStage hosted = Hosted;
         using StepGate.Entry entry = Model.Gate.Enter(call.Attempt);
         long called = Stopwatch.GetTimestamp();
-        StageActivations input = hosted.Previous is null
-            ? default
-            : await hosted.TakeAsync(call.Slot, gradients: false, DeliveryDeadline, entry.Abandoned);
+        StageActivations input = await InputAsync(hosted, call, batch, entry.Abandoned);
         double waited = Stopwatch.GetElapsedTime(called).TotalSeconds;
         SlotCall work = WorkOf(call, entry);
         StageActivations output = await hosted.Stage.ForwardAsync(work, batch, input, options);
@@ -87,8 +82,7 @@ public sealed partial class PipelineStageGrain(
             : await hosted.TakeAsync(call.Slot, gradients: true, DeliveryDeadline, entry.Abandoned);
         double waited = Stopwatch.GetElapsedTime(called).TotalSeconds;
         StageActivations gradInput = await hosted.Stage.BackwardAsync(WorkOf(call, entry), gradOutput, weightGradients);
-        bool delivers = hosted.Previous is { } previous
-            && await HandOnAsync(hosted, previous, call, gradients: true, gradInput, entry.Abandoned);
+        bool delivers = await HandBackAsync(hosted, call, gradInput, entry.Abandoned);
         if (weightGradients)
         {
             hosted.EndOf(call.Slot);
@@ -140,8 +134,14 @@ public sealed partial class PipelineStageGrain(
     {
         using StepGate.Entry entry = Model.Gate.Enter(attempt);
         var norms = new List<GradientNorm>();
-        ParameterSet parameters = Hosted.Stage.Parameters;
-        await host.Device.SubmitAsync(kernels => Optimizer.Norms(kernels, parameters, norms));
+        ModelStage stage = Hosted.Stage;
+        await host.Device.SubmitAsync(kernels =>
+        {
+            foreach (ParameterSet parameters in stage.ParameterSets)
+            {
+                Optimizer.Norms(kernels, parameters, norms);
+            }
+        });
         return norms;
     }
 
@@ -149,8 +149,14 @@ public sealed partial class PipelineStageGrain(
     public async Task ApplyAsync(AdamWStep rates, long attempt)
     {
         using StepGate.Entry entry = Model.Gate.Enter(attempt);
-        ParameterSet parameters = Hosted.Stage.Parameters;
-        await host.Device.SubmitAsync(kernels => Optimizer.Apply(kernels, parameters, rates));
+        ModelStage stage = Hosted.Stage;
+        await host.Device.SubmitAsync(kernels =>
+        {
+            foreach (ParameterSet parameters in stage.ParameterSets)
+            {
+                Optimizer.Apply(kernels, parameters, rates);
+            }
+        });
     }
 
     /// <inheritdoc/>
@@ -159,69 +165,6 @@ public sealed partial class PipelineStageGrain(
         using StepGate.Entry entry = Model.Gate.Enter(attempt);
         Hosted.Stage.SetBias(layer, bias);
         return Task.CompletedTask;
-    }
-
-    /// <inheritdoc/>
-    public async Task<TensorParcel> ReadParameterAsync(string name, ParameterPart part, Guid process)
-    {
-        ModelStage stage = Hosted.Stage;
-        Tensor tensor = part == ParameterPart.Value ? stage.FindBias(name) : default;
-        if (part == ParameterPart.Gradient)
-        {
-            await host.Device.SubmitAsync(stage.Parameters.MergeGradients);
-        }
-
-        if (tensor.IsEmpty)
-        {
-            tensor = Parts.Of(
-                stage.Parameters.Find(name)
-                    ?? throw new ArgumentException($"stage {_index} of '{_name}' has no parameter '{name}'"),
-                part);
-        }
-
-        return await post.Post(tensor, process, _name + ReadScope).ReplyAsync();
-    }
-
-    /// <inheritdoc/>
-    public Task<TensorParcel> ReadActivationAsync(long slot, string name, Guid process) =>
-        Task.FromResult(TensorParcel.Of(Hosted.Stage.Activation(slot, name), process == host.Process));
-
-    /// <inheritdoc/>
-    public async Task OpenSessionAsync(long session, int capacity)
-    {
-        Hosted.Stage.OpenSession(session, capacity);
-        if (Hosted.Next is { } next)
-        {
-            await next.CallAsync(grain => grain.OpenSessionAsync(session, capacity));
-        }
-    }
-
-    /// <inheritdoc/>
-    public async Task<int> DecodeAsync(long session, int[] tokens, TensorParcel hidden, SamplingOptions sampling)
-    {
-        HostedStage hosted = Hosted;
-        Tensor input = await post.OpenAsync(hidden, hosted.ArenaFor(session, gradients: false));
-        DecodeResult result = await hosted.Stage.DecodeAsync(session, tokens, input, sampling);
-        if (hosted.Next is not { } next)
-        {
-            return result.Token;
-        }
-
-        PostedTensor posted = post.Post(result.Hidden, next.Process, _name);
-        return await posted.CompleteAsync(
-            next.CallAsync(grain => grain.DecodeAsync(session, tokens, posted.Parcel, sampling)));
-    }
-
-    /// <inheritdoc/>
-    public async Task ReleaseAsync(long slot)
-    {
-        HostedStage hosted = Hosted;
-        await hosted.Stage.ReleaseAsync(slot);
-        hosted.Release(slot);
-        if (hosted.Next is { } next)
-        {
-            await next.CallAsync(grain => grain.ReleaseAsync(slot));
-        }
     }
 
     /// <inheritdoc/>
@@ -252,21 +195,59 @@ public sealed partial class PipelineStageGrain(
         await host.Device.SubmitAsync(kernels => kernels.Copy(gradients, bank));
     }
 
+    /// <summary>What a forward begins with: the previous stage's activations, or the rows of an embedding elsewhere.</summary>
+    private static async Task<StageActivations> InputAsync(
+        HostedStage hosted, StepCall call, MicroBatch batch, CancellationToken abandoned)
+    {
+        if (hosted.RemoteEmbedding is { } embedding)
+        {
+            Arena arena = hosted.ArenaFor(call.Slot, gradients: false);
+            Tensor rows = await embedding.ForwardAsync(call, batch.Tokens, arena, abandoned);
+            return new(rows, rows);
+        }
+
+        return hosted.Previous is null
+            ? default
+            : await hosted.TakeAsync(call.Slot, gradients: false, DeliveryDeadline, abandoned);
+    }
+
+    /// <summary>Hands gradients to the previous stage, or to an embedding elsewhere.</summary>
+    private Task<bool> HandBackAsync(
+        HostedStage hosted, StepCall call, StageActivations gradInput, CancellationToken abandoned)
+    {
+        if (hosted.RemoteEmbedding is { } embedding)
+        {
+            return HandOnAsync(
+                hosted, embedding.Process, call, gradients: true, gradInput,
+                (value, given) => embedding.BackwardAsync(call, value, given), abandoned);
+        }
+
+        return hosted.Previous is { } previous
+            ? HandOnAsync(hosted, previous, call, gradients: true, gradInput, abandoned)
+            : Task.FromResult(false);
+    }
+
+    private Task<bool> HandOnAsync(
+        HostedStage hosted, Neighbour<IPipelineStageGrain> neighbour, StepCall call, bool gradients,
+        StageActivations value, CancellationToken abandoned) => HandOnAsync(
+            hosted, neighbour.Process, call, gradients, value,
+            (given, token) => DeliverAsync(neighbour, call, gradients, given, token), abandoned);
+
     /// <summary>
     /// Hands a result to a neighbour. Within the process that is done when this ends; to another process the result
     /// travels while this stage computes on, and true is returned.
     /// </summary>
     private async Task<bool> HandOnAsync(
-        HostedStage hosted, Neighbour<IPipelineStageGrain> neighbour, StepCall call, bool gradients,
-        StageActivations value, CancellationToken abandoned)
+        HostedStage hosted, Guid process, StepCall call, bool gradients, StageActivations value,
+        Func<StageActivations, CancellationToken, Task> deliver, CancellationToken abandoned)
     {
-        if (neighbour.Process == host.Process)
+        if (process == host.Process)
         {
-            await DeliverAsync(neighbour, call, gradients, value, abandoned);
+            await deliver(value, abandoned);
             return false;
         }
 
-        hosted.AddDelivery(call.Slot, gradients, TravelAsync(hosted, neighbour, call, gradients, value));
+        hosted.AddDelivery(call.Slot, gradients, TravelAsync(hosted, call, gradients, value, deliver));
         return true;
     }
 
@@ -275,12 +256,13 @@ public sealed partial class PipelineStageGrain(
     /// back; a gradient's memory goes to another micro-batch once the weight gradients were taken: it is copied first.
     /// </summary>
     private async Task TravelAsync(
-        HostedStage hosted, Neighbour<IPipelineStageGrain> neighbour, StepCall call, bool gradients, StageActivations value)
+        HostedStage hosted, StepCall call, bool gradients, StageActivations value,
+        Func<StageActivations, CancellationToken, Task> deliver)
     {
         using StepGate.Entry entry = Model.Gate.Enter(call.Attempt);
         if (!gradients)
         {
-            await DeliverAsync(neighbour, call, gradients, value, entry.Abandoned);
+            await deliver(value, entry.Abandoned);
             return;
         }
 
@@ -288,7 +270,7 @@ public sealed partial class PipelineStageGrain(
         try
         {
             value = new(value.Hidden.CopyTo(arena), value.Embeddings.CopyTo(arena));
-            await DeliverAsync(neighbour, call, gradients, value, entry.Abandoned);
+            await deliver(value, entry.Abandoned);
         }
         finally
         {

@@ -6,8 +6,8 @@ using Krewe.Model.Pipeline;
 namespace Krewe.Grains.Pipeline;
 
 /// <summary>
-/// One step on its way: every rank walks its operations, each as soon as the one before it has computed. What that one
-/// hands on to another process travels meanwhile.
+/// One step on its way: every rank walks its operations, one or two of them at once. What one hands on to another
+/// process travels meanwhile, and its weight gradients are added when the device has nothing else to do.
 /// </summary>
 /// <param name="grains">The cluster.</param>
 /// <param name="name">Run name.</param>
@@ -24,8 +24,8 @@ internal sealed class StepRun(IGrainFactory grains, string name, PipelineSchedul
     private readonly double[][] _ends = [.. schedule.Ops.Select(ops => new double[ops.Count])];
     private readonly List<Task> _deliveries = [];
 
-    /// <summary>When a task computed, in seconds from the start of the step: what it waited for its input is not part.</summary>
-    private readonly record struct Interval(double Start, double End);
+    /// <summary>A task of the operation that a rank has begun; in seconds from the start of the step.</summary>
+    private readonly record struct Running(PipelineTask Task, Task<(double Start, double End)> Span);
 
     /// <summary>Runs all ranks; the first failure ends the others' waiting and is thrown.</summary>
     public async Task<StepOutcome> RunAsync()
@@ -79,74 +79,124 @@ internal sealed class StepRun(IGrainFactory grains, string name, PipelineSchedul
             [.. schedule.Ops.Select(ops => ops.Select(op => op.ToString()).ToArray())], _starts, _ends);
     }
 
+    /// <summary>
+    /// Runs the operations of a rank in order, as many at once as the schedule says: while one waits for experts on other
+    /// silos or adds its weight gradients, the next one gives the device work.
+    /// </summary>
     private async Task WalkAsync(int rank, Func<Exception, Task> fail, CancellationToken failed)
     {
         IReadOnlyList<PipelineOp> ops = schedule.Ops[rank];
+        var underWay = new Queue<Running[]>();
+        Running[] before = [];
         for (int i = 0; i < ops.Count; i++)
         {
-            PipelineOp op = ops[i];
-            // Of an overlapped pair the backward goes first: its gradients travel while the forward's attention computes.
-            Task<Interval[]> work = op.Second is { } second
-                ? Task.WhenAll(StartAsync(rank, second, fail), StartAsync(rank, op.First, fail))
-                : Task.WhenAll(StartAsync(rank, op.First, fail));
-            try
+            before = Begin(rank, ops[i], before, fail);
+            underWay.Enqueue(before);
+            if (underWay.Count == schedule.OperationsAtOnce)
             {
-                await work.WaitAsync(order.OperationDeadline, failed);
+                await EndAsync(rank, i + 1 - underWay.Count, underWay.Peek(), failed);
+                underWay.Dequeue();
             }
-            catch (TimeoutException exception) when (!work.IsCompleted)
-            {
-                throw new TimeoutException(
-                    $"step {order.Step} of '{name}': {op} on rank {rank} (silo '{SiloOf(rank)}') has not ended after " +
-                    $"{order.OperationDeadline.TotalSeconds:F0} s; {WaitsFor(rank, op.First)}", exception);
-            }
-
-            Interval[] spans = await work;
-            _ends[rank][i] = spans.Max(span => span.End);
-            _starts[rank][i] = _ends[rank][i] - Busy(spans);
         }
-    }
 
-    /// <summary>How long at least one of the one or two tasks computed.</summary>
-    private static double Busy(Interval[] spans)
-    {
-        double both = spans.Length < 2 ? 0 : Math.Min(spans[0].End, spans[1].End) - Math.Max(spans[0].Start, spans[1].Start);
-        return spans.Sum(span => span.End - span.Start) - Math.Max(0, both);
-    }
-
-    private async Task<Interval> StartAsync(int rank, PipelineTask task, Func<Exception, Task> fail)
-    {
-        (int direction, int stage) = schedule.StageOf(rank, task.Chunk);
-        int slot = schedule.SlotOf(task.Chunk, task.MicroBatch);
-        var call = new StepCall(slot, order.Step, order.Attempt);
-        IPipelineStageGrain grain = StageAt(direction, stage);
-        double start = Now();
-        StageReport? report = null;
-        switch (task.Work)
+        while (underWay.Count > 0)
         {
-            case PipelineWork.Forward:
-                report = await grain.ForwardAsync(call, order.Batch[slot], order.Options);
-                _losses[slot] = report.Losses ?? _losses[slot];
-                foreach (LayerLoad load in report.Loads)
-                {
-                    _loads[slot].Add(load.Layer, load);
-                }
+            await EndAsync(rank, ops.Count - underWay.Count, underWay.Peek(), failed);
+            underWay.Dequeue();
+        }
+    }
 
-                break;
-            case PipelineWork.BackwardWeight:
-                await grain.BackwardWeightAsync(call);
-                break;
-            default:
-                report = await grain.BackwardAsync(call, task.Work == PipelineWork.Backward);
-                break;
+    /// <summary>Of an overlapped pair the backward goes first: its gradients travel while the forward's attention computes.</summary>
+    private Running[] Begin(int rank, PipelineOp op, Running[] before, Func<Exception, Task> fail) =>
+        [.. op.Tasks.Reverse().Select(task => new Running(task, RunAsync(rank, task, before, fail)))];
+
+    private async Task EndAsync(int rank, int index, Running[] tasks, CancellationToken failed)
+    {
+        PipelineOp op = schedule.Ops[rank][index];
+        Task<(double Start, double End)[]> work = Task.WhenAll(tasks.Select(running => running.Span));
+        try
+        {
+            await work.WaitAsync(order.OperationDeadline, failed);
+        }
+        catch (TimeoutException exception) when (!work.IsCompleted)
+        {
+            throw new TimeoutException(
+                $"step {order.Step} of '{name}': {op} on rank {rank} (silo '{SiloOf(rank)}') has not ended after " +
+                $"{order.OperationDeadline.TotalSeconds:F0} s; {WaitsFor(rank, op.First)}", exception);
         }
 
-        double end = Now();
-        if (report is { Delivers: true })
+        double before = index > 0 ? _ends[rank][index - 1] : 0;
+        (_, _starts[rank][index], _ends[rank][index]) = TimedOp.After(op, before, await work);
+    }
+
+    /// <summary>Runs a task when its turn has come; the time of it, less what it waited for its input.</summary>
+    private async Task<(double Start, double End)> RunAsync(
+        int rank, PipelineTask task, Running[] before, Func<Exception, Task> fail)
+    {
+        try
+        {
+            await AfterAsync(before, task.StartsAfter);
+            (int direction, int stage) = schedule.StageOf(rank, task.Chunk);
+            int slot = schedule.SlotOf(task.Chunk, task.MicroBatch);
+            var call = new StepCall(slot, order.Step, order.Attempt);
+            IPipelineStageGrain grain = StageAt(direction, stage);
+            double start = Now();
+            double waited = 0;
+            if (task.Work == PipelineWork.Forward)
+            {
+                StageReport report = await grain.ForwardAsync(call, order.Batch[slot], order.Options);
+                waited = report.WaitedSeconds;
+                Note(slot, report);
+                Follow(grain, call, task, report, fail);
+            }
+            else if (task.YieldsGradient)
+            {
+                StageReport report = await grain.BackwardAsync(call, weightGradients: false);
+                waited = report.WaitedSeconds;
+                Follow(grain, call, task, report, fail);
+            }
+
+            if (task.FreesActivations)
+            {
+                await AfterAsync(before, task.WeightsFollow);
+                await grain.BackwardWeightAsync(call);
+            }
+
+            return (start + waited, Now());
+        }
+        catch (Exception exception)
+        {
+            // The rank may be waiting for the operation before, which may never end.
+            await fail(exception);
+            throw;
+        }
+    }
+
+    /// <summary>Waits for those of the tasks of the operation before that a task comes after.</summary>
+    private static async Task AfterAsync(Running[] before, Func<PipelineTask, bool> isAfter)
+    {
+        foreach (Running running in before.Where(running => isAfter(running.Task)))
+        {
+            await running.Span;
+        }
+    }
+
+    private void Note(int slot, StageReport report)
+    {
+        _losses[slot] = report.Losses ?? _losses[slot];
+        foreach (LayerLoad load in report.Loads)
+        {
+            _loads[slot].Add(load.Layer, load);
+        }
+    }
+
+    private void Follow(
+        IPipelineStageGrain grain, StepCall call, PipelineTask task, StageReport report, Func<Exception, Task> fail)
+    {
+        if (report.Delivers)
         {
             _deliveries.Add(FollowAsync(grain.DeliveredAsync(call, task.YieldsGradient), fail));
         }
-
-        return new(start + (report?.WaitedSeconds ?? 0), end);
     }
 
     /// <summary>A delivery that fails leaves its receiver waiting: the step is over.</summary>
@@ -170,11 +220,22 @@ internal sealed class StepRun(IGrainFactory grains, string name, PipelineSchedul
         int from = task.Work == PipelineWork.Forward ? stage - 1 : stage + 1;
         if (from < 0 || from >= schedule.Stages || task.Work == PipelineWork.BackwardWeight)
         {
-            return "it waits for the experts or for its own device";
+            return $"it waits for the experts or for its own device{WaitsForTable(direction, stage, task)}";
         }
 
         int peer = schedule.RankOf(direction, from);
         return $"it needs stage {from} of rank {peer} (silo '{SiloOf(peer)}')";
+    }
+
+    /// <summary>The embedding or head of another silo that a task needs, for messages.</summary>
+    private string WaitsForTable(int direction, int stage, PipelineTask task)
+    {
+        int owner = order.Plan.SiloOfStage[stage];
+        bool first = stage == 0;
+        return order.Plan.SiloOfCopy(direction, stage) == owner || task.Work == PipelineWork.BackwardWeight
+            || !(first || (stage == schedule.Stages - 1 && task.Work == PipelineWork.Forward))
+                ? ""
+                : $", or for the {(first ? "embedding" : "head")} on silo '{order.Plan.Silos[owner]}'";
     }
 
     private string SiloOf(int rank)

@@ -23,7 +23,9 @@ public static class FirstPlan
             throw new ArgumentException("a plan needs at least one silo");
         }
 
-        StageRange[] ranges = StageRange.Partition(config, layout.Stages);
+        StageRange[] ranges = layout.Directions == 2
+            ? StageRange.PartitionMirrored(config, layout.Stages)
+            : StageRange.Partition(config, layout.Stages);
         int[] spread = config.NRoutedExperts > 0 ? ExpertPlacementPlanner.Spread(config, silos.Length) : [];
         return new()
         {

@@ -17,7 +17,7 @@ public sealed partial class ClusterModel
     {
         (string owner, int silo) = PlacementPlan.ExpertOf(name) is var (layer, expert)
             ? (OwnerState.ExpertKey(layer, expert), _plan.SiloOfExpert[layer][expert])
-            : (OwnerState.StageKey(_plan.StageOf(name)), _plan.SiloOfStage[_plan.StageOf(name)]);
+            : (OwnerState.KeyOf(name, _plan.StageOf(name)), _plan.SiloOfStage[_plan.StageOf(name)]);
         TensorParcel parcel = await _grains.GetGrain<IStateHostGrain>(GrainKeys.Host(Name, _plan.Silos[silo]))
             .ReadSavedAsync(owner, step, name, part, _process);
         return parcel.IsEmpty
@@ -43,6 +43,8 @@ public sealed partial class ClusterModel
             holders.Add(OwnerState.StageKey(stage), [.. copies.Distinct()]);
         }
 
+        holders.Add(OwnerState.EmbeddingKey, Ring(plan.SiloOfStage[0]));
+        holders.Add(OwnerState.HeadKey, Ring(plan.SiloOfStage[^1]));
         return holders;
 
         string[] Ring(int silo) => [plan.Silos[silo], plan.Silos[(silo + 1) % plan.Silos.Length]];

@@ -156,7 +156,10 @@ public sealed class BlockRunner(IDevice device, IExpertFleet fleet, ParameterSet
         }
     }
 
-    /// <summary>Takes the deferred weight gradients, last block first, the experts' too.</summary>
+    /// <summary>
+    /// Takes the deferred weight gradients, last block first, the experts' too, in the background: what others wait for
+    /// passes them on the device.
+    /// </summary>
     public async Task BackwardWeightAsync(IReadOnlyList<Entry> blocks, SlotCall call)
     {
         for (int i = blocks.Count - 1; i >= 0; i--)
@@ -167,11 +170,13 @@ public sealed class BlockRunner(IDevice device, IExpertFleet fleet, ParameterSet
                 await RequestExpertWeightsAsync(entry, call);
             }
 
-            await device.SubmitAsync(kernels =>
-            {
-                parameters.SelectGradients(call.Slot);
-                entry.Block.BackwardWeight(kernels, entry.State);
-            });
+            await device.SubmitAsync(
+                kernels =>
+                {
+                    parameters.SelectGradients(call.Slot);
+                    entry.Block.BackwardWeight(kernels, entry.State);
+                },
+                WorkPriority.Background);
         }
     }
 

@@ -52,7 +52,7 @@ public sealed partial class ModelStage
     private int Choose(IKernels kernels, Slot held, Tensor stream, SamplingOptions sampling, long position)
     {
         RmsNorm.Saved normed = _norm!.Forward(kernels, held.Arena, stream.SliceRows(stream.Rows - 1, 1));
-        return Sampler.Sample(_head!.Logits(kernels, held.Arena, normed.Output).Row(0), sampling, position);
+        return Sampler.Sample(Head!.Logits(kernels, held.Arena, normed.Output).Row(0), sampling, position);
     }
 
     /// <summary>

@@ -15,13 +15,16 @@ public sealed partial class ModelStage
     /// </summary>
     /// <param name="call">Where its activations are kept, and the step.</param>
     /// <param name="batch">Tokens and targets.</param>
-    /// <param name="input">What the previous stage handed over; ignored by the first.</param>
+    /// <param name="input">
+    /// What the previous stage handed over, or the rows of an embedding elsewhere; ignored by a first stage that has it.
+    /// </param>
     /// <param name="options">Scales and mode.</param>
     public async Task<StageActivations> ForwardAsync(
         SlotCall call, MicroBatch batch, StageActivations input, ForwardOptions options)
     {
         Slot held = SlotOf(call.Slot);
         held.Arena.Reset();
+        held.Received?.Reset();
         held.Options = options;
         held.Layout = TokenLayout.Create(held.Arena, batch.SequenceStarts);
         held.Embeddings = input.Embeddings;
@@ -32,7 +35,7 @@ public sealed partial class ModelStage
             Range.IsLast ? (kernels, stream) => ForwardMainHead(kernels, held, stream, batch, options) : null);
         if (Range.IsLast)
         {
-            await ForwardMtpAsync(held, call, batch, options, pass);
+            await ForwardHeadsAsync(held, call, batch, options, pass);
         }
 
         return new(held.Stream, Config.NumNextnPredictLayers > 0 ? held.Embeddings : default);
@@ -115,7 +118,8 @@ public sealed partial class ModelStage
         Slot held = SlotOf(call.Slot);
         if (Range.IsLast)
         {
-            await _device.SubmitAsync(kernels => HeadsBackwardWeight(kernels, held, call.Slot));
+            await _device.SubmitAsync(
+                kernels => HeadsBackwardWeight(kernels, held, call.Slot), WorkPriority.Background);
             for (int depth = _mtp.Count; depth >= 1; depth--)
             {
                 await _runner.BackwardWeightAsync([MtpEntry(held, depth)], call);
@@ -128,32 +132,26 @@ public sealed partial class ModelStage
     }
 
     /// <summary>
-    /// The stage's input: embeddings on the first stage, what the previous one handed over on the others.
+    /// The stage's input: embeddings on the first stage, what was handed over on the others and where the embedding is
+    /// elsewhere.
     /// </summary>
     private Tensor Embed(IKernels kernels, Slot held, int[] tokens, Tensor hidden)
     {
-        if (_embedding is null)
+        if (Embedding is null)
         {
             return hidden;
         }
 
         held.Ids = held.Arena.Allocate(tokens.Length, DType.Int32);
         tokens.CopyTo(held.Ids.AsSpan<int>());
-        held.Embeddings = _embedding.Forward(kernels, held.Arena, held.Ids);
+        held.Embeddings = Embedding.Forward(kernels, held.Arena, held.Ids);
         return held.Embeddings;
     }
 
-    private Task EmbeddingBackwardWeightAsync(Slot held, long slot) => _embedding is null
+    private Task EmbeddingBackwardWeightAsync(Slot held, long slot) => Embedding is null
         ? Task.CompletedTask
-        : _device.SubmitAsync(kernels =>
-        {
-            Parameters.SelectGradients(slot);
-            _embedding.BackwardWeight(kernels, held.Ids, held.GradInput.Hidden);
-            if (!held.GradInput.Embeddings.IsEmpty)
-            {
-                _embedding.BackwardWeight(kernels, held.Ids, held.GradInput.Embeddings);
-            }
-        });
+        : _device.SubmitAsync(
+            kernels => Embedding.BackwardWeight(kernels, slot, held.Ids, held.GradInput), WorkPriority.Background);
 
     private BlockRunner.Entry MtpEntry(Slot held, int depth) =>
         new(_mtp[depth - 1].Block, held.Mtp[depth - 1].Block);

@@ -5,8 +5,9 @@ namespace Krewe.Model.Layers;
 
 /// <summary>
 /// One pipeline stage: a run of blocks, with the embedding in front on the first and norm, head and MTP behind on the
-/// last. Routed experts are not here but with the <see cref="IExpertFleet"/>. Everything is asynchronous: it submits
-/// work to its device and waits for the experts' hosts.
+/// last. Routed experts are not here but with the <see cref="IExpertFleet"/>; embedding and head are owners of their own,
+/// which a copy of the stage elsewhere may have. Everything is asynchronous: it submits work to its device and waits for
+/// the experts' hosts.
 /// </summary>
 /// <remarks>
 /// Calls for different slots may overlap; calls for one slot must come one after the other. Tensors that a call returns
@@ -19,10 +20,8 @@ public sealed partial class ModelStage : IDisposable
     private readonly BlockRunner _runner;
     private readonly Arena _buffers;
     private readonly Tensor _rotaryTable;
-    private readonly TokenEmbedding? _embedding;
     private readonly List<TransformerBlock> _blocks = [];
     private readonly RmsNorm? _norm;
-    private readonly OutputHead? _head;
     private readonly List<MultiTokenPrediction> _mtp = [];
     private readonly Dictionary<long, Slot> _slots = [];
     private readonly Stack<Slot> _idle = [];
@@ -49,11 +48,6 @@ public sealed partial class ModelStage : IDisposable
         _runner = new(device, fleet, Parameters);
         _buffers = device.CreateArena($"{owner} buffers");
         _rotaryTable = RotaryEmbedding.CreateTable(config, _buffers, maxPositions);
-        if (range.IsFirst)
-        {
-            _embedding = new(Parameters.Add("model.embed_tokens.weight", new(config.VocabSize, config.HiddenSize)));
-        }
-
         for (int layer = range.FirstLayer; layer < range.FirstLayer + range.LayerCount; layer++)
         {
             _blocks.Add(new(config, Parameters, _buffers, layer));
@@ -62,7 +56,6 @@ public sealed partial class ModelStage : IDisposable
         if (range.IsLast)
         {
             _norm = new(Parameters.Add("model.norm.weight", new(config.HiddenSize)), (float)config.RmsNormEps);
-            _head = new(Parameters.Add("lm_head.weight", new(config.VocabSize, config.HiddenSize)));
             for (int depth = 1; depth <= config.NumNextnPredictLayers; depth++)
             {
                 _mtp.Add(new(config, Parameters, _buffers, depth));
@@ -84,8 +77,25 @@ public sealed partial class ModelStage : IDisposable
     /// <summary>Which part of the model this is.</summary>
     public StageRange Range { get; }
 
-    /// <summary>Parameters of the stage, the routed experts' excluded.</summary>
+    /// <summary>Parameters of the stage's blocks, norms and MTP modules, the routed experts' excluded.</summary>
     public ParameterSet Parameters { get; }
+
+    /// <summary>
+    /// The embedding of a first stage on this device; null where it lives elsewhere: then what <see cref="ForwardAsync"/>
+    /// gets are its rows, and what <see cref="BackwardAsync"/> returns is for it. Not to be changed while calls are under
+    /// way; not the stage's to dispose.
+    /// </summary>
+    public TokenEmbedding? Embedding { get; set; }
+
+    /// <summary>The head of a last stage on this device; as <see cref="Embedding"/>.</summary>
+    public OutputHead? Head { get; set; }
+
+    /// <summary>The head of a last stage where it lives elsewhere.</summary>
+    public IRemoteHead? RemoteHead { get; set; }
+
+    /// <summary>The stage's parameters, and those of embedding and head where they are on this device.</summary>
+    public IEnumerable<ParameterSet> ParameterSets =>
+        new[] { Parameters, Embedding?.Parameters, Head?.Parameters }.OfType<ParameterSet>();
 
     /// <summary>Longest sequence, in tokens.</summary>
     public int MaxPositions => _rotaryTable.Rows;
@@ -133,7 +143,7 @@ public sealed partial class ModelStage : IDisposable
         if (held is not null)
         {
             // On the device, behind all work that touches the slot.
-            await _device.SubmitAsync(_ => held.Dispose());
+            await _device.SubmitAsync(_ => held.Dispose(), WorkPriority.Background);
         }
 
         await Task.WhenAll(_fleet.Hosts.Select(host => host.ReleaseAsync(slot)));
@@ -214,44 +224,4 @@ public sealed partial class ModelStage : IDisposable
     }
 
     private bool MtpReadsNormed => Config.MtpUsesPostNorm;
-
-    /// <summary>What one micro-batch or session keeps on this stage.</summary>
-    private sealed class Slot(
-        Arena arena, List<TransformerBlock> blocks, List<MultiTokenPrediction> modules) : IDisposable
-    {
-        public Arena Arena { get; } = arena;
-
-        public BlockRunner.Entry[] Blocks { get; } =
-            [.. blocks.Select(block => new BlockRunner.Entry(block, new()))];
-
-        public MultiTokenPrediction.State[] Mtp { get; } = [.. modules.Select(_ => new MultiTokenPrediction.State())];
-
-        public OutputHead.State Head { get; } = new();
-
-        public TokenLayout Layout { get; set; } = null!;
-
-        public Tensor Ids { get; set; }
-
-        public Tensor Embeddings { get; set; }
-
-        public Tensor Stream { get; set; }
-
-        public RmsNorm.Saved Norm { get; set; }
-
-        public Tensor GradNormed { get; set; }
-
-        public Tensor MainTargets { get; set; }
-
-        public StageActivations GradInput { get; set; }
-
-        public ForwardOptions Options { get; set; } = null!;
-
-        public Generation.LatentKvCache? Cache { get; set; }
-
-        public void Dispose()
-        {
-            Cache?.Dispose();
-            Arena.Dispose();
-        }
-    }
 }

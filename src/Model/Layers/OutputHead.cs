@@ -1,15 +1,30 @@
+using Krewe.Model.Configuration;
 using Krewe.Model.Generation;
 using Krewe.Model.Kernels;
 using Krewe.Model.Tensors;
 
 namespace Krewe.Model.Layers;
 
-/// <summary>The vocabulary projection with its cross-entropy; shared by the main model and every MTP depth.</summary>
-/// <param name="weight">[V, D].</param>
-public sealed class OutputHead(Parameter weight)
+/// <summary>
+/// The vocabulary projection with its cross-entropy; shared by the main model and every MTP depth. An owner of its own:
+/// copies of the last stage for both directions use one (docs/decisions/0009).
+/// </summary>
+public sealed class OutputHead : IDisposable
 {
     /// <summary>Rows of logits that an evaluation holds at a time.</summary>
     private const int EvaluationRows = 256;
+
+    private readonly Parameter _weight;
+
+    /// <summary>Allocates the projection [V, D], uninitialised.</summary>
+    public OutputHead(ModelConfig config, IDevice device)
+    {
+        Parameters = new(device, "head", gradientBanks: 2);
+        _weight = Parameters.Add("lm_head.weight", new(config.VocabSize, config.HiddenSize));
+    }
+
+    /// <summary>The projection.</summary>
+    public ParameterSet Parameters { get; }
 
     /// <summary>Activations and gradients of one micro-batch and depth.</summary>
     public sealed class State
@@ -22,6 +37,9 @@ public sealed class OutputHead(Parameter weight)
 
         /// <summary>Int32 [T]: the most likely token, after an evaluation that asked for it.</summary>
         public Tensor ArgMax { get; internal set; }
+
+        /// <summary>[T, D]: gradient of the rows, where a head elsewhere has sent it with the losses.</summary>
+        internal Tensor GradHidden { get; set; }
 
         internal Tensor Hidden, GradLogits;
     }
@@ -38,13 +56,13 @@ public sealed class OutputHead(Parameter weight)
         IKernels kernels, Arena arena, Tensor hidden, Tensor targets, float gradScale, bool keepLogits, State state)
     {
         state.Hidden = hidden;
-        state.GradLogits = arena.Allocate(hidden.Rows, weight.Shape.D0);
+        state.GradLogits = arena.Allocate(hidden.Rows, _weight.Shape.D0);
         state.Losses = arena.Allocate(hidden.Rows);
-        kernels.Linear(hidden, weight.Value, state.GradLogits);
+        kernels.Linear(hidden, _weight.Value, state.GradLogits);
         state.Logits = default;
         if (keepLogits)
         {
-            state.Logits = arena.Allocate(hidden.Rows, weight.Shape.D0);
+            state.Logits = arena.Allocate(hidden.Rows, _weight.Shape.D0);
             kernels.Copy(state.GradLogits, state.Logits);
         }
 
@@ -58,11 +76,14 @@ public sealed class OutputHead(Parameter weight)
 
     /// <summary>Gradient of the normalised hidden state [T, D].</summary>
     public void BackwardInput(IKernels kernels, State state, Tensor gradHidden) =>
-        kernels.LinearBackwardInput(state.GradLogits, weight.Value, gradHidden);
+        kernels.LinearBackwardInput(state.GradLogits, _weight.Value, gradHidden);
 
-    /// <summary>Adds the gradient of the projection.</summary>
-    public void BackwardWeight(IKernels kernels, State state) =>
-        kernels.LinearBackwardWeight(state.GradLogits, state.Hidden, weight.Gradient);
+    /// <summary>Adds the gradient of the projection in the slot's bank.</summary>
+    public void BackwardWeight(IKernels kernels, long slot, State state)
+    {
+        Parameters.SelectGradients(slot);
+        kernels.LinearBackwardWeight(state.GradLogits, state.Hidden, _weight.Gradient);
+    }
 
     /// <summary>Losses and arg-max without a gradient, a few rows of logits at a time.</summary>
     /// <param name="kernels">Kernels of the device.</param>
@@ -74,12 +95,12 @@ public sealed class OutputHead(Parameter weight)
     {
         state.Losses = arena.Allocate(hidden.Rows);
         state.ArgMax = arena.Allocate(hidden.Rows, DType.Int32);
-        Tensor logits = arena.Allocate(Math.Min(hidden.Rows, EvaluationRows), weight.Shape.D0);
+        Tensor logits = arena.Allocate(Math.Min(hidden.Rows, EvaluationRows), _weight.Shape.D0);
         for (int start = 0; start < hidden.Rows; start += EvaluationRows)
         {
             int rows = Math.Min(EvaluationRows, hidden.Rows - start);
             Tensor part = logits.SliceRows(0, rows);
-            kernels.Linear(hidden.SliceRows(start, rows), weight.Value, part);
+            kernels.Linear(hidden.SliceRows(start, rows), _weight.Value, part);
             kernels.CrossEntropy(part, Part(targets, start, rows), Part(state.Losses, start, rows), 0);
             for (int row = 0; row < rows; row++)
             {
@@ -92,10 +113,13 @@ public sealed class OutputHead(Parameter weight)
     /// <summary>Logits of every row: [T, V].</summary>
     public Tensor Logits(IKernels kernels, Arena arena, Tensor hidden)
     {
-        Tensor logits = arena.Allocate(hidden.Rows, weight.Shape.D0);
-        kernels.Linear(hidden, weight.Value, logits);
+        Tensor logits = arena.Allocate(hidden.Rows, _weight.Shape.D0);
+        kernels.Linear(hidden, _weight.Value, logits);
         return logits;
     }
+
+    /// <inheritdoc/>
+    public void Dispose() => Parameters.Dispose();
 
     private static Tensor Part(Tensor vector, int start, int count) =>
         new(vector.Address + (start * vector.DType.SizeInBytes()), new(count), vector.DType);

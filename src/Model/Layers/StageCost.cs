@@ -36,15 +36,18 @@ public static class StageCost
     public static long HeadAndMtp(ModelConfig config)
     {
         long hidden = config.HiddenSize;
-        long head = hidden * config.VocabSize;
-        long cost = head;
+        long cost = Heads(config);
         for (int depth = 0; depth < config.NumNextnPredictLayers; depth++)
         {
-            cost += (2 * hidden * hidden) + Layer(config, config.NumHiddenLayers + depth) + head;
+            cost += (2 * hidden * hidden) + Layer(config, config.NumHiddenLayers + depth);
         }
 
         return cost;
     }
+
+    /// <summary>The head, once for the main model and once for each MTP module.</summary>
+    public static long Heads(ModelConfig config) =>
+        (1L + config.NumNextnPredictLayers) * config.HiddenSize * config.VocabSize;
 
     /// <summary>A whole stage; the embedding of the first one is a lookup and costs nothing.</summary>
     public static long Stage(ModelConfig config, StageRange range)

@@ -28,6 +28,62 @@ internal static class StagePartitioner
         return lengths;
     }
 
+    /// <summary>
+    /// The lengths for DualPipe, whose rank r computes half of the micro-batches in run r and half in run R-1-r: the largest
+    /// cost of a rank is smallest, where inner ranks count as their costlier run.
+    /// </summary>
+    /// <param name="costs">Cost of each layer, not negative; at least as many as runs.</param>
+    /// <param name="tail">What the last run costs in addition.</param>
+    /// <param name="once">The part of the tail that the last rank computes for both directions.</param>
+    /// <param name="runs">Number of runs R.</param>
+    public static int[] CutMirrored(IReadOnlyList<long> costs, long tail, long once, int runs)
+    {
+        if (runs < 3)
+        {
+            return Cut(costs, tail, runs);
+        }
+
+        long[] layers = [.. costs];
+        int[] best = [];
+        (long Largest, Int128 Squares) least = (long.MaxValue, Int128.MaxValue);
+        for (int first = 1; first <= layers.Length - runs + 1; first++)
+        {
+            for (int last = 1; last <= layers.Length - runs + 2 - first; last++)
+            {
+                // Twice the cost of the last rank, which grows with both lengths.
+                long outer = layers[..first].Sum() + layers[^last..].Sum() + tail + once;
+                if (outer > least.Largest)
+                {
+                    break;
+                }
+
+                long[] between = layers[first..^last];
+                int[] lengths = [first, .. Cut(between, 0, runs - 2), last];
+                long[] sums = SumsOf(layers, lengths);
+                sums[^1] += tail;
+                (long, Int128) score = (
+                    Math.Max(outer, 2 * sums[1..^1].Max()), sums.Aggregate(Int128.Zero, (so, sum) => so + ((Int128)sum * sum)));
+                if (score.CompareTo(least) < 0)
+                {
+                    (best, least) = (lengths, score);
+                }
+            }
+        }
+
+        return best;
+    }
+
+    private static long[] SumsOf(long[] costs, int[] lengths)
+    {
+        var sums = new long[lengths.Length];
+        for (int run = 0, first = 0; run < sums.Length; first += lengths[run++])
+        {
+            sums[run] = costs.AsSpan(first, lengths[run]).ToArray().Sum();
+        }
+
+        return sums;
+    }
+
     /// <summary>The least total over all cuts, and the lengths of its runs.</summary>
     /// <param name="layers">Number of layers.</param>
     /// <param name="runs">Number of runs.</param>

@@ -21,7 +21,19 @@ public sealed record StageRange(int Index, int Count, int FirstLayer, int LayerC
     /// fewer layers. Equal configurations are always cut alike.
     /// </summary>
     /// <exception cref="KreweException">More stages than layers.</exception>
-    public static StageRange[] Partition(ModelConfig config, int stages)
+    public static StageRange[] Partition(ModelConfig config, int stages) =>
+        Partition(config, stages, costs => StagePartitioner.Cut(costs, StageCost.HeadAndMtp(config), stages));
+
+    /// <summary>
+    /// The cut for DualPipe, whose rank r has stages r and S-1-r: the costliest rank costs as little as can be, the last one
+    /// having the head of both directions (docs/decisions/0009).
+    /// </summary>
+    /// <exception cref="KreweException">More stages than layers.</exception>
+    public static StageRange[] PartitionMirrored(ModelConfig config, int stages) =>
+        Partition(config, stages, costs => StagePartitioner.CutMirrored(
+            costs, StageCost.HeadAndMtp(config), StageCost.Heads(config), stages));
+
+    private static StageRange[] Partition(ModelConfig config, int stages, Func<long[], int[]> cut)
     {
         if (stages < 1 || stages > config.NumHiddenLayers)
         {
@@ -29,9 +41,8 @@ public sealed record StageRange(int Index, int Count, int FirstLayer, int LayerC
                 $"{stages} stages do not fit {config.NumHiddenLayers} layers: ask for 1 to {config.NumHiddenLayers}");
         }
 
-        int[] lengths = StagePartitioner.Cut(
-            [.. Enumerable.Range(0, config.NumHiddenLayers).Select(layer => StageCost.Layer(config, layer))],
-            StageCost.HeadAndMtp(config), stages);
+        int[] lengths = cut(
+            [.. Enumerable.Range(0, config.NumHiddenLayers).Select(layer => StageCost.Layer(config, layer))]);
         var ranges = new StageRange[stages];
         int first = 0;
         for (int stage = 0; stage < stages; stage++)

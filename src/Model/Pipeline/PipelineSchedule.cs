@@ -58,6 +58,13 @@ public sealed class PipelineSchedule
     /// <summary>Stages that a rank holds: 2 under DualPipe and DualPipeV, else 1.</summary>
     public int Chunks => Method is PipelineMethod.DualPipe or PipelineMethod.DualPipeV ? 2 : 1;
 
+    /// <summary>
+    /// Operations of a rank that are under way at once: two where a rank has two stages and its list is made for overlap.
+    /// With one stage the second operation would only take turns with the first and end no sooner, while the first,
+    /// which another rank waits for, ends later.
+    /// </summary>
+    public int OperationsAtOnce => Chunks;
+
     /// <summary>Micro-batches of one direction.</summary>
     public int MicroBatchesPerDirection => MicroBatches / Directions;
 

@@ -32,8 +32,29 @@ public readonly record struct PipelineTask(PipelineWork Work, int Chunk, int Mic
     /// <summary>A backward that yields the gradient of the stage's input: B or I.</summary>
     public bool YieldsGradient => Work is PipelineWork.Backward or PipelineWork.BackwardInput;
 
-    /// <summary>Work after which the micro-batch's activations are no longer needed: B or W.</summary>
+    /// <summary>
+    /// Work that adds weight gradients, after which the micro-batch's activations are no longer needed: B or W.
+    /// </summary>
     public bool FreesActivations => Work is PipelineWork.Backward or PipelineWork.BackwardWeight;
+
+    /// <summary>
+    /// Whether this task waits for one of the operation before to end, where a rank begins an operation while the one
+    /// before is under way. Tasks of a micro-batch follow each other; a forward takes no activations before those of the
+    /// operation before were freed, so that no more are alive than the schedule says; weight gradients keep their order.
+    /// </summary>
+    /// <param name="earlier">A task of the operation before on the same rank.</param>
+    public bool StartsAfter(PipelineTask earlier) =>
+        (Chunk, MicroBatch) == (earlier.Chunk, earlier.MicroBatch)
+        || (Work == PipelineWork.Forward && earlier.FreesActivations)
+        || (Work == PipelineWork.BackwardWeight && WeightsFollow(earlier));
+
+    /// <summary>
+    /// Whether the weight gradients of this task are added behind those of a task of the operation before: sums keep
+    /// their order (docs/decisions/0006).
+    /// </summary>
+    /// <param name="earlier">A task of the operation before on the same rank.</param>
+    public bool WeightsFollow(PipelineTask earlier) =>
+        FreesActivations && earlier.FreesActivations && Chunk == earlier.Chunk;
 
     /// <summary>The notation: letter, chunk, point, micro-batch.</summary>
     public override string ToString() => $"{Letters[(int)Work]}{Chunk}.{MicroBatch}";

@@ -16,6 +16,11 @@ public static class ScheduleSimulator
     {
         times ??= new();
         times.ThrowIfInvalid(schedule.Stages);
+        if (times.OverlappedBlocks is { } blocks)
+        {
+            return ScheduleSimulation.Of(new OverlappedRun(schedule, times, blocks).Run());
+        }
+
         var run = new SimulatedRun(schedule, times);
         bool progress;
         do

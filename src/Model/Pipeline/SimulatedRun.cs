@@ -33,12 +33,6 @@ internal sealed class SimulatedRun
         }
 
         PipelineOp op = _schedule.Ops[rank][_done[rank].Count];
-        if (op.Second is { } second && _times.BlocksOfPairs is { } blocks)
-        {
-            RunApart(rank, op, second, blocks);
-            return true;
-        }
-
         double end = start + _times.Of(_schedule, rank, op);
         _done[rank].Add(new(op, start, end));
         foreach (PipelineTask task in op.Tasks)
@@ -47,39 +41,6 @@ internal sealed class SimulatedRun
         }
 
         return true;
-    }
-
-    /// <summary>Each half from when its input is there, block by block in turn.</summary>
-    private void RunApart(int rank, PipelineOp op, PipelineTask backward, int blocks)
-    {
-        double now = 0;
-        _ = StandsStill(rank, ref now);
-        double forwardStart = now, backwardStart = now;
-        _ = Missing(rank, op.First, ref forwardStart);
-        _ = Missing(rank, backward, ref backwardStart);
-        double duration = _times.Of(_schedule, rank, op);
-        double forwardBlock = _times.ForwardOfPair(_schedule, rank, op) / blocks;
-        double backwardBlock = (duration / blocks) - forwardBlock;
-        // When each half can go on, and how many blocks it has left.
-        (double forwardAt, double backwardAt) = (forwardStart, backwardStart);
-        (int forwards, int backwards) = (blocks, blocks);
-        while (forwards + backwards > 0)
-        {
-            if (forwards == 0 || (backwards > 0 && backwardAt <= forwardAt))
-            {
-                now = backwardAt = Math.Max(now, backwardAt) + backwardBlock;
-                backwards--;
-            }
-            else
-            {
-                now = forwardAt = Math.Max(now, forwardAt) + forwardBlock;
-                forwards--;
-            }
-        }
-
-        Note(rank, op.First, forwardStart, forwardAt);
-        Note(rank, backward, backwardStart, backwardAt);
-        _done[rank].Add(new(op, now - duration, now));
     }
 
     private void Note(int rank, PipelineTask task, double start, double end)

@@ -21,12 +21,13 @@ public sealed record StageTimes(double F = 1, double B = 2, double I = 1, double
     public int? BuffersPerEdge { get; init; }
 
     /// <summary>
-    /// Null: a pair is one piece, as in the published schedules; it starts when both inputs are there and hands on both
-    /// results at its end. A number: as Krewe runs it, with so many blocks a stage; each half starts when its own input is
-    /// there and hands on its result when it is done, and while both are under way they take turns block by block, the
-    /// backward first.
+    /// Null: one operation after the other, as in the published schedules; a pair is one piece, starts when both inputs
+    /// are there and hands on both results at its end. A number: as Krewe runs it, with so many blocks a stage: an
+    /// operation may begin while the one before is under way (<see cref="PipelineSchedule.OperationsAtOnce"/>), each half
+    /// of a pair when its own input is there; they take turns block by block, a backward hands on its gradient before its
+    /// weight gradients, and these fill the waits. <see cref="BuffersPerEdge"/> does not go with it.
     /// </summary>
-    public int? BlocksOfPairs { get; init; }
+    public int? OverlappedBlocks { get; init; }
 
     /// <summary>How long <paramref name="op"/> takes on a rank of <paramref name="schedule"/>.</summary>
     public double Of(PipelineSchedule schedule, int rank, PipelineOp op)
@@ -42,6 +43,9 @@ public sealed record StageTimes(double F = 1, double B = 2, double I = 1, double
         double scaled = first + (Alone(second.Work) * Scale(schedule, rank, second.Chunk));
         return apart == 0 ? FB : FB * scaled / apart;
     }
+
+    /// <summary>What the gradient of the input takes of a whole backward; the rest is the weight gradients'.</summary>
+    internal double InputShare => I + W > 0 ? I / (I + W) : 0.5;
 
     /// <summary>What the forward of a pair takes of the pair's time; the rest is the backward's.</summary>
     internal double ForwardOfPair(PipelineSchedule schedule, int rank, PipelineOp pair)
@@ -74,9 +78,14 @@ public sealed record StageTimes(double F = 1, double B = 2, double I = 1, double
                 $"a schedule of {stages} stages needs {stages} stage scales, not {StageScales.Count}");
         }
 
-        if (BlocksOfPairs is < 1)
+        if (OverlappedBlocks is < 1)
         {
-            throw new KreweException($"a stage has at least 1 block, not {BlocksOfPairs}");
+            throw new KreweException($"a stage has at least 1 block, not {OverlappedBlocks}");
+        }
+
+        if (OverlappedBlocks is not null && BuffersPerEdge is not null)
+        {
+            throw new KreweException("overlapped blocks cannot be simulated with bounded buffers: leave one of them out");
         }
 
         if (BuffersPerEdge is < 1)

@@ -22,11 +22,17 @@ public interface IDevice : IDisposable
     Arena CreateArena(string name);
 
     /// <summary>
-    /// Runs <paramref name="work"/> on the device's thread after all work submitted before it, and completes when its
-    /// kernels are done. An exception of the work becomes the task's.
+    /// Runs <paramref name="work"/> on the device's thread, one piece at a time in the order of
+    /// <see cref="WorkQueue{T}"/>, and completes when its kernels are done. An exception of the work becomes the task's.
     /// </summary>
-    Task SubmitAsync(Action<IKernels> work);
+    /// <param name="work">The work.</param>
+    /// <param name="priority">
+    /// <see cref="WorkPriority.Background"/> for what may wait, and for what must run behind all that was submitted
+    /// before, such as freeing memory.
+    /// </param>
+    Task SubmitAsync(Action<IKernels> work, WorkPriority priority = WorkPriority.Normal);
 
     /// <summary>As the other overload, with state instead of a closure, for the hot path.</summary>
-    Task SubmitAsync<TState>(Action<IKernels, TState> work, TState state);
+    Task SubmitAsync<TState>(
+        Action<IKernels, TState> work, TState state, WorkPriority priority = WorkPriority.Normal);
 }

@@ -16,6 +16,8 @@ public sealed class LocalModel : IInspectable, IExpertFleet, IDisposable
     private readonly ExpertTopology? _topology;
     private readonly Dictionary<int, Expert[]> _experts = [];
     private readonly LocalExpertHost _host;
+    private readonly TokenEmbedding _embedding;
+    private readonly OutputHead _head;
 
     /// <summary>Allocates the model and reads its parameters.</summary>
     /// <param name="config">The model.</param>
@@ -31,9 +33,15 @@ public sealed class LocalModel : IInspectable, IExpertFleet, IDisposable
         _host = new(device, layer => _experts[layer]);
         Stages = [.. StageRange.Partition(config, stages)
             .Select(range => new ModelStage(config, range, device, this, maxPositions))];
+        Stages[0].Embedding = _embedding = new(config, device);
+        Last.Head = _head = new(config, device);
         foreach (ModelStage stage in Stages)
         {
-            ReadAll(source, stage.Parameters);
+            foreach (ParameterSet set in stage.ParameterSets)
+            {
+                ReadAll(source, set);
+            }
+
             foreach ((int layer, Tensor bias) in stage.Biases)
             {
                 source.Read(ModelStage.BiasName(layer), bias.Shape, bias.AsSpan<float>());
@@ -65,8 +73,8 @@ public sealed class LocalModel : IInspectable, IExpertFleet, IDisposable
     /// <inheritdoc/>
     public IReadOnlyList<IExpertHost> Hosts { get; }
 
-    /// <summary>Every parameter set: stages, then experts by layer and index.</summary>
-    public IEnumerable<ParameterSet> ParameterSets => Stages.Select(stage => stage.Parameters)
+    /// <summary>Every parameter set: stages with embedding and head, then experts by layer and index.</summary>
+    public IEnumerable<ParameterSet> ParameterSets => Stages.SelectMany(stage => stage.ParameterSets)
         .Concat(_experts.OrderBy(layer => layer.Key).SelectMany(layer => layer.Value.Select(e => e.Parameters)));
 
     /// <inheritdoc/>
@@ -182,6 +190,8 @@ public sealed class LocalModel : IInspectable, IExpertFleet, IDisposable
             stage.Dispose();
         }
 
+        _embedding.Dispose();
+        _head.Dispose();
         _host.Dispose();
         foreach (Expert expert in _experts.Values.SelectMany(layer => layer))
         {

@@ -35,6 +35,24 @@ public class SnapshotStoreTests
         Assert.InRange(device.ReservedBytes, reserved - bytes, reserved);
     }
 
+    [Fact]
+    public void Memory_that_the_last_snapshot_did_not_need_is_freed()
+    {
+        using var pool = new ComputePool(1);
+        using var device = new CpuDevice(pool, "cpu:0");
+        using var store = new SnapshotStore(device, "run");
+        Save(store, "expert/1/0", 5);
+        long one = device.ReservedBytes;
+        Save(store, "expert/1/1", 5);
+        // The second expert leaves. What both left serves the first one's next states, one of the two.
+        Save(store, "expert/1/0", 10);
+        store.DropExcept([10]);
+        Assert.Equal(3 * one, device.ReservedBytes);
+        Save(store, "expert/1/0", 15);
+        store.DropExcept([15]);
+        Assert.Equal(2 * one, device.ReservedBytes);
+    }
+
     private static Tensor Save(SnapshotStore store, string owner, int step)
     {
         Arena arena = store.CreateArena(owner);

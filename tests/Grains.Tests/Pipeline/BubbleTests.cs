@@ -32,12 +32,12 @@ public class BubbleTests(ITestOutputHelper output)
         StepTimeline best = timelines.MinBy(timeline => timeline.ToSchedule().Makespan)!;
         StageTimes times = PacedPipeline.Calibrate([best]);
         double simulated = ScheduleSimulator.Run(schedule, times).BubbleShare;
-        double fused = ScheduleSimulator.Run(schedule, times with { BlocksOfPairs = null }).BubbleShare;
+        double fused = ScheduleSimulator.Run(schedule, times with { OverlappedBlocks = null }).BubbleShare;
         double measured = ScheduleSimulation.Of(best.ToSchedule()).BubbleShare;
         output.WriteLine($"{times}");
         output.WriteLine("idle of each step: " + string.Join(' ', timelines.Select(
             timeline => $"{ScheduleSimulation.Of(timeline.ToSchedule()).BubbleShare:P2}")));
-        output.WriteLine($"{method.Name()}: idle {measured:P2}, simulated {simulated:P2}, with pairs in one piece {fused:P2}");
+        output.WriteLine($"{method.Name()}: idle {measured:P2}, simulated {simulated:P2}, one operation after the other {fused:P2}");
         // 10 %, or one point of the step where the idle share is a few points itself: the benchmark takes medians.
         double tolerance = Math.Max(0.1 * simulated, 0.01);
         Assert.InRange(measured, simulated - tolerance, simulated + tolerance);

@@ -69,16 +69,17 @@ public class WatchdogTests
 
         public Arena CreateArena(string name) => inner.CreateArena(name);
 
-        public async Task SubmitAsync(Action<IKernels> work)
+        public async Task SubmitAsync(Action<IKernels> work, WorkPriority priority = WorkPriority.Normal)
         {
             await hold();
-            await inner.SubmitAsync(work);
+            await inner.SubmitAsync(work, priority);
         }
 
-        public async Task SubmitAsync<TState>(Action<IKernels, TState> work, TState state)
+        public async Task SubmitAsync<TState>(
+            Action<IKernels, TState> work, TState state, WorkPriority priority = WorkPriority.Normal)
         {
             await hold();
-            await inner.SubmitAsync(work, state);
+            await inner.SubmitAsync(work, state, priority);
         }
 
         public void Dispose() => inner.Dispose();

@@ -39,6 +39,39 @@ public class StageRangeTests
     }
 
     [Fact]
+    public void Under_dual_pipe_the_rank_with_the_head_of_both_directions_has_two_layers()
+    {
+        StageRange[] ranges = StageRange.PartitionMirrored(V3, 16);
+
+        Assert.Equal([1, 5, 5, 5, .. Enumerable.Repeat(4, 11), 1], ranges.Select(range => range.LayerCount));
+        long[] costs = [.. ranges.Select(range => StageCost.Stage(V3, range))];
+        long last = (costs[0] + costs[^1] + StageCost.Heads(V3)) / 2;
+        Assert.All(Enumerable.Range(1, 14), rank => Assert.True((costs[rank] + costs[15 - rank]) / 2 < last));
+        Assert.InRange(last / (costs.Sum() / 16.0), 1, 1.17);
+    }
+
+    [Fact]
+    public void No_other_mirrored_cut_has_a_cheaper_rank()
+    {
+        var random = new Random(3);
+        for (int round = 0; round < 300; round++)
+        {
+            long[] costs = [.. Enumerable.Range(0, random.Next(4, 10)).Select(_ => (long)random.Next(0, 7))];
+            long tail = random.Next(0, 12);
+            long once = random.NextInt64(0, tail + 1);
+            int runs = random.Next(3, Math.Min(costs.Length, 6) + 1);
+
+            int[] lengths = StagePartitioner.CutMirrored(costs, tail, once, runs);
+
+            Assert.Equal(costs.Length, lengths.Sum());
+            Assert.DoesNotContain(0, lengths);
+            Assert.Equal(
+                AllCuts(costs.Length, runs).Min(cut => LargestRank(costs, tail, once, cut)),
+                LargestRank(costs, tail, once, lengths));
+        }
+    }
+
+    [Fact]
     public void Without_mtp_and_with_a_small_head_stages_are_even()
     {
         ModelConfig plain = V3 with { NumNextnPredictLayers = 0, VocabSize = 64, NumHiddenLayers = 61 };
@@ -86,6 +119,14 @@ public class StageRangeTests
 
         sums[^1] += tail;
         return (sums.Max(), sums.Sum(sum => sum * sum));
+    }
+
+    /// <summary>Twice the cost of the last rank, or of the costliest inner run.</summary>
+    private static long LargestRank(long[] costs, long tail, long once, int[] lengths)
+    {
+        int first = lengths[0], last = lengths[^1];
+        (long inner, _) = Score(costs[first..^last], 0, lengths[1..^1]);
+        return Math.Max(costs[..first].Sum() + costs[^last..].Sum() + tail + once, 2 * inner);
     }
 
     private static IEnumerable<int[]> AllCuts(int layers, int runs) => runs == 1

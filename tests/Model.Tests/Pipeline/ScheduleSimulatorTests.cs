@@ -46,18 +46,48 @@ public class ScheduleSimulatorTests
         Assert.Equal(6 / 66d, simulation.BubbleShare, 12);
     }
 
-    [Fact]
-    public void Halves_of_a_pair_that_take_turns_hand_on_earlier()
+    [Theory]
+    [InlineData(PipelineMethod.OneForwardOneBackward)]
+    [InlineData(PipelineMethod.ZeroBubble)]
+    [InlineData(PipelineMethod.DualPipe)]
+    [InlineData(PipelineMethod.DualPipeV)]
+    public void Overlapped_operations_keep_as_little_alive_and_take_no_longer(PipelineMethod method)
     {
-        PipelineSchedule schedule = PipelineSchedule.Create(PipelineMethod.DualPipeV, 4, 8);
-        double fused = ScheduleSimulator.Run(schedule).Makespan;
+        foreach (int microBatches in (int[])[8, 20, 64])
+        {
+            PipelineSchedule schedule = PipelineSchedule.Create(method, 4, microBatches);
+            ScheduleSimulation apart = ScheduleSimulator.Run(schedule);
+            foreach (int blocks in (int[])[1, 2, 100])
+            {
+                ScheduleSimulation overlapped = ScheduleSimulator.Run(schedule, new() { OverlappedBlocks = blocks });
 
-        double[] apart = [.. new[] { 1, 2, 100 }.Select(
-            blocks => ScheduleSimulator.Run(schedule, new() { BlocksOfPairs = blocks }).Makespan)];
+                Assert.InRange(overlapped.Makespan, 3 * microBatches, apart.Makespan + 1e-9);
+                Assert.Equal(apart.PeakLiveMicroBatches, overlapped.PeakLiveMicroBatches);
+            }
+        }
+    }
 
-        Assert.True(apart[0] <= apart[1] && apart[1] <= apart[2] && apart[2] <= fused, string.Join(' ', apart));
-        Assert.True(apart[0] < fused);
-        Assert.Throws<KreweException>(() => ScheduleSimulator.Run(schedule, new() { BlocksOfPairs = 0 }));
+    [Fact]
+    public void A_gradient_is_handed_on_before_the_weights_which_fill_the_wait()
+    {
+        PipelineSchedule schedule = Handmade(["F0.0 F0.1 B0.0 B0.1", "F0.0 B0.0 F0.1 B0.1"]);
+
+        ScheduleSimulation simulation = ScheduleSimulator.Run(schedule, new() { OverlappedBlocks = 1 });
+
+        // Rank 1: F0 1-2, I0 2-3, W0 3-4, F1 4-5, I1 5-6, W1 6-7. Rank 0 has I0 at 3 and I1 at 6, and fills 4-5 with W0.
+        Assert.Equal([("F0.0", 0d, 1d), ("F0.1", 1, 2), ("B0.0", 3, 5), ("B0.1", 6, 8)],
+            simulation.Timeline.Ranks[0].Select(op => (op.Op.ToString(), op.Start, op.End)));
+        Assert.Equal(8, simulation.Makespan);
+    }
+
+    [Fact]
+    public void Operations_that_overlap_share_the_time_of_their_rank()
+    {
+        var op = PipelineOp.Parse("F1.1|B0.0");
+
+        Assert.Equal(new(op, 1, 3), TimedOp.After(op, 0, [(1, 2), (1.5, 3)]));
+        Assert.Equal(new(op, 2, 4), TimedOp.After(op, 1.5, [(1, 2), (2.5, 4)]));
+        Assert.Equal(new(op, 5, 5), TimedOp.After(op, 5, [(1, 2), (2, 4)]));
     }
 
     [Fact]
@@ -176,6 +206,8 @@ public class ScheduleSimulatorTests
             (new() { TransferDelay = double.PositiveInfinity }, "transfer delay"),
             (new() { StageScales = [1] }, "needs 2 stage scales, not 1"),
             (new() { BuffersPerEdge = 0 }, "at least 1 buffer"),
+            (new() { OverlappedBlocks = 0 }, "at least 1 block"),
+            (new() { OverlappedBlocks = 1, BuffersPerEdge = 1 }, "leave one of them out"),
         ];
         Assert.All(cases, wrong => Assert.Contains(
             wrong.Says, Assert.Throws<KreweException>(() => ScheduleSimulator.Run(schedule, wrong.Times)).Message,

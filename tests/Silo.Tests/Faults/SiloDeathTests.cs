@@ -1,4 +1,6 @@
 using System.Globalization;
+using Krewe.Grains.Interfaces;
+using Krewe.Grains.Interfaces.Pipeline;
 using Krewe.Grains.Interfaces.Training;
 using Krewe.Model.Pipeline;
 using Krewe.Silo.Tests.Hosting;
@@ -33,6 +35,14 @@ public class SiloDeathTests(TestServers servers, ITestOutputHelper output)
             string driver = await cluster.SiloOfAsync(cluster.Run);
             cluster.Silos.Values.First(silo => silo.Name != driver).Kill();
         });
+
+    [Theory]
+    [MemberData(nameof(Points))]
+    public Task Death_of_the_silo_with_the_embedding(int point) => OwnerDiesAsync(point, stage: 0);
+
+    [Theory]
+    [MemberData(nameof(Points))]
+    public Task Death_of_the_silo_with_the_head(int point) => OwnerDiesAsync(point, stage: 3);
 
     [Theory]
     [MemberData(nameof(Points))]
@@ -86,6 +96,14 @@ public class SiloDeathTests(TestServers servers, ITestOutputHelper output)
     [Theory]
     [MemberData(nameof(Points))]
     public Task Death_while_a_snapshot_is_shared(int point) => DiesAtAsync(point, "snapshot");
+
+    /// <summary>The silo dies that both directions need for a stage's embedding or head.</summary>
+    private Task OwnerDiesAsync(int point, int stage) =>
+        FaultAsync(point, PipelineMethod.DualPipe, 4, async cluster =>
+        {
+            var owner = cluster.Grains.GetGrain<IPipelineStageGrain>(GrainKeys.Stage("run", stage, 0));
+            cluster.Silos[await cluster.SiloOfAsync(owner)].Kill();
+        });
 
     /// <summary>One of the silos kills itself at a moment of a step; snapshots come every 5 steps, checkpoints every 10.</summary>
     private Task DiesAtAsync(int point, string moment)

@@ -3,16 +3,15 @@ using Krewe.Model.Tensors;
 namespace Krewe.Model.Kernels.Cpu;
 
 /// <summary>
-/// A share of the machine's cores: its work runs one after the other, in the order of submission, on the threads of a
-/// <see cref="ComputePool"/>. Devices of one pool run at the same time and lend each other idle threads.
+/// A share of the machine's cores: its work runs one after the other, in the order of a <see cref="WorkQueue{T}"/>, on the
+/// threads of a <see cref="ComputePool"/>. Devices of one pool run at the same time and lend each other idle threads.
 /// </summary>
 public sealed class CpuDevice : IDevice, IComputeJob
 {
     private readonly ComputePool _pool;
     private readonly CpuKernels _kernels;
     private readonly object _gate = new();
-    private Work? _first;
-    private Work? _last;
+    private readonly WorkQueue<Work> _queue = new();
     private bool _scheduled;
     private bool _disposed;
     private int _runningThread;
@@ -41,17 +40,18 @@ public sealed class CpuDevice : IDevice, IComputeJob
         new HostArena($"{Name}/{name}", reservedChanged: bytes => Interlocked.Add(ref _reservedBytes, bytes));
 
     /// <inheritdoc/>
-    public Task SubmitAsync(Action<IKernels> work)
+    public Task SubmitAsync(Action<IKernels> work, WorkPriority priority = WorkPriority.Normal)
     {
         ArgumentNullException.ThrowIfNull(work);
-        return Enqueue(new Work<Action<IKernels>>(static (kernels, action) => action(kernels), work));
+        return Enqueue(new Work<Action<IKernels>>(static (kernels, action) => action(kernels), work), priority);
     }
 
     /// <inheritdoc/>
-    public Task SubmitAsync<TState>(Action<IKernels, TState> work, TState state)
+    public Task SubmitAsync<TState>(
+        Action<IKernels, TState> work, TState state, WorkPriority priority = WorkPriority.Normal)
     {
         ArgumentNullException.ThrowIfNull(work);
-        return Enqueue(new Work<TState>(work, state));
+        return Enqueue(new Work<TState>(work, state), priority);
     }
 
     /// <inheritdoc/>
@@ -63,19 +63,13 @@ public sealed class CpuDevice : IDevice, IComputeJob
             Work work;
             lock (_gate)
             {
-                work = _first!;
-                _first = work.Next;
-                work.Next = null;
-                if (_first is null)
-                {
-                    _last = null;
-                }
+                work = _queue.Dequeue();
             }
 
             work.Run(_kernels);
             lock (_gate)
             {
-                if (_first is null)
+                if (_queue.Count == 0)
                 {
                     _runningThread = 0;
                     _scheduled = false;
@@ -107,7 +101,7 @@ public sealed class CpuDevice : IDevice, IComputeJob
         }
     }
 
-    private Task Enqueue(Work work)
+    private Task Enqueue(Work work, WorkPriority priority)
     {
         lock (_gate)
         {
@@ -118,16 +112,7 @@ public sealed class CpuDevice : IDevice, IComputeJob
                 _scheduled = true;
             }
 
-            if (_last is null)
-            {
-                _first = work;
-            }
-            else
-            {
-                _last.Next = work;
-            }
-
-            _last = work;
+            _queue.Enqueue(work, priority);
         }
 
         return work.Task;
@@ -135,8 +120,6 @@ public sealed class CpuDevice : IDevice, IComputeJob
 
     private abstract class Work() : TaskCompletionSource(TaskCreationOptions.RunContinuationsAsynchronously)
     {
-        public Work? Next { get; set; }
-
         public abstract void Run(IKernels kernels);
     }
 

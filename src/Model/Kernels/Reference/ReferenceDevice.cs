@@ -3,8 +3,8 @@ using Krewe.Model.Tensors;
 namespace Krewe.Model.Kernels.Reference;
 
 /// <summary>
-/// A device without a thread: submitted work runs inline, before <see cref="SubmitAsync(Action{IKernels})"/> returns.
-/// For tests of layers and for reading along in a debugger.
+/// A device without a thread: submitted work of any priority runs inline, before
+/// <see cref="SubmitAsync(Action{IKernels}, WorkPriority)"/> returns. For tests of layers and for reading along in a debugger.
 /// </summary>
 public sealed class ReferenceDevice : IDevice
 {
@@ -42,11 +42,12 @@ public sealed class ReferenceDevice : IDevice
     }
 
     /// <inheritdoc/>
-    public Task SubmitAsync(Action<IKernels> work)
-        => SubmitAsync(static (kernels, action) => action(kernels), work);
+    public Task SubmitAsync(Action<IKernels> work, WorkPriority priority = WorkPriority.Normal)
+        => SubmitAsync(static (kernels, action) => action(kernels), work, priority);
 
     /// <inheritdoc/>
-    public Task SubmitAsync<TState>(Action<IKernels, TState> work, TState state)
+    public Task SubmitAsync<TState>(
+        Action<IKernels, TState> work, TState state, WorkPriority priority = WorkPriority.Normal)
     {
         ArgumentNullException.ThrowIfNull(work);
         try

@@ -1,0 +1,158 @@
+using System.Globalization;
+
+namespace Krewe.Gpu.Kernels.MatrixProduct;
+
+/// <summary>How the groups of an FP8 matrix product lie; <c>KREWE_KIND</c> of the kernel.</summary>
+public enum Fp8ProductKind
+{
+    /// <summary>One product.</summary>
+    Dense,
+
+    /// <summary>The rows of all groups one after the other, each group with its own weight.</summary>
+    GroupedRows,
+
+    /// <summary>Room for a fixed number of rows per group, of which a count on the device is valid.</summary>
+    MaskedRows,
+
+    /// <summary>One output per group, the sum running over the group's part of the depth: weight gradients.</summary>
+    GroupedDepth,
+}
+
+/// <summary>What an FP8 matrix product does with its result; <c>KREWE_OUTPUT</c> of the kernel.</summary>
+public enum Fp8ProductOutput
+{
+    /// <summary>Overwrites bfloat16.</summary>
+    BFloat16,
+
+    /// <summary>Overwrites float32.</summary>
+    Float32,
+
+    /// <summary>Adds to float32; dense and grouped depth only.</summary>
+    Float32Sum,
+}
+
+/// <summary>
+/// One compiled variant of <c>Fp8MatrixProduct.cu</c>: what its launch needs, as the contract at the head of that file
+/// has it. Weight gradients (<see cref="Fp8ProductKind.GroupedDepth"/>) take a scale per row of both operands, the
+/// others one per 128 x 128 tile of the weight.
+/// </summary>
+/// <param name="Kind">How the groups lie.</param>
+/// <param name="Output">What becomes of the result.</param>
+/// <param name="TileRows">Rows of the output that a block computes at a time: 64, 128 or 256.</param>
+/// <param name="TileColumns">Columns of the output: 32, 64 or 128.</param>
+/// <param name="Stages">Blocks of the depth in flight.</param>
+public sealed record Fp8ProductVariant(
+    Fp8ProductKind Kind, Fp8ProductOutput Output, int TileRows, int TileColumns, int Stages)
+{
+    /// <summary>Blocks side by side that share their rows of the first operand.</summary>
+    public const int Cluster = 2;
+
+    /// <summary>Elements of the depth that share a scale, and bytes of an operand's row in a tile.</summary>
+    public const int Block = 128;
+
+    /// <summary>Rows of the boxes in which the output leaves.</summary>
+    public const int OutputBoxRows = 8;
+
+    private const int PatchBuffers = 3;
+    private const int Warpgroup = 128;
+
+    /// <summary>A tile of 128 rows reads the weight twice as often as one of 256; measured.</summary>
+    private const double LowTileCost = 1.05;
+
+    /// <summary>Threads of a block: a warpgroup that loads and two, with tiles of 64 rows one, that multiply.</summary>
+    public int Threads => Warpgroup * (ConsumerWarpgroups + 1);
+
+    /// <summary>Whether the second operand has a scale per row instead of one per tile.</summary>
+    public bool RowScales => Kind == Fp8ProductKind.GroupedDepth;
+
+    /// <summary>Columns of the boxes in which the output leaves, each <see cref="OutputBoxRows"/> rows high; its
+    /// swizzle is as wide as a row of the box.</summary>
+    public int OutputBoxColumns => Math.Min(TileColumns, Block / OutputBytes);
+
+    /// <summary>Rows of the first operand's boxes: a block's share.</summary>
+    public int BoxRowsA => TileRows / Cluster;
+
+    /// <summary>Dynamic shared memory of a block, bytes.</summary>
+    public int SharedBytes
+    {
+        get
+        {
+            int scales = RowScales ? TileColumns * sizeof(float) : 0;
+            int barriers = 2 * sizeof(long);
+            int stage = (TileRows + TileColumns) * Block + TileRows * sizeof(float) + scales + barriers;
+            int patches = ConsumerWarpgroups * 4 * PatchBuffers * OutputBoxRows * OutputBoxColumns * OutputBytes;
+            return Stages * stage + patches + scales;
+        }
+    }
+
+    /// <summary>Options of the run-time compiler, beside <c>sm_90a</c>.</summary>
+    public IReadOnlyList<string> Options =>
+    [
+        Define("KIND", (int)Kind), Define("TILE_ROWS", TileRows), Define("TILE_COLUMNS", TileColumns),
+        Define("CLUSTER", Cluster), Define("STAGES", Stages), Define("SCALES_B", RowScales ? 1 : 0),
+        Define("OUTPUT", (int)Output),
+    ];
+
+    private int ConsumerWarpgroups => TileRows == 64 ? 1 : 2;
+
+    private int OutputBytes => Output == Fp8ProductOutput.BFloat16 ? 2 : 4;
+
+    /// <summary>The variant that measured fastest for a problem of this size on an H100.</summary>
+    /// <param name="kind">How the groups lie.</param>
+    /// <param name="output">What becomes of the result.</param>
+    /// <param name="groups">Groups; 1 if dense.</param>
+    /// <param name="rows">Rows of a group's output; with grouped rows, what a group is expected to have.</param>
+    /// <param name="columns">Columns of the output.</param>
+    /// <param name="multiprocessors">Streaming multiprocessors of the device.</param>
+    public static Fp8ProductVariant Choose(
+        Fp8ProductKind kind, Fp8ProductOutput output, int groups, int rows, int columns, int multiprocessors)
+    {
+        if (kind == Fp8ProductKind.GroupedDepth)
+        {
+            return Cheaper(new(kind, output, 256, 128, Stages: 4), new(kind, output, 128, 128, Stages: 5));
+        }
+
+        // Few tiles: as narrow as it takes to give each multiprocessor one, so that all of them load.
+        foreach ((int width, int stages) in ((int, int)[])[(32, 12), (64, 10), (128, 8)])
+        {
+            var low = new Fp8ProductVariant(kind, output, 64, width, stages);
+            if (output == Fp8ProductOutput.BFloat16 && low.Units(groups, rows, columns) * Cluster <= multiprocessors)
+            {
+                return low;
+            }
+        }
+
+        return rows <= 64 && output == Fp8ProductOutput.BFloat16
+            ? new(kind, output, 64, 128, Stages: 8)
+            : Cheaper(new(kind, output, 256, 128, Stages: 4), new(kind, output, 128, 128, Stages: 6));
+
+        Fp8ProductVariant Cheaper(Fp8ProductVariant high, Fp8ProductVariant low) =>
+            Cost(low) * LowTileCost < Cost(high) ? low : high;
+
+        double Cost(Fp8ProductVariant variant)
+        {
+            long units = variant.Units(groups, rows, columns);
+            long clusters = multiprocessors / Cluster;
+            return (units + clusters - 1) / clusters * (double)variant.TileRows;
+        }
+    }
+
+    /// <summary>Blocks of the grid.</summary>
+    /// <param name="residentClusters">Clusters of this variant that the device holds at once.</param>
+    /// <param name="groups">Groups; 1 if dense.</param>
+    /// <param name="rows">Rows of a group's output; unused with grouped rows.</param>
+    /// <param name="columns">Columns of the output.</param>
+    public int GridBlocks(int residentClusters, int groups, int rows, int columns) => Cluster * (
+        Kind == Fp8ProductKind.GroupedRows
+            ? residentClusters
+            : (int)Math.Min(residentClusters, Units(groups, rows, columns)));
+
+    /// <summary>Pieces of work that clusters take one after the other: a tile's rows by a cluster's columns.</summary>
+    private long Units(int groups, int rows, int columns) =>
+        (long)groups * Covering(rows, TileRows) * Covering(columns, TileColumns * Cluster);
+
+    private static int Covering(int count, int size) => (count + size - 1) / size;
+
+    private static string Define(string name, int value) =>
+        string.Create(CultureInfo.InvariantCulture, $"--define-macro=KREWE_{name}={value}");
+}

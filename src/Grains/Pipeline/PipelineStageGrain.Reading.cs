@@ -1,0 +1,82 @@
+using Krewe.Grains.Devices;
+using Krewe.Model.Generation;
+using Krewe.Model.Layers;
+using Krewe.Model.Tensors;
+
+namespace Krewe.Grains.Pipeline;
+
+/// <content>Parameters and activations for those who ask, and generation.</content>
+public sealed partial class PipelineStageGrain
+{
+    /// <summary>Ends the scope of tensors that belong to no attempt at a step.</summary>
+    private const string ReadScope = "/read";
+
+    /// <inheritdoc/>
+    public async Task<TensorParcel> ReadParameterAsync(string name, ParameterPart part, Guid process)
+    {
+        ModelStage stage = Hosted.Stage;
+        Tensor tensor = part == ParameterPart.Value ? stage.FindBias(name) : default;
+        if (part == ParameterPart.Gradient)
+        {
+            await host.Device.SubmitAsync(kernels =>
+            {
+                foreach (ParameterSet parameters in stage.ParameterSets)
+                {
+                    parameters.MergeGradients(kernels);
+                }
+            });
+        }
+
+        if (tensor.IsEmpty)
+        {
+            tensor = Parts.Of(
+                stage.ParameterSets.Select(parameters => parameters.Find(name)).FirstOrDefault(found => found is not null)
+                    ?? throw new ArgumentException($"stage {_index} of '{_name}' has no parameter '{name}'"),
+                part);
+        }
+
+        return await post.Post(tensor, process, _name + ReadScope).ReplyAsync();
+    }
+
+    /// <inheritdoc/>
+    public Task<TensorParcel> ReadActivationAsync(long slot, string name, Guid process) =>
+        Task.FromResult(TensorParcel.Of(Hosted.Stage.Activation(slot, name), process == host.Process));
+
+    /// <inheritdoc/>
+    public async Task OpenSessionAsync(long session, int capacity)
+    {
+        Hosted.Stage.OpenSession(session, capacity);
+        if (Hosted.Next is { } next)
+        {
+            await next.CallAsync(grain => grain.OpenSessionAsync(session, capacity));
+        }
+    }
+
+    /// <inheritdoc/>
+    public async Task<int> DecodeAsync(long session, int[] tokens, TensorParcel hidden, SamplingOptions sampling)
+    {
+        HostedStage hosted = Hosted;
+        Tensor input = await post.OpenAsync(hidden, hosted.ArenaFor(session, gradients: false));
+        DecodeResult result = await hosted.Stage.DecodeAsync(session, tokens, input, sampling);
+        if (hosted.Next is not { } next)
+        {
+            return result.Token;
+        }
+
+        PostedTensor posted = post.Post(result.Hidden, next.Process, _name);
+        return await posted.CompleteAsync(
+            next.CallAsync(grain => grain.DecodeAsync(session, tokens, posted.Parcel, sampling)));
+    }
+
+    /// <inheritdoc/>
+    public async Task ReleaseAsync(long slot)
+    {
+        HostedStage hosted = Hosted;
+        await hosted.Stage.ReleaseAsync(slot);
+        hosted.Release(slot);
+        if (hosted.Next is { } next)
+        {
+            await next.CallAsync(grain => grain.ReleaseAsync(slot));
+        }
+    }
+}

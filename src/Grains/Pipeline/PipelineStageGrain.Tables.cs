@@ -1,0 +1,141 @@
+using Krewe.Grains.Devices;
+using Krewe.Model.Configuration;
+using Krewe.Model.Layers;
+using Krewe.Model.Tensors;
+
+namespace Krewe.Grains.Pipeline;
+
+/// <content>
+/// Embedding and head: direction 0's copies of the first and last stage have them and serve those of direction 1 that
+/// live elsewhere (docs/decisions/0009).
+/// </content>
+public sealed partial class PipelineStageGrain
+{
+    /// <inheritdoc/>
+    public async Task<TensorParcel> EmbedAsync(StepCall call, int[] tokens, Guid process)
+    {
+        HostedStage hosted = Hosted;
+        using StepGate.Entry entry = Model.Gate.Enter(call.Attempt);
+        TokenEmbedding embedding = hosted.Stage.Embedding ?? throw NotHere("embedding");
+        Arena arena = hosted.Lent;
+        arena.Reset();
+        Tensor ids = IdsOf(tokens, arena);
+        Tensor rows = default;
+        await host.Device.SubmitAsync(kernels => rows = embedding.Forward(kernels, arena, ids));
+        return await SendAsync(rows, process, call, entry);
+    }
+
+    /// <inheritdoc/>
+    public async Task AddEmbeddingGradientsAsync(EmbeddingGradients gradients)
+    {
+        HostedStage hosted = Hosted;
+        StepCall call = gradients.Call;
+        using StepGate.Entry entry = Model.Gate.Enter(call.Attempt);
+        TokenEmbedding embedding = hosted.Stage.Embedding ?? throw NotHere("embedding");
+        Arena arena = hosted.TakeArena();
+        try
+        {
+            var rows = new StageActivations(
+                await post.OpenAsync(gradients.Hidden, arena, entry.Abandoned),
+                await post.OpenAsync(gradients.Embeddings, arena, entry.Abandoned));
+            Tensor ids = IdsOf(gradients.Tokens, arena);
+            await host.Device.SubmitAsync(kernels => embedding.BackwardWeight(kernels, call.Slot, ids, rows));
+        }
+        finally
+        {
+            hosted.GiveBack(arena);
+        }
+    }
+
+    /// <inheritdoc/>
+    public async Task<HeadReply> RunHeadAsync(HeadRequest request)
+    {
+        HostedStage hosted = Hosted;
+        StepCall call = request.Call;
+        using StepGate.Entry entry = Model.Gate.Enter(call.Attempt);
+        OutputHead head = hosted.Stage.Head ?? throw NotHere("head");
+        Arena arena = hosted.Lent;
+        arena.Reset();
+        Tensor hidden = await post.OpenAsync(request.Hidden, arena, entry.Abandoned);
+        Tensor targets = await post.OpenAsync(request.Targets, arena, entry.Abandoned);
+        var state = new OutputHead.State();
+        Tensor gradHidden = default;
+        await host.Device.SubmitAsync(kernels =>
+        {
+            head.Forward(kernels, arena, hidden, targets, (float)request.GradScale, keepLogits: false, state);
+            gradHidden = arena.Allocate(hidden.Rows, hidden.Columns);
+            head.BackwardInput(kernels, state, gradHidden);
+            head.BackwardWeight(kernels, call.Slot, state);
+        });
+        return new(
+            await SendAsync(state.Losses, request.Process, call, entry),
+            await SendAsync(gradHidden, request.Process, call, entry));
+    }
+
+    /// <summary>Allocates and fills embedding and head where this stage has them.</summary>
+    private async Task LoadTablesAsync(ModelSource source, ModelConfig config, StageRange range)
+    {
+        HostedTables tables = Model.Tables;
+        if (_direction == 0 && range.IsFirst)
+        {
+            await LoadTableAsync(
+                source, tables.Embedding, () => new TokenEmbedding(config, host.Device), OwnerState.Of, tables.Keep,
+                tables.RemoveEmbedding);
+        }
+
+        if (_direction == 0 && range.IsLast)
+        {
+            await LoadTableAsync(
+                source, tables.Head, () => new OutputHead(config, host.Device), OwnerState.Of, tables.Keep, tables.RemoveHead);
+        }
+    }
+
+    private async Task LoadTableAsync<T>(
+        ModelSource source, T? loaded, Func<T> create, Func<T, OwnerState> stateOf, Action<T> keep, Action remove)
+        where T : class
+    {
+        T table = loaded ?? create();
+        keep(table);
+        OwnerState state = stateOf(table);
+        if (!NeedsFilling(source, state.Parameters, isNew: loaded is null))
+        {
+            return;
+        }
+
+        try
+        {
+            await sources.FillAsync(source, state, Model, restorer, isNew: loaded is null);
+        }
+        catch
+        {
+            // Half filled, it must not be taken for a loaded one.
+            remove();
+            throw;
+        }
+    }
+
+    /// <summary>The stage's own tables, or those of the copy that has them.</summary>
+    private void ConnectTables(HostedStage hosted)
+    {
+        ModelStage stage = hosted.Stage;
+        Neighbour<IPipelineStageGrain>? owner = _direction == 1 ? hosted.Mirror : null;
+        HostedTables tables = Model.Tables;
+        stage.Embedding = stage.Range.IsFirst && owner is null ? tables.Embedding : null;
+        stage.Head = stage.Range.IsLast && owner is null ? tables.Head : null;
+        stage.RemoteHead = stage.Range.IsLast && owner is not null ? new RemoteHead(owner, post, _name) : null;
+        hosted.RemoteEmbedding = stage.Range.IsFirst && owner is not null ? new(owner, post, _name) : null;
+    }
+
+    private InvalidOperationException NotHere(string table) =>
+        new($"the {table} of '{_name}' is not with stage {_index}, direction {_direction}, on silo '{host.Silo}'");
+
+    private Task<TensorParcel> SendAsync(Tensor tensor, Guid process, StepCall call, StepGate.Entry entry) =>
+        post.Post(tensor, process, _name, call.Attempt, entry.Abandoned).ReplyAsync();
+
+    private static Tensor IdsOf(int[] tokens, Arena arena)
+    {
+        Tensor ids = arena.Allocate(tokens.Length, DType.Int32);
+        tokens.CopyTo(ids.AsSpan<int>());
+        return ids;
+    }
+}

@@ -1,0 +1,51 @@
+using Krewe.Model.Tensors;
+
+namespace Krewe.Model.Layers;
+
+/// <content>What a stage keeps of a micro-batch.</content>
+public sealed partial class ModelStage
+{
+    /// <summary>What one micro-batch or session keeps on this stage.</summary>
+    private sealed class Slot(
+        Arena arena, List<TransformerBlock> blocks, List<MultiTokenPrediction> modules) : IDisposable
+    {
+        public Arena Arena { get; } = arena;
+
+        public BlockRunner.Entry[] Blocks { get; } =
+            [.. blocks.Select(block => new BlockRunner.Entry(block, new()))];
+
+        public MultiTokenPrediction.State[] Mtp { get; } = [.. modules.Select(_ => new MultiTokenPrediction.State())];
+
+        public OutputHead.State Head { get; } = new();
+
+        /// <summary>Results of a head elsewhere, which come while other work of the micro-batch takes memory.</summary>
+        public Arena? Received { get; set; }
+
+        public TokenLayout Layout { get; set; } = null!;
+
+        public Tensor Ids { get; set; }
+
+        public Tensor Embeddings { get; set; }
+
+        public Tensor Stream { get; set; }
+
+        public RmsNorm.Saved Norm { get; set; }
+
+        public Tensor GradNormed { get; set; }
+
+        public Tensor MainTargets { get; set; }
+
+        public StageActivations GradInput { get; set; }
+
+        public ForwardOptions Options { get; set; } = null!;
+
+        public Generation.LatentKvCache? Cache { get; set; }
+
+        public void Dispose()
+        {
+            Cache?.Dispose();
+            Received?.Dispose();
+            Arena.Dispose();
+        }
+    }
+}

@@ -1,0 +1,94 @@
+using Krewe.Grains.Devices;
+using Krewe.Grains.Interfaces;
+using Krewe.Grains.Interfaces.Devices;
+using Krewe.Grains.Interfaces.Pipeline;
+using Krewe.Grains.Training;
+using Krewe.Model.Configuration;
+using Krewe.Model.Kernels.Cpu;
+using Krewe.Model.Layers;
+using Krewe.Model.Pipeline;
+using Krewe.Model.Tensors;
+using Krewe.Model.Training;
+using Krewe.Silo.Hosting;
+using Microsoft.Extensions.DependencyInjection;
+using Xunit;
+
+namespace Krewe.Grains.Tests.Pipeline;
+
+/// <summary>Embedding and head under DualPipe: with one silo each, with the gradients of both directions.</summary>
+public class TableTests
+{
+    private const int Ranks = 4;
+    private const int MicroBatches = 8;
+    private const ulong Seed = 5;
+
+    private static readonly ModelConfig Config = ModelPresets.Get("tiny") with { NumHiddenLayers = 4, NumNextnPredictLayers = 2 };
+
+    private static readonly ForwardOptions Options = new(ForwardMode.Training, 1e-2, [3e-3, 2e-3], new(1e-3, BalanceLossScope.Sequence, MicroBatches));
+
+    [Theory]
+    [InlineData(false)]
+    [InlineData(true)]
+    public async Task Both_directions_add_to_the_banks_of_one_owner(bool apart)
+    {
+        MicroBatch[] batch = Batch();
+        using var pool = new ComputePool(1);
+        using var device = new CpuDevice(pool, "cpu:0");
+        using var local = new LocalModel(Config, device, new SeededParameters(Seed, Config.InitializerRange), 1, 64);
+        await local.PrepareForTrainingAsync(DType.Float32);
+        IReadOnlyList<MicroBatchReport> expected = await local.RunStepAsync(0, batch, Options);
+
+        await using EmbeddedCluster cluster = await EmbeddedCluster.StartAsync(
+            new() { Silos = Ranks, CpuThreads = 2, InBand = apart }, TestContext.Current.CancellationToken);
+        await using ClusterModel model = await ClusterModel.CreateAsync(
+            cluster.Grains, "tables", new() { ConfigJson = Config.ToJson(), Seed = Seed, Training = true, MaxPositions = 64 },
+            cluster.SiloNames, new PipelineLayout(PipelineMethod.DualPipe, Ranks), apart ? Guid.NewGuid() : null);
+        IReadOnlyList<MicroBatchReport> actual = await model.RunStepAsync(0, batch, Options);
+
+        HostedTables[] tables = [.. cluster.SiloNames.Select((_, silo) =>
+            cluster.ServicesOf(silo).GetRequiredService<DeviceHost>().ModelOf("tables").Tables)];
+        Assert.Equal([true, false, false, false], tables.Select(held => held.Embedding is not null));
+        Assert.Equal([false, false, false, true], tables.Select(held => held.Head is not null));
+        AssertSame(local.Stages[0].Embedding!.Parameters, tables[0].Embedding!.Parameters);
+        AssertSame(local.Last.Head!.Parameters, tables[^1].Head!.Parameters);
+        for (int slot = 0; slot < MicroBatches; slot++)
+        {
+            Assert.Equal(expected[slot].Losses.MainSum, actual[slot].Losses.MainSum);
+            Assert.Equal(expected[slot].Losses.MtpSums, actual[slot].Losses.MtpSums);
+        }
+    }
+
+    [Fact]
+    public async Task The_head_is_refused_where_it_is_not()
+    {
+        await using EmbeddedCluster cluster = await EmbeddedCluster.StartAsync(
+            new() { Silos = 2, CpuThreads = 2 }, TestContext.Current.CancellationToken);
+        await using ClusterModel model = await ClusterModel.CreateAsync(
+            cluster.Grains, "refused", new() { ConfigJson = Config.ToJson(), Seed = Seed, Training = true, MaxPositions = 64 },
+            cluster.SiloNames, new PipelineLayout(PipelineMethod.DualPipe, 2));
+        var mirror = cluster.Grains.GetGrain<IPipelineStageGrain>(GrainKeys.Stage("refused", 1, 1));
+
+        InvalidOperationException refused = await Assert.ThrowsAsync<InvalidOperationException>(() => mirror.RunHeadAsync(
+            new(new(1, 0, 0), TensorParcel.Empty, TensorParcel.Empty, 1, Guid.NewGuid())));
+
+        Assert.Contains("the head of 'refused' is not with stage 1, direction 1", refused.Message);
+    }
+
+    private static MicroBatch[] Batch()
+    {
+        var random = new Random(3);
+        return [.. Enumerable.Range(0, MicroBatches).Select(_ => MicroBatch.OfTexts(
+            [Enumerable.Range(0, 24).Select(_ => random.Next(Config.VocabSize)).ToArray()]))];
+    }
+
+    private static void AssertSame(ParameterSet expected, ParameterSet actual)
+    {
+        for (int bank = 0; bank < 2; bank++)
+        {
+            Assert.True(
+                expected.GradientBanks[bank].AsSpan<float>().SequenceEqual(actual.GradientBanks[bank].AsSpan<float>()),
+                $"bank {bank} of '{expected.All[0].Name}' differs");
+            Assert.NotEqual(0f, TensorValues.ToFloats(actual.GradientBanks[bank]).Max());
+        }
+    }
+}
