@@ -3,7 +3,7 @@
 // Grid: the tiles of all products, one behind the other; a block finds its product by its first tile. Block: 256
 // threads, each with a part of the tile. The next piece of the operands is on its way while one is multiplied.
 // Variants: 128x128 tiles where they fill the card, 64x64 else, 16x16 for a few rows (decoding).
-// Bytes: A once for each tile of columns, B once for each tile of rows. Measured (benchmarks/Gpu/results): 32, 30 and
+// Bytes: A once for each tile of columns, B once for each tile of rows. Measured (benchmarks/Gpu/results): 30, 28 and
 // 20 TFLOP/s forward, to the input and to the weight at 4096 x 2048 x 7168 on an H100, whose float32 rate is 67.
 #include "Tensors.cuh"
 
