@@ -18,7 +18,7 @@ namespace Krewe.Model.Kernels;
 /// <para>A wrong shape throws <see cref="ArgumentException"/> before anything is written, naming expected and
 /// actual.</para>
 /// </remarks>
-public interface IKernels
+public partial interface IKernels
 {
     /// <summary>Name of the backend and its instruction set, such as <c>cpu/avx512</c>.</summary>
     string Name { get; }

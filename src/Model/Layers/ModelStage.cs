@@ -1,4 +1,5 @@
 using Krewe.Model.Configuration;
+using Krewe.Model.Precision;
 using Krewe.Model.Tensors;
 
 namespace Krewe.Model.Layers;
@@ -34,12 +35,15 @@ public sealed partial class ModelStage : IDisposable
     /// <param name="device">Where it computes.</param>
     /// <param name="fleet">Where the routed experts are.</param>
     /// <param name="maxPositions">Longest sequence, in tokens.</param>
+    /// <param name="recipe">What its products run in; float32 where left out.</param>
     /// <param name="twin">
     /// The same stage of the other direction on the same device, whose parameters are shared; or null.
     /// </param>
     public ModelStage(
-        ModelConfig config, StageRange range, IDevice device, IExpertFleet fleet, int maxPositions, ModelStage? twin = null)
+        ModelConfig config, StageRange range, IDevice device, IExpertFleet fleet, int maxPositions,
+        PrecisionRecipe? recipe = null, ModelStage? twin = null)
     {
+        recipe ??= PrecisionRecipe.Fp32;
         Config = config;
         Range = range;
         _device = device;
@@ -56,7 +60,7 @@ public sealed partial class ModelStage : IDisposable
 
         for (int layer = range.FirstLayer; layer < range.FirstLayer + range.LayerCount; layer++)
         {
-            _blocks.Add(new(config, Parameters, _buffers, layer));
+            _blocks.Add(new(config, Parameters, _buffers, layer, recipe));
         }
 
         if (range.IsLast)
@@ -65,7 +69,7 @@ public sealed partial class ModelStage : IDisposable
             _head = new(Parameters.Add("lm_head.weight", new(config.VocabSize, config.HiddenSize)));
             for (int depth = 1; depth <= config.NumNextnPredictLayers; depth++)
             {
-                _mtp.Add(new(config, Parameters, _buffers, depth));
+                _mtp.Add(new(config, Parameters, _buffers, depth, recipe));
             }
         }
 

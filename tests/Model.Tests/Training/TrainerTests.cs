@@ -1,6 +1,7 @@
 using Krewe.Model.Configuration;
 using Krewe.Model.Kernels.Cpu;
 using Krewe.Model.Layers;
+using Krewe.Model.Precision;
 using Krewe.Model.Tensors;
 using Krewe.Model.Training;
 using Xunit;
@@ -25,11 +26,16 @@ public class TrainerTests
         Assert.InRange(without, 0.1, 100);
     }
 
-    [Fact]
-    public async Task Deferred_weight_gradients_are_the_immediate_ones()
+    [Theory]
+    [InlineData("fp32")]
+    [InlineData("bf16")]
+    [InlineData("fp8")]
+    [InlineData("mxfp8")]
+    public async Task Deferred_weight_gradients_are_the_immediate_ones(string precision)
     {
-        Dictionary<string, float[]> immediate = await GradientsAsync(deferred: false);
-        Dictionary<string, float[]> deferred = await GradientsAsync(deferred: true);
+        PrecisionRecipe recipe = PrecisionRecipe.Get(precision);
+        Dictionary<string, float[]> immediate = await GradientsAsync(recipe, deferred: false);
+        Dictionary<string, float[]> deferred = await GradientsAsync(recipe, deferred: true);
         foreach ((string name, float[] values) in immediate)
         {
             Assert.True(values.AsSpan().SequenceEqual(deferred[name]), name);
@@ -62,10 +68,10 @@ public class TrainerTests
     }
 
     private static Task<StepReport> StepAsync(ModelConfig config, TrainingConfig recipe, params MicroBatch[] batch) =>
-        WithModelAsync(config, model =>
+        WithModelAsync(config, PrecisionRecipe.Fp32, model =>
             new Trainer(model, config, recipe with { WarmupSteps = 0 }).StepAsync(0, batch.Length > 0 ? batch : [Batch]));
 
-    private static Task<Dictionary<string, float[]>> GradientsAsync(bool deferred) => WithModelAsync(Tiny, async model =>
+    private static Task<Dictionary<string, float[]>> GradientsAsync(PrecisionRecipe precision, bool deferred) => WithModelAsync(Tiny, precision, async model =>
     {
         ForwardOptions options = new Trainer(model, Tiny, new()).Options([Batch], ForwardMode.Training);
         StageActivations activations = default, gradients = default;
@@ -88,12 +94,14 @@ public class TrainerTests
             .ToDictionary(parameter => parameter.Name, parameter => TensorValues.ToFloats(parameter.Gradient));
     });
 
-    private static async Task<T> WithModelAsync<T>(ModelConfig config, Func<LocalModel, Task<T>> use)
+    private static async Task<T> WithModelAsync<T>(
+        ModelConfig config, PrecisionRecipe precision, Func<LocalModel, Task<T>> use)
     {
         using var pool = new ComputePool(2);
         using var device = new CpuDevice(pool, "cpu:0");
         using var model = new LocalModel(
-            config, device, new SeededParameters(3, config.InitializerRange), stages: 2, maxPositions: 64);
+            config, device, new SeededParameters(3, config.InitializerRange), stages: 2, maxPositions: 64,
+            precision);
         await model.PrepareForTrainingAsync(DType.Float32);
         return await use(model);
     }
