@@ -230,6 +230,8 @@ public partial interface IKernels
     void Copy(Tensor source, Tensor destination);
 
     /// <summary>destination = value.</summary>
+    /// <param name="destination">Float32, or BFloat16, which takes the nearest value.</param>
+    /// <param name="value">The value.</param>
     void Fill(Tensor destination, float value);
 
     /// <summary>Sum of squares in float64, in a fixed order.</summary>
