@@ -59,6 +59,35 @@ public abstract unsafe partial class KernelContract
     }
 
     [Fact]
+    public void What_is_not_finite_stays_so_within_its_tile()
+    {
+        foreach (TileFormat format in _formats)
+        {
+            Data.Reset();
+            Tensor source = Data.Normal(3, 400);
+            (source.Row(0)[5], source.Row(1)[140], source.Row(2)[399]) =
+                (float.NaN, float.PositiveInfinity, float.NegativeInfinity);
+            (source.Row(0)[6], source.Row(0)[7]) = (-0f, float.Epsilon);
+            Tensor[] tensors = [source, Codes(3, 400, format), Scales(3, 400, format), Data.Garbage(3, 400)];
+            Compare(
+                $"{format}", 0, (k, t) => k.Quantize(t[0], default, new(t[1], t[2], format), default), tensors[..3]);
+
+            // Which NaN a product of two of them is, is nobody's promise: values are compared, not bits.
+            Tensor back = RunOnDevice(
+                (k, t) =>
+                {
+                    k.Quantize(t[0], default, new(t[1], t[2], format), default);
+                    k.Dequantize(new(t[1], t[2], format), t[3]);
+                },
+                tensors)[3];
+            foreach ((int row, int column) in (ReadOnlySpan<(int, int)>)[(0, 5), (1, 140), (2, 399)])
+            {
+                Assert.False(float.IsFinite(back.Row(row)[column]), $"{format}, [{row}, {column}]");
+            }
+        }
+    }
+
+    [Fact]
     public void One_direction_alone_has_the_codes_of_both_at_once()
     {
         Tensor[] t =
