@@ -1,3 +1,4 @@
+using Krewe.Model.Precision;
 using Krewe.Model.Tensors;
 
 namespace Krewe.Grains.Interfaces;
@@ -35,6 +36,9 @@ public sealed record ModelSource
 
     /// <summary>Attempt of the run that loads; 0 for a new model. A silo refuses an older one than it knows.</summary>
     [Id(10)] public long Attempt { get; init; }
+
+    /// <summary>Name of the precision recipe that stages and experts compute by.</summary>
+    [Id(11)] public string Precision { get; init; } = PrecisionRecipe.Fp32.Name;
 
     /// <summary>Folder of the run that the model is trained by; null where it is not.</summary>
     [Id(9)] public string? RunFolder { get; init; }

@@ -47,6 +47,29 @@ internal sealed class MeteredKernels(IKernels inner) : IKernels
         inner.GroupedLinearBackwardWeight(products);
     }
 
+    public void Quantize(Tensor source, Tensor rows, QuantizedTensor straight, QuantizedTensor transposed) =>
+        inner.Quantize(source, rows, straight, transposed);
+
+    public void Dequantize(QuantizedTensor source, Tensor destination) => inner.Dequantize(source, destination);
+
+    public void RoundToBFloat16(Tensor source, Tensor destination) => inner.RoundToBFloat16(source, destination);
+
+    public void ScaledLinear(QuantizedTensor input, QuantizedTensor weight, Tensor output, bool accumulate = false)
+    {
+        MultiplyAdds += input.Rows * weight.Codes.Count;
+        inner.ScaledLinear(input, weight, output, accumulate);
+    }
+
+    public void GroupedScaledLinear(ReadOnlySpan<ScaledProduct> products)
+    {
+        foreach (ref readonly ScaledProduct product in products)
+        {
+            MultiplyAdds += product.Output.Rows * product.Weight.Codes.Count;
+        }
+
+        inner.GroupedScaledLinear(products);
+    }
+
     public void RmsNorm(Tensor input, Tensor weight, Tensor output, Tensor inverseRms, float epsilon) =>
         inner.RmsNorm(input, weight, output, inverseRms, epsilon);
 

@@ -63,7 +63,7 @@ public static unsafe class TensorAssert
         }
     }
 
-    /// <summary>The value at a coordinate.</summary>
+    /// <summary>The value at a coordinate; of a quantised element its code.</summary>
     public static double Read(Tensor tensor, int row, int column)
     {
         nint offset = ((nint)row * tensor.RowStride) + column;
@@ -73,6 +73,8 @@ public static unsafe class TensorAssert
             DType.Int32 => tensor.Ints[offset],
             DType.BFloat16 => BitConverter.UInt32BitsToSingle((uint)((ushort*)tensor.Address)[offset] << 16),
             DType.Float16 => (double)((Half*)tensor.Address)[offset],
+            DType.Float8E4M3 or DType.Float8E5M2 or DType.UInt8 => ((byte*)tensor.Address)[offset],
+            DType.Float12E5M6 => ((ushort*)tensor.Address)[offset],
             _ => throw new NotSupportedException($"cannot read {tensor}"),
         };
     }

@@ -1,6 +1,7 @@
 using Krewe.Gpu.Devices;
 using Krewe.Gpu.Driver;
 using Krewe.Model.Kernels;
+using Krewe.Model.Precision;
 using Krewe.Model.Tensors;
 
 namespace Krewe.Gpu.Kernels;
@@ -14,6 +15,8 @@ internal sealed unsafe partial class CudaKernels
     private CudaKernel AddKernel => field ??= _library.Kernel("Elementwise.cu", "add");
 
     private CudaKernel FillKernel => field ??= _library.Kernel("Elementwise.cu", "fill");
+
+    private CudaKernel FillBFloat16Kernel => field ??= _library.Kernel("Elementwise.cu", "fill_bfloat16");
 
     private CudaKernel Copy1 => field ??= _library.Kernel("Elementwise.cu", "copy_1");
 
@@ -55,8 +58,19 @@ internal sealed unsafe partial class CudaKernels
     /// <inheritdoc/>
     public void Fill(Tensor destination, float value)
     {
-        KernelChecks.Values(destination);
+        KernelChecks.Fill(destination);
         KernelArguments arguments = new();
+        if (destination.DType == DType.BFloat16)
+        {
+            arguments.Add(destination.Address);
+            arguments.Add(destination.Rows);
+            arguments.Add(destination.Columns);
+            arguments.Add(destination.RowStride);
+            arguments.Add((int)BFloat16Format.Encode(value));
+            Launch(FillBFloat16Kernel, Elements(destination), ref arguments);
+            return;
+        }
+
         arguments.Add(Device(destination));
         arguments.Add(value);
         Launch(FillKernel, Elements(destination), ref arguments);

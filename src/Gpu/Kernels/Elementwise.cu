@@ -12,6 +12,12 @@ extern "C" __global__ void fill(Matrix destination, float value) {
     if (i < destination.count()) destination.at(i) = value;
 }
 
+// The same in bfloat16; `code` is the rounded value.
+extern "C" __global__ void fill_bfloat16(unsigned short* destination, int rows, int columns, int stride, int code) {
+    long long i = (long long)blockIdx.x * blockDim.x + threadIdx.x;
+    if (i < (long long)rows * columns) destination[i / columns * stride + i % columns] = (unsigned short)code;
+}
+
 // Elements of any type by their size; strides in elements.
 template <typename T>
 __device__ void copy(const T* source, T* destination, int rows, int columns, int from_stride, int to_stride) {

@@ -2,6 +2,7 @@ using Krewe.Grains.Devices;
 using Krewe.Grains.Placement;
 using Krewe.Model.Configuration;
 using Krewe.Model.Layers;
+using Krewe.Model.Precision;
 using Orleans.Concurrency;
 using Orleans.Placement;
 
@@ -82,7 +83,8 @@ public sealed class ExpertGrain(DeviceHost host, ParameterSources sources, Place
             return;
         }
 
-        Expert expert = loaded ?? new Expert(config, host.Device, _layer, _index);
+        Expert expert = loaded ?? new Expert(
+            config, host.Device, _layer, _index, PrecisionRecipe.Get(source.Precision));
         try
         {
             await sources.FillAsync(source, OwnerState.Of(expert), Hosted, restorer, isNew: loaded is null);

@@ -1,6 +1,7 @@
 using Krewe.Grains.Devices;
 using Krewe.Model.Configuration;
 using Krewe.Model.Layers;
+using Krewe.Model.Precision;
 using Krewe.Model.Tensors;
 
 namespace Krewe.Grains.Pipeline;
@@ -46,7 +47,7 @@ public sealed partial class PipelineStageGrain
         var fleet = new GrainExpertFleet(_name, host.Device, post, host.Process);
         // The copy for the other direction has the same parameters: on one device they are one.
         ModelStage? twin = FindTwin(plan)?.Stage;
-        var stage = new ModelStage(config, range, host.Device, fleet, positions, twin);
+        var stage = new ModelStage(config, range, host.Device, fleet, positions, PrecisionRecipe.Get(source.Precision), twin);
         string name = $"stage {_index}{(_direction == 0 ? "" : " of direction 1")} of '{_name}'";
         var hosted = new HostedStage(name, stage, fleet, host.Device);
         Model.Add(_direction, hosted);

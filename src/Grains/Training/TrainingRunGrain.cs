@@ -197,6 +197,7 @@ public sealed partial class TrainingRunGrain(
         Seed = _recipe.Seed,
         Training = true,
         MomentType = _recipe.MomentType,
+        Precision = _recipe.Precision,
         MaxPositions = config.MaxPositionEmbeddings,
         Step = checked((int)step),
         RunFolder = _request.Folder,

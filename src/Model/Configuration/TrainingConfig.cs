@@ -1,5 +1,6 @@
 using System.Text.Json;
 using System.Text.Json.Serialization;
+using Krewe.Model.Precision;
 using Krewe.Model.Tensors;
 using Krewe.Model.Training;
 
@@ -67,6 +68,9 @@ public sealed record TrainingConfig
     /// <summary>Storage of AdamW's moments: Float32 or BFloat16.</summary>
     public DType MomentType { get; init; } = DType.Float32;
 
+    /// <summary>Name of the precision recipe of the products; master weights and sums are float32 under each.</summary>
+    public string Precision { get; init; } = PrecisionRecipe.Fp32.Name;
+
     /// <summary>Seed of parameters and data order.</summary>
     public ulong Seed { get; init; } = 1;
 
@@ -121,6 +125,8 @@ public sealed record TrainingConfig
         Check(BalanceLossAlpha is null or (>= 0 and < double.PositiveInfinity),
             $"balance loss alpha must not be negative: {BalanceLossAlpha}");
         Check(MomentType is DType.Float32 or DType.BFloat16, $"moments are float32 or bfloat16, not {MomentType}");
+        Check(PrecisionRecipe.Names.Contains(Precision),
+            $"no precision '{Precision}': choose {string.Join(", ", PrecisionRecipe.Names)}");
         return faults;
 
         void Check(bool holds, string fault)

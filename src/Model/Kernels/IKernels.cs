@@ -18,7 +18,7 @@ namespace Krewe.Model.Kernels;
 /// <para>A wrong shape throws <see cref="ArgumentException"/> before anything is written, naming expected and
 /// actual.</para>
 /// </remarks>
-public interface IKernels
+public partial interface IKernels
 {
     /// <summary>Name of the backend and its instruction set, such as <c>cpu/avx512</c>.</summary>
     string Name { get; }
@@ -230,6 +230,8 @@ public interface IKernels
     void Copy(Tensor source, Tensor destination);
 
     /// <summary>destination = value.</summary>
+    /// <param name="destination">Float32, or BFloat16, which takes the nearest value.</param>
+    /// <param name="value">The value.</param>
     void Fill(Tensor destination, float value);
 
     /// <summary>Sum of squares in float64, in a fixed order.</summary>

@@ -120,6 +120,10 @@ internal static unsafe partial class KernelChecks
         Matrix(destination, source.Rows, source.Columns, source.DType, nameof(destination));
     }
 
+    internal static void Fill(Tensor destination) => Matrix(
+        destination, destination.Rows, destination.Columns,
+        destination.DType == DType.BFloat16 ? DType.BFloat16 : DType.Float32, nameof(destination));
+
     internal static void Values(Tensor values) => Matrix(values, values.Rows, values.Columns);
 
     internal static void AdamW(

@@ -1,4 +1,5 @@
 using Krewe.Model.Configuration;
+using Krewe.Model.Precision;
 using Krewe.Model.Tensors;
 
 namespace Krewe.Model.Layers;
@@ -7,16 +8,28 @@ namespace Krewe.Model.Layers;
 public sealed class Expert : IDisposable
 {
     /// <summary>Allocates the weights of expert <paramref name="index"/> of <paramref name="layer"/>.</summary>
-    public Expert(ModelConfig config, IDevice device, int layer, int index)
+    /// <param name="config">Sizes.</param>
+    /// <param name="device">Where it lives.</param>
+    /// <param name="layer">Layer number in checkpoint names.</param>
+    /// <param name="index">Index within the layer.</param>
+    /// <param name="recipe">What its products run in; float32 where left out.</param>
+    public Expert(ModelConfig config, IDevice device, int layer, int index, PrecisionRecipe? recipe = null)
     {
+        Recipe = recipe ?? PrecisionRecipe.Fp32;
         Layer = layer;
         Index = index;
         string prefix = $"model.layers.{layer}.mlp.experts.{index}.";
         Parameters = new(device, $"expert {layer}/{index}");
-        Gate = Parameters.Add(prefix + "gate_proj.weight", new(config.MoeIntermediateSize, config.HiddenSize));
-        Up = Parameters.Add(prefix + "up_proj.weight", new(config.MoeIntermediateSize, config.HiddenSize));
-        Down = Parameters.Add(prefix + "down_proj.weight", new(config.HiddenSize, config.MoeIntermediateSize));
+        Gate = Parameters.AddLinear(
+            prefix + "gate_proj.weight", new(config.MoeIntermediateSize, config.HiddenSize), Recipe.Experts);
+        Up = Parameters.AddLinear(
+            prefix + "up_proj.weight", new(config.MoeIntermediateSize, config.HiddenSize), Recipe.Experts);
+        Down = Parameters.AddLinear(
+            prefix + "down_proj.weight", new(config.HiddenSize, config.MoeIntermediateSize), Recipe.Experts);
     }
+
+    /// <summary>What its products run in.</summary>
+    public PrecisionRecipe Recipe { get; }
 
     /// <summary>Layer number in checkpoint names.</summary>
     public int Layer { get; }
@@ -28,13 +41,13 @@ public sealed class Expert : IDisposable
     public ParameterSet Parameters { get; }
 
     /// <summary>[F, D].</summary>
-    public Parameter Gate { get; }
+    public Linear Gate { get; }
 
     /// <summary>[F, D].</summary>
-    public Parameter Up { get; }
+    public Linear Up { get; }
 
     /// <summary>[D, F].</summary>
-    public Parameter Down { get; }
+    public Linear Down { get; }
 
     /// <inheritdoc/>
     public void Dispose() => Parameters.Dispose();

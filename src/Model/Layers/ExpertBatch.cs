@@ -1,4 +1,5 @@
 using Krewe.Model.Kernels;
+using Krewe.Model.Precision;
 using Krewe.Model.Tensors;
 
 namespace Krewe.Model.Layers;
@@ -8,15 +9,21 @@ namespace Krewe.Model.Layers;
 /// backward. Keeps the activations between the two, and all that the weight gradients need: they may be taken long after
 /// the results were handed over. Then it serves another micro-batch.
 /// </summary>
-public sealed class ExpertBatch(IDevice device, string name) : IDisposable
+public sealed partial class ExpertBatch(IDevice device, string name) : IDisposable
 {
     private readonly Arena _arena = device.CreateArena(name);
-    private GroupedProduct[] _products = [];
+    private readonly GroupedLinears _products = new();
+    private PrecisionRecipe _recipe = PrecisionRecipe.Fp32;
     private Expert[] _experts = [];
+    private SavedOperands[] _saved = [];
     private int[] _offsets = [0];
     private ExpertSlice _slice = new();
-    private Tensor _input, _gate, _up, _hidden, _output, _rows, _scale;
-    private Tensor _gradOutput, _gradGate, _gradUp;
+    private Operand _input, _hiddenRows;
+    private Tensor _gate, _up, _hidden, _output, _rows, _scale;
+
+    /// <summary>What the weight gradients of one expert read.</summary>
+    private record struct SavedOperands(
+        Operand Input, Operand Hidden, Operand GradOutput, Operand GradGate, Operand GradUp);
 
     /// <summary>The experts of the last forward.</summary>
     public IReadOnlyList<Expert> Experts => _experts;
@@ -40,17 +47,18 @@ public sealed class ExpertBatch(IDevice device, string name) : IDisposable
         _slice = slice;
         _experts = experts.ToArray();
         _offsets = [.. slice.Offsets];
+        _recipe = experts.Length == 0 ? PrecisionRecipe.Fp32 : experts[0].Recipe;
         int hidden = input.Columns;
-        int width = experts.Length == 0 ? 1 : experts[0].Gate.Shape.D0;
+        int width = experts.Length == 0 ? 1 : experts[0].Gate.Outputs;
         int assignments = slice.Assignments;
-        Prepare(2 * experts.Length);
-        _input = input;
-        if (copyInput)
+        if (copyInput && _recipe.Experts.KeepsInput)
         {
-            _input = _arena.Allocate(input.Rows, input.Columns);
-            kernels.Copy(input, _input);
+            Tensor copy = _arena.Allocate(input.Rows, input.Columns);
+            kernels.Copy(input, copy);
+            input = copy;
         }
 
+        _input = Operand.Input(kernels, _arena, input, _recipe.Experts);
         _rows = _arena.CopyOf(slice.Rows);
         _scale = _arena.CopyOf(slice.Weights);
         _gate = _arena.Allocate(assignments, width);
@@ -59,19 +67,20 @@ public sealed class ExpertBatch(IDevice device, string name) : IDisposable
         _output = _arena.Allocate(assignments, hidden);
         for (int i = 0; i < experts.Length; i++)
         {
-            Tensor rows = RowsOf(i);
-            _products[2 * i] = new(_input, experts[i].Gate.Value, PartOf(_gate, i), rows);
-            _products[(2 * i) + 1] = new(_input, experts[i].Up.Value, PartOf(_up, i), rows);
+            _products.AddForward(kernels, experts[i].Gate, _input, PartOf(_gate, i), RowsOf(i));
+            _products.AddForward(kernels, experts[i].Up, _input, PartOf(_up, i), RowsOf(i));
         }
 
-        kernels.GroupedLinear(_products.AsSpan(0, 2 * experts.Length));
+        _products.LaunchForward(kernels);
         kernels.SwiGlu(_gate, _up, _hidden);
+        _hiddenRows = Operand.Input(kernels, _arena, _hidden, _recipe.Experts);
         for (int i = 0; i < experts.Length; i++)
         {
-            _products[i] = new(PartOf(_hidden, i), experts[i].Down.Value, PartOf(_output, i));
+            _products.AddForward(kernels, experts[i].Down, PartOf(_hiddenRows, i), PartOf(_output, i));
         }
 
-        kernels.GroupedLinear(_products.AsSpan(0, experts.Length));
+        _products.LaunchForward(kernels);
+        RoundCombined(kernels, _output);
         return Reduce(kernels, _output, weighted: true);
     }
 
@@ -83,60 +92,59 @@ public sealed class ExpertBatch(IDevice device, string name) : IDisposable
     public ExpertGradients Backward(IKernels kernels, Tensor gradRows)
     {
         int assignments = _slice.Assignments;
-        int count = _experts.Length;
+        int width = _hidden.Columns;
         Tensor gradWeights = _arena.Allocate(assignments);
-        Tensor gradHidden = _arena.Allocate(assignments, _hidden.Columns);
-        Tensor gradInput = _arena.Allocate(assignments, _input.Columns);
-        Tensor order = _arena.Allocate(assignments, DType.Int32);
-        for (int i = 0; i < assignments; i++)
+        Tensor gradOutput = _arena.Allocate(assignments, _output.Columns);
+        Tensor gradHidden = _arena.Allocate(assignments, width);
+        Tensor gradGate = _arena.Allocate(assignments, width);
+        Tensor gradUp = _arena.Allocate(assignments, width);
+        Tensor gradInput = _arena.Allocate(assignments, _output.Columns);
+        gradRows = Dispatched(kernels, gradRows);
+        kernels.DotRows(_output, InOrder(assignments), gradRows, _rows, gradWeights);
+        kernels.GatherRows(gradRows, _rows, _scale, gradOutput);
+        SaveInputs(kernels);
+        for (int i = 0; i < _experts.Length; i++)
         {
-            order.AsSpan<int>()[i] = i;
+            _saved[i].GradOutput = GradientOf(kernels, gradOutput, i);
+            _products.AddBackwardInput(kernels, _experts[i].Down, _saved[i].GradOutput, PartOf(gradHidden, i));
         }
 
-        _gradOutput = _arena.Allocate(assignments, _input.Columns);
-        _gradGate = _arena.Allocate(assignments, _hidden.Columns);
-        _gradUp = _arena.Allocate(assignments, _hidden.Columns);
-        kernels.DotRows(_output, order, gradRows, _rows, gradWeights);
-        kernels.GatherRows(gradRows, _rows, _scale, _gradOutput);
-        for (int i = 0; i < count; i++)
+        _products.LaunchBackwardInput(kernels);
+        kernels.SwiGluBackward(gradHidden, _gate, _up, gradGate, gradUp);
+        for (int i = 0; i < _experts.Length; i++)
         {
-            _products[i] = new(PartOf(_gradOutput, i), _experts[i].Down.Value, PartOf(gradHidden, i));
+            _saved[i].GradGate = GradientOf(kernels, gradGate, i);
+            _products.AddBackwardInput(kernels, _experts[i].Gate, _saved[i].GradGate, PartOf(gradInput, i));
         }
 
-        kernels.GroupedLinearBackwardInput(_products.AsSpan(0, count));
-        kernels.SwiGluBackward(gradHidden, _gate, _up, _gradGate, _gradUp);
-        for (int i = 0; i < count; i++)
+        _products.LaunchBackwardInput(kernels);
+        for (int i = 0; i < _experts.Length; i++)
         {
-            _products[i] = new(PartOf(_gradGate, i), _experts[i].Gate.Value, PartOf(gradInput, i));
+            _saved[i].GradUp = GradientOf(kernels, gradUp, i);
+            _products.AddBackwardInput(kernels, _experts[i].Up, _saved[i].GradUp, PartOf(gradInput, i), accumulate: true);
         }
 
-        kernels.GroupedLinearBackwardInput(_products.AsSpan(0, count));
-        for (int i = 0; i < count; i++)
-        {
-            _products[i] = new(PartOf(_gradUp, i), _experts[i].Up.Value, PartOf(gradInput, i), Accumulate: true);
-        }
-
-        kernels.GroupedLinearBackwardInput(_products.AsSpan(0, count));
+        _products.LaunchBackwardInput(kernels);
+        RoundCombined(kernels, gradInput);
         return new(Reduce(kernels, gradInput, weighted: false), gradWeights);
     }
 
     /// <summary>Adds the weight gradients of every expert of this batch.</summary>
     public void BackwardWeight(IKernels kernels)
     {
-        int count = _experts.Length;
-        for (int i = 0; i < count; i++)
+        for (int i = 0; i < _experts.Length; i++)
         {
-            _products[2 * i] = new(_input, _experts[i].Gate.Gradient, PartOf(_gradGate, i), RowsOf(i));
-            _products[(2 * i) + 1] = new(_input, _experts[i].Up.Gradient, PartOf(_gradUp, i), RowsOf(i));
+            _products.AddBackwardWeight(_experts[i].Gate, _saved[i].GradGate, _saved[i].Input, RowsOf(i));
+            _products.AddBackwardWeight(_experts[i].Up, _saved[i].GradUp, _saved[i].Input, RowsOf(i));
         }
 
-        kernels.GroupedLinearBackwardWeight(_products.AsSpan(0, 2 * count));
-        for (int i = 0; i < count; i++)
+        _products.LaunchBackwardWeight(kernels);
+        for (int i = 0; i < _experts.Length; i++)
         {
-            _products[i] = new(PartOf(_hidden, i), _experts[i].Down.Gradient, PartOf(_gradOutput, i));
+            _products.AddBackwardWeight(_experts[i].Down, _saved[i].GradOutput, _saved[i].Hidden);
         }
 
-        kernels.GroupedLinearBackwardWeight(_products.AsSpan(0, count));
+        _products.LaunchBackwardWeight(kernels);
     }
 
     /// <inheritdoc/>
@@ -161,6 +169,7 @@ public sealed class ExpertBatch(IDevice device, string name) : IDisposable
             kernels.SumRows(
                 rows, _arena.CopyOf(_slice.ReducedAssignments), scale, _arena.CopyOf(_slice.ReducedStarts),
                 result.SliceRows(0, _slice.ReducedRows));
+            RoundCombined(kernels, result.SliceRows(0, _slice.ReducedRows));
         }
 
         if (_slice.RawAssignments.Count > 0)
@@ -173,15 +182,24 @@ public sealed class ExpertBatch(IDevice device, string name) : IDisposable
         return result;
     }
 
-    private void Prepare(int products)
+    private Operand GradientOf(IKernels kernels, Tensor all, int expert) =>
+        Operand.Gradient(kernels, _arena, PartOf(all, expert), _recipe.Experts);
+
+    private Tensor InOrder(int count)
     {
-        if (_products.Length < products)
+        Tensor order = _arena.Allocate(count, DType.Int32);
+        for (int i = 0; i < count; i++)
         {
-            _products = new GroupedProduct[products];
+            order.AsSpan<int>()[i] = i;
         }
+
+        return order;
     }
 
     private Tensor PartOf(Tensor all, int expert) =>
+        all.SliceRows(_offsets[expert], _offsets[expert + 1] - _offsets[expert]);
+
+    private Operand PartOf(in Operand all, int expert) =>
         all.SliceRows(_offsets[expert], _offsets[expert + 1] - _offsets[expert]);
 
     private Tensor RowsOf(int expert)

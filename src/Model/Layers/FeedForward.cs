@@ -1,19 +1,35 @@
 using Krewe.Model.Kernels;
+using Krewe.Model.Precision;
 using Krewe.Model.Tensors;
 
 namespace Krewe.Model.Layers;
 
 /// <summary>The SwiGLU MLP of dense layers and of the shared expert: down(silu(gate x) * up x).</summary>
 /// <param name="gate">[F, D].</param>
-/// <param name="up">[F, D].</param>
+/// <param name="up">[F, D], in the gate's precision.</param>
 /// <param name="down">[D, F].</param>
-public sealed class FeedForward(Parameter gate, Parameter up, Parameter down)
+/// <param name="cache">What gate and up projections are kept in for the backward, or null for no rounding.</param>
+public sealed class FeedForward(Linear gate, Linear up, Linear down, TileFormat? cache)
 {
     /// <summary>Activations and gradients of one micro-batch; reused from one to the next.</summary>
     public sealed class State
     {
-        internal Tensor Input, Gate, Up, Hidden, GradOutput, GradGate, GradUp;
+        internal Tensor Gate, Up, HiddenValues;
+        internal Operand Input, Hidden, GradOutput, GradGate, GradUp;
     }
+
+    /// <summary>Adds the weights of an MLP of this width to <paramref name="parameters"/>.</summary>
+    /// <param name="parameters">Where they are added.</param>
+    /// <param name="prefix">Of their checkpoint names, with the dot.</param>
+    /// <param name="hidden">D.</param>
+    /// <param name="width">F.</param>
+    /// <param name="recipe">Precision of the products and of the cache.</param>
+    public static FeedForward Create(
+        ParameterSet parameters, string prefix, int hidden, int width, PrecisionRecipe recipe) => new(
+            parameters.AddLinear(prefix + "gate_proj.weight", new(width, hidden), recipe.Linear),
+            parameters.AddLinear(prefix + "up_proj.weight", new(width, hidden), recipe.Linear),
+            parameters.AddLinear(prefix + "down_proj.weight", new(hidden, width), recipe.Linear),
+            recipe.SwiGluCache);
 
     /// <summary>output += MLP(input): the residual stream adds.</summary>
     /// <param name="kernels">Kernels of the device.</param>
@@ -25,15 +41,15 @@ public sealed class FeedForward(Parameter gate, Parameter up, Parameter down)
     public void Forward(
         IKernels kernels, Arena arena, Tensor input, Tensor output, State state, bool accumulate = true)
     {
-        int width = gate.Shape.D0;
-        state.Input = input;
-        state.Gate = arena.Allocate(input.Rows, width);
-        state.Up = arena.Allocate(input.Rows, width);
-        state.Hidden = arena.Allocate(input.Rows, width);
-        kernels.Linear(input, gate.Value, state.Gate);
-        kernels.Linear(input, up.Value, state.Up);
-        kernels.SwiGlu(state.Gate, state.Up, state.Hidden);
-        kernels.Linear(state.Hidden, down.Value, output, accumulate);
+        state.Input = Operand.Input(kernels, arena, input, gate.Precision);
+        state.Gate = arena.Allocate(input.Rows, gate.Outputs);
+        state.Up = arena.Allocate(input.Rows, gate.Outputs);
+        state.HiddenValues = arena.Allocate(input.Rows, gate.Outputs);
+        gate.Forward(kernels, state.Input, state.Gate);
+        up.Forward(kernels, state.Input, state.Up);
+        kernels.SwiGlu(state.Gate, state.Up, state.HiddenValues);
+        state.Hidden = Operand.Input(kernels, arena, state.HiddenValues, down.Precision);
+        down.Forward(kernels, state.Hidden, output, accumulate);
     }
 
     /// <summary>Gradient of the input; keeps what <see cref="BackwardWeight"/> needs.</summary>
@@ -46,22 +62,40 @@ public sealed class FeedForward(Parameter gate, Parameter up, Parameter down)
     public void BackwardInput(
         IKernels kernels, Arena arena, State state, Tensor gradOutput, Tensor gradInput, bool accumulate)
     {
-        int width = gate.Shape.D0;
-        Tensor gradHidden = arena.Allocate(gradOutput.Rows, width);
-        state.GradOutput = gradOutput;
-        state.GradGate = arena.Allocate(gradOutput.Rows, width);
-        state.GradUp = arena.Allocate(gradOutput.Rows, width);
-        kernels.LinearBackwardInput(gradOutput, down.Value, gradHidden);
-        kernels.SwiGluBackward(gradHidden, state.Gate, state.Up, state.GradGate, state.GradUp);
-        kernels.LinearBackwardInput(state.GradGate, gate.Value, gradInput, accumulate);
-        kernels.LinearBackwardInput(state.GradUp, up.Value, gradInput, accumulate: true);
+        Tensor gradHidden = arena.Allocate(gradOutput.Rows, gate.Outputs);
+        Tensor gradGate = arena.Allocate(gradOutput.Rows, gate.Outputs);
+        Tensor gradUp = arena.Allocate(gradOutput.Rows, gate.Outputs);
+        state.GradOutput = Operand.Gradient(kernels, arena, gradOutput, down.Precision);
+        down.BackwardInput(kernels, state.GradOutput, gradHidden);
+        RecallHidden(kernels, arena, state);
+        kernels.SwiGluBackward(gradHidden, state.Gate, state.Up, gradGate, gradUp);
+        state.GradGate = Operand.Gradient(kernels, arena, gradGate, gate.Precision);
+        state.GradUp = Operand.Gradient(kernels, arena, gradUp, up.Precision);
+        gate.BackwardInput(kernels, state.GradGate, gradInput, accumulate);
+        up.BackwardInput(kernels, state.GradUp, gradInput, accumulate: true);
+        state.Input = state.Input.ForWeightGradient(kernels, arena, gate.Precision);
+        state.Hidden = state.Hidden.ForWeightGradient(kernels, arena, down.Precision);
     }
 
     /// <summary>Adds the three weight gradients.</summary>
     public void BackwardWeight(IKernels kernels, State state)
     {
-        kernels.LinearBackwardWeight(state.GradGate, state.Input, gate.Gradient);
-        kernels.LinearBackwardWeight(state.GradUp, state.Input, up.Gradient);
-        kernels.LinearBackwardWeight(state.GradOutput, state.Hidden, down.Gradient);
+        gate.BackwardWeight(kernels, state.GradGate, state.Input);
+        up.BackwardWeight(kernels, state.GradUp, state.Input);
+        down.BackwardWeight(kernels, state.GradOutput, state.Hidden);
+    }
+
+    /// <summary>The activation's inputs as they were cached, and its output computed anew from them.</summary>
+    private void RecallHidden(IKernels kernels, Arena arena, State state)
+    {
+        if (cache is not { } format)
+        {
+            return;
+        }
+
+        Operand.RoundToTiles(kernels, arena, state.Gate, format);
+        Operand.RoundToTiles(kernels, arena, state.Up, format);
+        kernels.SwiGlu(state.Gate, state.Up, state.HiddenValues);
+        state.Hidden = new(state.HiddenValues);
     }
 }

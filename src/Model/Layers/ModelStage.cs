@@ -1,4 +1,5 @@
 using Krewe.Model.Configuration;
+using Krewe.Model.Precision;
 using Krewe.Model.Tensors;
 
 namespace Krewe.Model.Layers;
@@ -33,12 +34,15 @@ public sealed partial class ModelStage : IDisposable
     /// <param name="device">Where it computes.</param>
     /// <param name="fleet">Where the routed experts are.</param>
     /// <param name="maxPositions">Longest sequence, in tokens.</param>
+    /// <param name="recipe">What its products run in; float32 where left out.</param>
     /// <param name="twin">
     /// The same stage of the other direction on the same device, whose parameters are shared; or null.
     /// </param>
     public ModelStage(
-        ModelConfig config, StageRange range, IDevice device, IExpertFleet fleet, int maxPositions, ModelStage? twin = null)
+        ModelConfig config, StageRange range, IDevice device, IExpertFleet fleet, int maxPositions,
+        PrecisionRecipe? recipe = null, ModelStage? twin = null)
     {
+        recipe ??= PrecisionRecipe.Fp32;
         Config = config;
         Range = range;
         _device = device;
@@ -50,7 +54,7 @@ public sealed partial class ModelStage : IDisposable
         _rotaryTable = RotaryEmbedding.CreateTable(config, _buffers, maxPositions);
         for (int layer = range.FirstLayer; layer < range.FirstLayer + range.LayerCount; layer++)
         {
-            _blocks.Add(new(config, Parameters, _buffers, layer));
+            _blocks.Add(new(config, Parameters, _buffers, layer, recipe));
         }
 
         if (range.IsLast)
@@ -58,7 +62,7 @@ public sealed partial class ModelStage : IDisposable
             _norm = new(Parameters.Add("model.norm.weight", new(config.HiddenSize)), (float)config.RmsNormEps);
             for (int depth = 1; depth <= config.NumNextnPredictLayers; depth++)
             {
-                _mtp.Add(new(config, Parameters, _buffers, depth));
+                _mtp.Add(new(config, Parameters, _buffers, depth, recipe));
             }
         }
 

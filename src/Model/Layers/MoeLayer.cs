@@ -1,6 +1,7 @@
 using System.Runtime.InteropServices;
 using Krewe.Model.Configuration;
 using Krewe.Model.Kernels;
+using Krewe.Model.Precision;
 using Krewe.Model.Tensors;
 using Krewe.Model.Training;
 
@@ -13,21 +14,20 @@ namespace Krewe.Model.Layers;
 public sealed class MoeLayer
 {
     private readonly ModelConfig _config;
+    private readonly PrecisionRecipe _recipe;
     private readonly FeedForward? _shared;
 
     /// <summary>Adds the weights of the gate and of the shared expert.</summary>
-    public MoeLayer(ModelConfig config, ParameterSet parameters, Arena buffers, int layer)
+    public MoeLayer(ModelConfig config, ParameterSet parameters, Arena buffers, int layer, PrecisionRecipe recipe)
     {
         _config = config;
+        _recipe = recipe;
         Router = new(config, parameters, buffers, layer);
         if (config.NSharedExperts > 0)
         {
             int width = config.NSharedExperts * config.MoeIntermediateSize;
             string prefix = $"model.layers.{layer}.mlp.shared_experts.";
-            _shared = new(
-                parameters.Add(prefix + "gate_proj.weight", new(width, config.HiddenSize)),
-                parameters.Add(prefix + "up_proj.weight", new(width, config.HiddenSize)),
-                parameters.Add(prefix + "down_proj.weight", new(config.HiddenSize, width)));
+            _shared = FeedForward.Create(parameters, prefix, config.HiddenSize, width, recipe);
         }
     }
 
@@ -53,6 +53,7 @@ public sealed class MoeLayer
         public Tensor[] ReturnedWeights { get; internal set; } = [];
 
         internal readonly FeedForward.State Shared = new();
+        internal DType CombineType;
         internal Tensor Input, Output, GradOutput, GradInput, TokenStarts, TokenGroupRows;
     }
 
@@ -69,6 +70,7 @@ public sealed class MoeLayer
         BalanceLossOptions? balance, State state)
     {
         state.Input = input;
+        state.CombineType = _recipe.Combine;
         Router.Forward(kernels, arena, input, layout, balance, state.Router);
         state.Plan.Build(state.Router.Indices, state.Router.Weights, topology);
         Prepare(state);
@@ -206,6 +208,12 @@ public sealed class MoeLayer
             kernels.SumRows(
                 source, arena.CopyOf(plan.SplitRows), scale, arena.CopyOf(plan.SplitStarts),
                 source.SliceRows(plan.ReturnedRows, splitRows));
+            if (state.CombineType == DType.BFloat16)
+            {
+                // As the sum of a whole group is rounded by its host.
+                Tensor sums = source.SliceRows(plan.ReturnedRows, splitRows);
+                kernels.RoundToBFloat16(sums, sums);
+            }
         }
 
         kernels.SumRows(source, state.TokenGroupRows, default, state.TokenStarts, output, accumulate: true);

@@ -1,5 +1,6 @@
 using Krewe.Model.Configuration;
 using Krewe.Model.Kernels;
+using Krewe.Model.Precision;
 using Krewe.Model.Tensors;
 
 namespace Krewe.Model.Layers;
@@ -11,42 +12,46 @@ namespace Krewe.Model.Layers;
 public sealed class MultiHeadLatentAttention
 {
     private readonly ModelConfig _config;
-    private readonly Parameter? _queryDown;
+    private readonly PrecisionRecipe _recipe;
+    private readonly Linear? _queryDown;
     private readonly RmsNorm? _queryNorm;
-    private readonly Parameter _query;
-    private readonly Parameter _keyValueDown;
+    private readonly Linear _query;
+    private readonly Linear _keyValueDown;
     private readonly RmsNorm _keyValueNorm;
-    private readonly Parameter _keyValueUp;
-    private readonly Parameter _output;
+    private readonly Linear _keyValueUp;
+    private readonly Linear _output;
 
     /// <summary>Takes the weights of one layer from <paramref name="parameters"/>, adding them.</summary>
     /// <param name="config">Head sizes and ranks.</param>
     /// <param name="parameters">Where the weights are added.</param>
     /// <param name="layer">Layer number in checkpoint names.</param>
-    public MultiHeadLatentAttention(ModelConfig config, ParameterSet parameters, int layer)
+    /// <param name="recipe">Precision of the products and of what is cached.</param>
+    public MultiHeadLatentAttention(ModelConfig config, ParameterSet parameters, int layer, PrecisionRecipe recipe)
     {
         _config = config;
+        _recipe = recipe;
         int heads = config.NumAttentionHeads;
         int queryWidth = heads * config.QkHeadDim;
         string prefix = $"model.layers.{layer}.self_attn.";
         if (config.QLoraRank is > 0 and int rank)
         {
-            _queryDown = parameters.Add(prefix + "q_a_proj.weight", new(rank, config.HiddenSize));
+            _queryDown = Add("q_a_proj", new(rank, config.HiddenSize));
             _queryNorm = new(parameters.Add(prefix + "q_a_layernorm.weight", new(rank)), Epsilon);
-            _query = parameters.Add(prefix + "q_b_proj.weight", new(queryWidth, rank));
+            _query = Add("q_b_proj", new(queryWidth, rank));
         }
         else
         {
-            _query = parameters.Add(prefix + "q_proj.weight", new(queryWidth, config.HiddenSize));
+            _query = Add("q_proj", new(queryWidth, config.HiddenSize));
         }
 
-        _keyValueDown = parameters.Add(
-            prefix + "kv_a_proj_with_mqa.weight", new(config.KvLoraRank + config.QkRopeHeadDim, config.HiddenSize));
+        _keyValueDown = Add("kv_a_proj_with_mqa", new(config.KvLoraRank + config.QkRopeHeadDim, config.HiddenSize));
         _keyValueNorm = new(parameters.Add(prefix + "kv_a_layernorm.weight", new(config.KvLoraRank)), Epsilon);
-        _keyValueUp = parameters.Add(
-            prefix + "kv_b_proj.weight",
-            new(heads * (config.QkNopeHeadDim + config.VHeadDim), config.KvLoraRank));
-        _output = parameters.Add(prefix + "o_proj.weight", new(config.HiddenSize, heads * config.VHeadDim));
+        _keyValueUp = Add("kv_b_proj", new(heads * (config.QkNopeHeadDim + config.VHeadDim), config.KvLoraRank));
+        _output = parameters.AddLinear(
+            prefix + "o_proj.weight", new(config.HiddenSize, heads * config.VHeadDim), recipe.AttentionOutput);
+
+        Linear Add(string name, TensorShape shape) =>
+            parameters.AddLinear($"{prefix}{name}.weight", shape, recipe.Linear);
     }
 
     private float Epsilon => (float)_config.RmsNormEps;
@@ -54,10 +59,11 @@ public sealed class MultiHeadLatentAttention
     /// <summary>Activations and gradients of one micro-batch; reused from one to the next.</summary>
     public sealed class State
     {
-        internal Tensor Input, QueryLatent, Query, KeyValueLatent, KeyValue, KeyRope, Context, LogSumExp;
+        internal Tensor QueryLatent, Query, KeyValueLatent, KeyValue, KeyRope, Context, LogSumExp;
         internal RmsNorm.Saved QueryNorm, KeyValueNorm;
-        internal Tensor GradOutput, GradQuery, GradQueryLatent, GradQueryNormed, GradKeyValue, GradKeyValueLatent;
-        internal Tensor GradLatentNormed;
+        internal Operand Input, QueryInput, KeyValueInput, OutputInput;
+        internal Operand GradOutput, GradQuery, GradQueryLatent, GradKeyValue, GradKeyValueLatent;
+        internal Tensor GradQueryNormed, GradLatentNormed;
         internal AttentionShape Shape;
         internal Tensor RotaryTable, Positions;
     }
@@ -75,7 +81,7 @@ public sealed class MultiHeadLatentAttention
     {
         Project(kernels, arena, input, layout, rotaryTable, state);
         Expand(kernels, arena, layout.SequenceStarts, state);
-        kernels.Linear(state.Context, _output.Value, output, accumulate: true);
+        ProjectOutput(kernels, arena, output, state);
     }
 
     /// <summary>
@@ -107,10 +113,11 @@ public sealed class MultiHeadLatentAttention
         {
             state.Context = arena.Allocate(input.Rows, _config.NumAttentionHeads * _config.VHeadDim);
             kernels.AbsorbedAttention(
-                state.Query, _keyValueUp.Value, cache, firstPosition, state.Context, Shape(layout.SequenceStarts));
+                state.Query, _keyValueUp.Values(kernels), cache, firstPosition, state.Context,
+                Shape(layout.SequenceStarts));
         }
 
-        kernels.Linear(state.Context, _output.Value, output, accumulate: true);
+        ProjectOutput(kernels, arena, output, state);
     }
 
     /// <summary>Gradient of the input; keeps what <see cref="BackwardWeight"/> needs.</summary>
@@ -124,55 +131,72 @@ public sealed class MultiHeadLatentAttention
         int tokens = gradOutput.Rows;
         int latent = _config.KvLoraRank;
         int rope = _config.QkRopeHeadDim;
-        state.GradOutput = gradOutput;
-        state.GradQuery = arena.Allocate(tokens, state.Query.Columns);
-        state.GradKeyValue = arena.Allocate(tokens, state.KeyValue.Columns);
-        state.GradKeyValueLatent = arena.Allocate(tokens, latent + rope);
+        ProductPrecision precision = _recipe.Linear;
+        Tensor gradQuery = arena.Allocate(tokens, state.Query.Columns);
+        Tensor gradKeyValue = arena.Allocate(tokens, state.KeyValue.Columns);
+        Tensor gradKeyValueLatent = arena.Allocate(tokens, latent + rope);
         Tensor gradContext = arena.Allocate(tokens, state.Context.Columns);
-        Tensor gradKeyRope = state.GradKeyValueLatent.SliceColumns(latent, rope);
-        kernels.LinearBackwardInput(gradOutput, _output.Value, gradContext);
+        Tensor gradKeyRope = gradKeyValueLatent.SliceColumns(latent, rope);
+        state.GradOutput = Operand.Gradient(kernels, arena, gradOutput, _output.Precision);
+        _output.BackwardInput(kernels, state.GradOutput, gradContext);
         kernels.AttentionBackward(
             gradContext, state.Query, state.KeyValue, state.KeyRope, state.Context, state.LogSumExp,
-            state.GradQuery, state.GradKeyValue, gradKeyRope, state.Shape);
+            gradQuery, gradKeyValue, gradKeyRope, state.Shape);
         kernels.RotaryEmbedding(gradKeyRope, 1, 0, state.RotaryTable, state.Positions, inverse: true);
         kernels.RotaryEmbedding(
-            state.GradQuery, _config.NumAttentionHeads, _config.QkNopeHeadDim, state.RotaryTable, state.Positions,
+            gradQuery, _config.NumAttentionHeads, _config.QkNopeHeadDim, state.RotaryTable, state.Positions,
             inverse: true);
 
         state.GradLatentNormed = arena.Allocate(tokens, latent);
-        kernels.LinearBackwardInput(state.GradKeyValue, _keyValueUp.Value, state.GradLatentNormed);
+        state.GradKeyValue = Operand.Gradient(kernels, arena, gradKeyValue, precision);
+        _keyValueUp.BackwardInput(kernels, state.GradKeyValue, state.GradLatentNormed);
         _keyValueNorm.BackwardInput(
-            kernels, state.KeyValueNorm, state.GradLatentNormed, state.GradKeyValueLatent.SliceColumns(0, latent));
-        kernels.LinearBackwardInput(state.GradKeyValueLatent, _keyValueDown.Value, gradInput);
+            kernels, state.KeyValueNorm, state.GradLatentNormed, gradKeyValueLatent.SliceColumns(0, latent));
+        state.GradKeyValueLatent = Operand.Gradient(kernels, arena, gradKeyValueLatent, precision);
+        _keyValueDown.BackwardInput(kernels, state.GradKeyValueLatent, gradInput);
+        state.GradQuery = Operand.Gradient(kernels, arena, gradQuery, precision);
         if (_queryDown is null)
         {
-            kernels.LinearBackwardInput(state.GradQuery, _query.Value, gradInput, accumulate: true);
-            return;
+            _query.BackwardInput(kernels, state.GradQuery, gradInput, accumulate: true);
+        }
+        else
+        {
+            Tensor gradQueryLatent = arena.Allocate(tokens, _queryDown.Outputs);
+            state.GradQueryNormed = arena.Allocate(tokens, _queryDown.Outputs);
+            _query.BackwardInput(kernels, state.GradQuery, state.GradQueryNormed);
+            _queryNorm!.BackwardInput(kernels, state.QueryNorm, state.GradQueryNormed, gradQueryLatent);
+            state.GradQueryLatent = Operand.Gradient(kernels, arena, gradQueryLatent, precision);
+            _queryDown.BackwardInput(kernels, state.GradQueryLatent, gradInput, accumulate: true);
         }
 
-        state.GradQueryNormed = arena.Allocate(tokens, _queryDown.Shape.D0);
-        state.GradQueryLatent = arena.Allocate(tokens, _queryDown.Shape.D0);
-        kernels.LinearBackwardInput(state.GradQuery, _query.Value, state.GradQueryNormed);
-        _queryNorm!.BackwardInput(kernels, state.QueryNorm, state.GradQueryNormed, state.GradQueryLatent);
-        kernels.LinearBackwardInput(state.GradQueryLatent, _queryDown.Value, gradInput, accumulate: true);
+        TurnInputs(kernels, arena, state);
     }
 
     /// <summary>Adds the gradients of all weights.</summary>
     public void BackwardWeight(IKernels kernels, State state)
     {
-        kernels.LinearBackwardWeight(state.GradOutput, state.Context, _output.Gradient);
-        kernels.LinearBackwardWeight(state.GradKeyValue, state.KeyValueNorm.Output, _keyValueUp.Gradient);
+        _output.BackwardWeight(kernels, state.GradOutput, state.OutputInput);
+        _keyValueUp.BackwardWeight(kernels, state.GradKeyValue, state.KeyValueInput);
         _keyValueNorm.BackwardWeight(kernels, state.KeyValueNorm, state.GradLatentNormed);
-        kernels.LinearBackwardWeight(state.GradKeyValueLatent, state.Input, _keyValueDown.Gradient);
-        if (_queryDown is null)
+        _keyValueDown.BackwardWeight(kernels, state.GradKeyValueLatent, state.Input);
+        _query.BackwardWeight(kernels, state.GradQuery, state.QueryInput);
+        if (_queryDown is not null)
         {
-            kernels.LinearBackwardWeight(state.GradQuery, state.Input, _query.Gradient);
-            return;
+            _queryNorm!.BackwardWeight(kernels, state.QueryNorm, state.GradQueryNormed);
+            _queryDown.BackwardWeight(kernels, state.GradQueryLatent, state.Input);
         }
+    }
 
-        kernels.LinearBackwardWeight(state.GradQuery, state.QueryNorm.Output, _query.Gradient);
-        _queryNorm!.BackwardWeight(kernels, state.QueryNorm, state.GradQueryNormed);
-        kernels.LinearBackwardWeight(state.GradQueryLatent, state.Input, _queryDown.Gradient);
+    /// <summary>Makes the inputs of all products ready for the weight gradients.</summary>
+    private void TurnInputs(IKernels kernels, Arena arena, State state)
+    {
+        ProductPrecision precision = _recipe.Linear;
+        state.Input = state.Input.ForWeightGradient(kernels, arena, precision);
+        state.QueryInput = _queryDown is null
+            ? state.Input
+            : state.QueryInput.ForWeightGradient(kernels, arena, precision);
+        state.KeyValueInput = state.KeyValueInput.ForWeightGradient(kernels, arena, precision);
+        state.OutputInput = state.OutputInput.ForWeightGradient(kernels, arena, _output.Precision);
     }
 
     /// <summary>Queries, the normalised latent and the shared key, all rotated.</summary>
@@ -181,25 +205,25 @@ public sealed class MultiHeadLatentAttention
     {
         int tokens = input.Rows;
         int latent = _config.KvLoraRank;
-        state.Input = input;
+        state.Input = Operand.Input(kernels, arena, input, _recipe.Linear);
         state.RotaryTable = rotaryTable;
         state.Positions = layout.Positions;
-        Tensor querySource = input;
+        state.QueryInput = state.Input;
         if (_queryDown is not null)
         {
-            state.QueryLatent = arena.Allocate(tokens, _queryDown.Shape.D0);
-            kernels.Linear(input, _queryDown.Value, state.QueryLatent);
+            state.QueryLatent = arena.Allocate(tokens, _queryDown.Outputs);
+            _queryDown.Forward(kernels, state.Input, state.QueryLatent);
             state.QueryNorm = _queryNorm!.Forward(kernels, arena, state.QueryLatent);
-            querySource = state.QueryNorm.Output;
+            state.QueryInput = Operand.Input(kernels, arena, state.QueryNorm.Output, _recipe.Linear);
         }
 
-        state.Query = arena.Allocate(tokens, _query.Shape.D0);
-        kernels.Linear(querySource, _query.Value, state.Query);
+        state.Query = arena.Allocate(tokens, _query.Outputs);
+        _query.Forward(kernels, state.QueryInput, state.Query);
         kernels.RotaryEmbedding(
             state.Query, _config.NumAttentionHeads, _config.QkNopeHeadDim, rotaryTable, layout.Positions);
 
         state.KeyValueLatent = arena.Allocate(tokens, latent + _config.QkRopeHeadDim);
-        kernels.Linear(input, _keyValueDown.Value, state.KeyValueLatent);
+        _keyValueDown.Forward(kernels, state.Input, state.KeyValueLatent);
         state.KeyValueNorm = _keyValueNorm.Forward(kernels, arena, state.KeyValueLatent.SliceColumns(0, latent));
         state.KeyRope = state.KeyValueLatent.SliceColumns(latent, _config.QkRopeHeadDim);
         kernels.RotaryEmbedding(state.KeyRope, 1, 0, rotaryTable, layout.Positions);
@@ -209,13 +233,26 @@ public sealed class MultiHeadLatentAttention
     private void Expand(IKernels kernels, Arena arena, int[] sequenceStarts, State state)
     {
         int tokens = state.Query.Rows;
-        state.KeyValue = arena.Allocate(tokens, _keyValueUp.Shape.D0);
-        kernels.Linear(state.KeyValueNorm.Output, _keyValueUp.Value, state.KeyValue);
+        state.KeyValue = arena.Allocate(tokens, _keyValueUp.Outputs);
+        state.KeyValueInput = Operand.Input(kernels, arena, state.KeyValueNorm.Output, _recipe.Linear);
+        _keyValueUp.Forward(kernels, state.KeyValueInput, state.KeyValue);
         state.Context = arena.Allocate(tokens, _config.NumAttentionHeads * _config.VHeadDim);
         state.LogSumExp = arena.Allocate(_config.NumAttentionHeads, tokens);
         state.Shape = Shape(sequenceStarts);
         kernels.Attention(
             state.Query, state.KeyValue, state.KeyRope, state.Context, state.LogSumExp, state.Shape);
+    }
+
+    /// <summary>The context as it is kept for the backward, and the Linear behind it.</summary>
+    private void ProjectOutput(IKernels kernels, Arena arena, Tensor output, State state)
+    {
+        if (_recipe.AttentionCache is { } format)
+        {
+            Operand.RoundToTiles(kernels, arena, state.Context, format);
+        }
+
+        state.OutputInput = Operand.Input(kernels, arena, state.Context, _output.Precision);
+        _output.Forward(kernels, state.OutputInput, output, accumulate: true);
     }
 
     private AttentionShape Shape(int[] sequenceStarts) => new(

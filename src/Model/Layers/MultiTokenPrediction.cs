@@ -1,5 +1,6 @@
 using Krewe.Model.Configuration;
 using Krewe.Model.Kernels;
+using Krewe.Model.Precision;
 using Krewe.Model.Tensors;
 
 namespace Krewe.Model.Layers;
@@ -13,11 +14,12 @@ public sealed class MultiTokenPrediction
     private readonly int _hidden;
     private readonly RmsNorm _embeddingNorm;
     private readonly RmsNorm _hiddenNorm;
-    private readonly Parameter _projection;
+    private readonly Linear _projection;
     private readonly RmsNorm _headNorm;
 
     /// <summary>Adds the weights of depth <paramref name="depth"/> (from 1).</summary>
-    public MultiTokenPrediction(ModelConfig config, ParameterSet parameters, Arena buffers, int depth)
+    public MultiTokenPrediction(
+        ModelConfig config, ParameterSet parameters, Arena buffers, int depth, PrecisionRecipe recipe)
     {
         Depth = depth;
         _hidden = config.HiddenSize;
@@ -26,8 +28,9 @@ public sealed class MultiTokenPrediction
         float epsilon = (float)config.RmsNormEps;
         _embeddingNorm = new(parameters.Add(prefix + "enorm.weight", new(_hidden)), epsilon);
         _hiddenNorm = new(parameters.Add(prefix + "hnorm.weight", new(_hidden)), epsilon);
-        _projection = parameters.Add(prefix + "eh_proj.weight", new(_hidden, 2 * _hidden));
-        Block = new(config, parameters, buffers, layer);
+        _projection = parameters.AddLinear(
+            prefix + "eh_proj.weight", new(_hidden, 2 * _hidden), recipe.MtpProjection);
+        Block = new(config, parameters, buffers, layer, recipe);
         _headNorm = new(parameters.Add(prefix + "shared_head.norm.weight", new(_hidden)), epsilon);
     }
 
@@ -52,7 +55,8 @@ public sealed class MultiTokenPrediction
         /// <summary>Int32: targets of this depth's rows.</summary>
         public Tensor Targets { get; internal set; }
 
-        internal Tensor Joined, Projected, GradProjected;
+        internal Tensor Projected;
+        internal Operand Joined, GradProjected;
         internal Tensor EmbeddingBackRows, EmbeddingBackStarts, HiddenBackRows, HiddenBackStarts;
         internal RmsNorm.Saved EmbeddingNorm, HiddenNorm, HeadNorm;
         internal Tensor GradEmbedding, GradHidden, GradNormed, GradStream, GradEmbeddingNormed, GradHiddenNormed;
@@ -93,12 +97,12 @@ public sealed class MultiTokenPrediction
         Tensor hidden = arena.Allocate(rows, _hidden);
         kernels.GatherRows(embeddings, embeddingRows, default, embedding);
         kernels.GatherRows(previous, hiddenRows, default, hidden);
-        state.Joined = arena.Allocate(rows, 2 * _hidden);
-        state.EmbeddingNorm = _embeddingNorm.Forward(
-            kernels, arena, embedding, state.Joined.SliceColumns(0, _hidden));
-        state.HiddenNorm = _hiddenNorm.Forward(kernels, arena, hidden, state.Joined.SliceColumns(_hidden, _hidden));
+        Tensor joined = arena.Allocate(rows, 2 * _hidden);
+        state.EmbeddingNorm = _embeddingNorm.Forward(kernels, arena, embedding, joined.SliceColumns(0, _hidden));
+        state.HiddenNorm = _hiddenNorm.Forward(kernels, arena, hidden, joined.SliceColumns(_hidden, _hidden));
         state.Projected = arena.Allocate(rows, _hidden);
-        kernels.Linear(state.Joined, _projection.Value, state.Projected);
+        state.Joined = Operand.Input(kernels, arena, joined, _projection.Precision);
+        _projection.Forward(kernels, state.Joined, state.Projected);
         return state.Projected;
     }
 
@@ -122,9 +126,10 @@ public sealed class MultiTokenPrediction
         IKernels kernels, Arena arena, State state, Tensor gradProjected, Tensor gradEmbeddings, Tensor gradPrevious)
     {
         int rows = gradProjected.Rows;
-        state.GradProjected = gradProjected;
         Tensor gradJoined = arena.Allocate(rows, 2 * _hidden);
-        kernels.LinearBackwardInput(gradProjected, _projection.Value, gradJoined);
+        state.GradProjected = Operand.Gradient(kernels, arena, gradProjected, _projection.Precision);
+        _projection.BackwardInput(kernels, state.GradProjected, gradJoined);
+        state.Joined = state.Joined.ForWeightGradient(kernels, arena, _projection.Precision);
         state.GradEmbeddingNormed = gradJoined.SliceColumns(0, _hidden);
         state.GradHiddenNormed = gradJoined.SliceColumns(_hidden, _hidden);
         state.GradEmbedding = arena.Allocate(rows, _hidden);
@@ -142,7 +147,7 @@ public sealed class MultiTokenPrediction
     internal void BackwardWeight(IKernels kernels, State state)
     {
         _headNorm.BackwardWeight(kernels, state.HeadNorm, state.GradNormed);
-        kernels.LinearBackwardWeight(state.GradProjected, state.Joined, _projection.Gradient);
+        _projection.BackwardWeight(kernels, state.GradProjected, state.Joined);
         _embeddingNorm.BackwardWeight(kernels, state.EmbeddingNorm, state.GradEmbeddingNormed);
         _hiddenNorm.BackwardWeight(kernels, state.HiddenNorm, state.GradHiddenNormed);
     }

@@ -1,4 +1,5 @@
 using Krewe.Model.Kernels;
+using Krewe.Model.Precision;
 using Krewe.Model.Tensors;
 
 namespace Krewe.Model.Layers;
@@ -23,11 +24,14 @@ public sealed class ParameterSet(IDevice device, string owner, int gradientBanks
     private readonly Arena _values = device.CreateArena($"{owner} parameters");
     private readonly List<Parameter> _parameters = [];
     private readonly Dictionary<string, Parameter> _byName = new(StringComparer.Ordinal);
+    private readonly Dictionary<string, Linear> _linears = new(StringComparer.Ordinal);
     private Tensor[] _banks = [];
     private int _selected;
     private int _owners = 1;
     private Arena? _gradients;
     private Arena? _moments;
+    private Arena? _casts;
+    private int _appliedStep;
 
     /// <summary>The parameters in the order in which they were added.</summary>
     public IReadOnlyList<Parameter> All => _parameters;
@@ -38,8 +42,22 @@ public sealed class ParameterSet(IDevice device, string owner, int gradientBanks
     /// <summary>Number of elements of all parameters.</summary>
     public long Count => _parameters.Sum(parameter => parameter.Value.Count);
 
-    /// <summary>Number of the last optimizer step that was applied; 0 for none.</summary>
-    public int AppliedStep { get; set; }
+    /// <summary>
+    /// Number of the last optimizer step that was applied; 0 for none. To be set by whoever has written values, for casts
+    /// in lower precision are made anew then.
+    /// </summary>
+    public int AppliedStep
+    {
+        get => _appliedStep;
+        set
+        {
+            _appliedStep = value;
+            Version++;
+        }
+    }
+
+    /// <summary>Rises with every change of the values.</summary>
+    internal int Version { get; private set; }
 
     /// <summary>Gradients of every parameter, one flat tensor per bank; empty unless prepared for training.</summary>
     public IReadOnlyList<Tensor> GradientBanks => _banks;
@@ -66,6 +84,27 @@ public sealed class ParameterSet(IDevice device, string owner, int gradientBanks
         _byName.Add(name, parameter);
         _parameters.Add(parameter);
         return parameter;
+    }
+
+    /// <summary>Adds an uninitialised matrix with its products, or finds it where the set is shared.</summary>
+    public Linear AddLinear(string name, TensorShape shape, ProductPrecision precision)
+    {
+        if (_linears.TryGetValue(name, out Linear? linear))
+        {
+            return linear;
+        }
+
+        Parameter weight = Add(name, shape);
+        WeightCast? cast = null;
+        if (precision.Operand != DType.Float32)
+        {
+            _casts ??= device.CreateArena($"{owner} casts");
+            cast = new(weight, this, _casts, precision);
+        }
+
+        linear = new(weight, precision, cast);
+        _linears.Add(name, linear);
+        return linear;
     }
 
     /// <summary>The parameter of that name, or null.</summary>
@@ -150,6 +189,7 @@ public sealed class ParameterSet(IDevice device, string owner, int gradientBanks
         _values.Dispose();
         _gradients?.Dispose();
         _moments?.Dispose();
+        _casts?.Dispose();
     }
 
     private static long Aligned(long count) => (count + Alignment - 1) / Alignment * Alignment;

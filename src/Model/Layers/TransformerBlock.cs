@@ -1,5 +1,6 @@
 using Krewe.Model.Configuration;
 using Krewe.Model.Kernels;
+using Krewe.Model.Precision;
 using Krewe.Model.Tensors;
 using Krewe.Model.Training;
 
@@ -17,25 +18,23 @@ public sealed class TransformerBlock
     private readonly FeedForward? _dense;
 
     /// <summary>Adds the weights of layer <paramref name="layer"/> to <paramref name="parameters"/>.</summary>
-    public TransformerBlock(ModelConfig config, ParameterSet parameters, Arena buffers, int layer)
+    public TransformerBlock(
+        ModelConfig config, ParameterSet parameters, Arena buffers, int layer, PrecisionRecipe recipe)
     {
         Layer = layer;
         string prefix = $"model.layers.{layer}.";
         float epsilon = (float)config.RmsNormEps;
         _attentionNorm = new(parameters.Add(prefix + "input_layernorm.weight", new(config.HiddenSize)), epsilon);
-        _attention = new(config, parameters, layer);
+        _attention = new(config, parameters, layer, recipe);
         _feedForwardNorm = new(
             parameters.Add(prefix + "post_attention_layernorm.weight", new(config.HiddenSize)), epsilon);
         if (config.IsMoeLayer(layer))
         {
-            Moe = new(config, parameters, buffers, layer);
+            Moe = new(config, parameters, buffers, layer, recipe);
         }
         else
         {
-            _dense = new(
-                parameters.Add(prefix + "mlp.gate_proj.weight", new(config.IntermediateSize, config.HiddenSize)),
-                parameters.Add(prefix + "mlp.up_proj.weight", new(config.IntermediateSize, config.HiddenSize)),
-                parameters.Add(prefix + "mlp.down_proj.weight", new(config.HiddenSize, config.IntermediateSize)));
+            _dense = FeedForward.Create(parameters, prefix + "mlp.", config.HiddenSize, config.IntermediateSize, recipe);
         }
     }
 

@@ -16,8 +16,14 @@ public static class Float8Format
     /// <summary>Largest finite E5M2 value.</summary>
     public const float E5M2Max = 57344;
 
-    private static readonly float[] _e4M3Values = Table(mantissaBits: 3, bias: 7, infinities: false);
-    private static readonly float[] _e5M2Values = Table(mantissaBits: 2, bias: 15, infinities: true);
+    /// <summary>E4M3.</summary>
+    internal static readonly Minifloat E4M3 = new(exponentBits: 4, mantissaBits: 3, largest: 0x7E, nan: 0x7F);
+
+    /// <summary>E5M2.</summary>
+    internal static readonly Minifloat E5M2 = new(exponentBits: 5, mantissaBits: 2, largest: 0x7B, nan: 0x7F);
+
+    private static readonly float[] _e4M3Values = E4M3.Table();
+    private static readonly float[] _e5M2Values = E5M2.Table();
 
     /// <summary>Value of each of the 256 E4M3 codes.</summary>
     public static ReadOnlySpan<float> E4M3Table => _e4M3Values;
@@ -32,10 +38,10 @@ public static class Float8Format
     public static float DecodeE5M2(byte code) => _e5M2Values[code];
 
     /// <summary>The nearest E4M3 code.</summary>
-    public static byte EncodeE4M3(float value) => Encode(value, mantissaBits: 3, bias: 7, largest: 0x7E);
+    public static byte EncodeE4M3(float value) => (byte)E4M3.Encode(value);
 
     /// <summary>The nearest E5M2 code.</summary>
-    public static byte EncodeE5M2(float value) => Encode(value, mantissaBits: 2, bias: 15, largest: 0x7B);
+    public static byte EncodeE5M2(float value) => (byte)E5M2.Encode(value);
 
     /// <summary>destination[i] = value of source[i] times <paramref name="scale"/>.</summary>
     /// <param name="source">Codes.</param>
@@ -43,77 +49,20 @@ public static class Float8Format
     /// <param name="table"><see cref="E4M3Table"/> or <see cref="E5M2Table"/>.</param>
     /// <param name="scale">Dequantisation multiplier.</param>
     public static void Decode(
-        ReadOnlySpan<byte> source, Span<float> destination, ReadOnlySpan<float> table, float scale = 1)
-    {
-        destination = destination[..source.Length];
-        for (int i = 0; i < source.Length; i++)
-        {
-            destination[i] = table[source[i]] * scale;
-        }
-    }
+        ReadOnlySpan<byte> source, Span<float> destination, ReadOnlySpan<float> table, float scale = 1) =>
+        QuantizedElements.DecodeBytes(source, destination, table, scale);
 
     /// <summary>destination[i] = E4M3 code of source[i] / <paramref name="scale"/>.</summary>
     /// <param name="source">Values.</param>
     /// <param name="destination">At least as long.</param>
     /// <param name="scale">Dequantisation multiplier; the quotient is taken in float32 before rounding.</param>
-    public static void EncodeE4M3(ReadOnlySpan<float> source, Span<byte> destination, float scale = 1)
-    {
-        destination = destination[..source.Length];
-        for (int i = 0; i < source.Length; i++)
-        {
-            destination[i] = EncodeE4M3(source[i] / scale);
-        }
-    }
+    public static void EncodeE4M3(ReadOnlySpan<float> source, Span<byte> destination, float scale = 1) =>
+        QuantizedElements.EncodeBytes(E4M3, source, destination, scale);
 
-    private static byte Encode(float value, int mantissaBits, int bias, uint largest)
-    {
-        uint bits = BitConverter.SingleToUInt32Bits(value);
-        uint sign = (bits >> 24) & 0x80;
-        uint magnitude = bits & 0x7FFF_FFFF;
-        if (magnitude > 0x7F80_0000)
-        {
-            return (byte)(sign | 0x7F);
-        }
-
-        int dropped = 23 - mantissaBits;
-        uint code;
-        if (magnitude < (uint)(128 - bias) << 23)
-        {
-            // Below the smallest normal value: a float addition whose last place is one FP8 step rounds for us.
-            uint stepBits = (uint)(127 - bias + dropped + 1) << 23;
-            float step = BitConverter.UInt32BitsToSingle(stepBits);
-            code = BitConverter.SingleToUInt32Bits(BitConverter.UInt32BitsToSingle(magnitude) + step) - stepBits;
-        }
-        else
-        {
-            uint odd = (magnitude >> dropped) & 1;
-            code = (magnitude - ((uint)(127 - bias) << 23) + ((1u << (dropped - 1)) - 1) + odd) >> dropped;
-        }
-
-        return (byte)(sign | Math.Min(code, largest));
-    }
-
-    private static float[] Table(int mantissaBits, int bias, bool infinities)
-    {
-        float[] values = new float[256];
-        int mantissas = 1 << mantissaBits;
-        int lastExponent = (1 << (7 - mantissaBits)) - 1;
-        for (int code = 0; code < 128; code++)
-        {
-            int exponent = code >> mantissaBits;
-            int mantissa = code & (mantissas - 1);
-            float value = exponent == 0
-                ? MathF.ScaleB(mantissa, 1 - bias - mantissaBits)
-                : MathF.ScaleB(mantissas + mantissa, exponent - bias - mantissaBits);
-            if (infinities && exponent == lastExponent)
-            {
-                value = mantissa == 0 ? float.PositiveInfinity : float.NaN;
-            }
-
-            values[code] = !infinities && code == 0x7F ? float.NaN : value;
-            values[code + 128] = -values[code];
-        }
-
-        return values;
-    }
+    /// <summary>destination[i] = E5M2 code of source[i] / <paramref name="scale"/>.</summary>
+    /// <param name="source">Values.</param>
+    /// <param name="destination">At least as long.</param>
+    /// <param name="scale">Dequantisation multiplier; the quotient is taken in float32 before rounding.</param>
+    public static void EncodeE5M2(ReadOnlySpan<float> source, Span<byte> destination, float scale = 1) =>
+        QuantizedElements.EncodeBytes(E5M2, source, destination, scale);
 }

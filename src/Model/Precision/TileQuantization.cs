@@ -1,12 +1,16 @@
 using System.Numerics;
+using Krewe.Model.Tensors;
 
 namespace Krewe.Model.Precision;
 
 /// <summary>
-/// FP8 E4M3 with one float32 scale per tile (report 3.3.2): 128x128 for weights, 1x128 for activations and output
-/// gradients. scale = max|x| / 448, code = round(x / scale), value = code * scale. Edge tiles are smaller.
+/// Matrices with one float32 scale per tile (report 3.3.2): 128x128 for weights, 1x128 for activations and output
+/// gradients. scale = max|x| / largest element, code = round(x / scale), value = code * scale. Edge tiles are smaller.
 /// </summary>
-/// <remarks>A tile of zeros has scale 1. Powers of two (ue8m0) round the scale up.</remarks>
+/// <remarks>
+/// A tile of zeros has scale 1. Powers of two (ue8m0) round the scale up. NaN stays NaN, and an infinity spoils its
+/// tile: it must not pass for a large number.
+/// </remarks>
 public static class TileQuantization
 {
     /// <summary>Side of a tile.</summary>
@@ -26,7 +30,8 @@ public static class TileQuantization
         ReadOnlySpan<float> weight, int rows, int columns, Span<byte> codes, Span<float> scales,
         bool powerOfTwo = false)
     {
-        Quantize(weight, rows, columns, TileSize, codes, scales, powerOfTwo, 0);
+        var format = new TileFormat(DType.Float8E4M3, TileSize, TileSize, powerOfTwo);
+        Quantize(weight, rows, columns, format, codes, scales);
     }
 
     /// <summary>Quantises rows in tiles of 1x128.</summary>
@@ -41,7 +46,24 @@ public static class TileQuantization
         ReadOnlySpan<float> values, int rows, int columns, Span<byte> codes, Span<float> scales,
         bool powerOfTwo = false, float smallestMax = 0)
     {
-        Quantize(values, rows, columns, 1, codes, scales, powerOfTwo, smallestMax);
+        var format = new TileFormat(DType.Float8E4M3, 1, TileSize, powerOfTwo, smallestMax);
+        Quantize(values, rows, columns, format, codes, scales);
+    }
+
+    /// <summary>Quantises a dense matrix in tiles of any format.</summary>
+    /// <param name="values">[rows, columns].</param>
+    /// <param name="rows">Rows.</param>
+    /// <param name="columns">Columns.</param>
+    /// <param name="format">Element, tile and scale.</param>
+    /// <param name="codes">[rows, columns], of one or two bytes each.</param>
+    /// <param name="scales">[tiles over rows, tiles over columns], the dequantisation multipliers.</param>
+    public static void Quantize(
+        ReadOnlySpan<float> values, int rows, int columns, in TileFormat format, Span<byte> codes, Span<float> scales)
+    {
+        Require(
+            values.Length, codes.Length / format.Element.SizeInBytes(), scales.Length, rows, columns,
+            format.TileRows(rows) * format.TileColumns(columns));
+        Quantize(values, columns, rows, columns, format, codes, scales);
     }
 
     /// <summary>values = codes * scales over blocks of any size, as released checkpoints store them.</summary>
@@ -72,7 +94,31 @@ public static class TileQuantization
         }
     }
 
-    /// <summary>The smallest power of two not below <paramref name="scale"/>, as ue8m0 keeps scales.</summary>
+    /// <summary>values = codes * scales of a dense matrix in tiles of any format.</summary>
+    /// <param name="codes">[rows, columns], of one or two bytes each.</param>
+    /// <param name="scales">[tiles over rows, tiles over columns].</param>
+    /// <param name="rows">Rows.</param>
+    /// <param name="columns">Columns.</param>
+    /// <param name="format">Element and tile.</param>
+    /// <param name="values">[rows, columns]; overwritten.</param>
+    public static void Dequantize(
+        ReadOnlySpan<byte> codes, ReadOnlySpan<float> scales, int rows, int columns, in TileFormat format,
+        Span<float> values)
+    {
+        Require(
+            codes.Length / format.Element.SizeInBytes(), values.Length, scales.Length, rows, columns,
+            format.TileRows(rows) * format.TileColumns(columns));
+        for (int row = 0; row < rows; row++)
+        {
+            DequantizeRow(codes, scales, row, columns, format, values[(row * columns)..]);
+        }
+    }
+
+    /// <summary>The smallest power of two not below <paramref name="scale"/>, within 2^-126 and 2^127.</summary>
+    /// <remarks>
+    /// The bit rule of the released kernels: the exponent, one more where a mantissa bit is set, clamped to 1..254. OCP's
+    /// MX 1.0 rounds down and lets the largest elements saturate; rounding up, as NVIDIA's recipes do, loses none.
+    /// </remarks>
     public static float CeilingPowerOfTwo(float scale)
     {
         uint bits = BitConverter.SingleToUInt32Bits(scale);
@@ -80,43 +126,61 @@ public static class TileQuantization
         return BitConverter.UInt32BitsToSingle(Math.Clamp(exponent, 1, 254) << 23);
     }
 
-    private static void Quantize(
-        ReadOnlySpan<float> values, int rows, int columns, int tileRows, Span<byte> codes, Span<float> scales,
-        bool powerOfTwo, float smallestMax)
+    /// <summary>One row of <see cref="Dequantize(ReadOnlySpan{byte}, ReadOnlySpan{float}, int, int, in TileFormat, Span{float})"/>.</summary>
+    internal static void DequantizeRow(
+        ReadOnlySpan<byte> codes, ReadOnlySpan<float> scales, int row, int columns, in TileFormat format,
+        Span<float> values)
     {
-        int tiles = TileCount(columns);
-        Require(values.Length, codes.Length, scales.Length, rows, columns, TileCount(rows, tileRows) * tiles);
-        for (int top = 0; top < rows; top += tileRows)
+        int tiles = format.TileColumns(columns);
+        int size = format.Element.SizeInBytes();
+        ReadOnlySpan<byte> own = codes.Slice(row * columns * size, columns * size);
+        for (int tile = 0; tile < tiles; tile++)
         {
-            int height = Math.Min(tileRows, rows - top);
-            for (int tile = 0; tile < tiles; tile++)
-            {
-                int start = (top * columns) + (tile * TileSize);
-                int width = Math.Min(TileSize, columns - (tile * TileSize));
-                float max = smallestMax;
-                for (int row = 0; row < height; row++)
-                {
-                    max = Math.Max(max, MaxMagnitude(values.Slice(start + (row * columns), width)));
-                }
-
-                float scale = ScaleOf(max, powerOfTwo);
-                scales[(top / tileRows * tiles) + tile] = scale;
-                for (int row = 0; row < height; row++)
-                {
-                    int offset = start + (row * columns);
-                    Float8Format.EncodeE4M3(values.Slice(offset, width), codes[offset..], scale);
-                }
-            }
+            int start = tile * format.Columns;
+            int count = Math.Min(format.Columns, columns - start);
+            QuantizedElements.Decode(
+                format.Element, own.Slice(start * size, count * size), values[start..],
+                scales[(row / format.Rows * tiles) + tile]);
         }
     }
 
-    private static float ScaleOf(float max, bool powerOfTwo)
+    /// <summary>Quantises a matrix whose rows lie <paramref name="pitch"/> values apart, tile by tile.</summary>
+    /// <param name="values">[rows, columns].</param>
+    /// <param name="pitch">Values from one row to the next.</param>
+    /// <param name="rows">Rows.</param>
+    /// <param name="columns">Columns.</param>
+    /// <param name="format">Element, tile and scale.</param>
+    /// <param name="codes">[rows, columns] of the format's element, dense.</param>
+    /// <param name="scales">[tiles over rows, tiles over columns].</param>
+    internal static void Quantize(
+        ReadOnlySpan<float> values, int pitch, int rows, int columns, in TileFormat format, Span<byte> codes,
+        Span<float> scales)
     {
-        float scale = max / Float8Format.E4M3Max;
+        int tiles = format.TileColumns(columns);
+        int size = format.Element.SizeInBytes();
+        for (int top = 0; top < rows; top += format.Rows)
+        {
+            int height = Math.Min(format.Rows, rows - top);
+            for (int tile = 0; tile < tiles; tile++)
+            {
+                int left = tile * format.Columns;
+                int width = Math.Min(format.Columns, columns - left);
+                float max = 0;
+                for (int row = top; row < top + height; row++)
+                {
+                    max = Math.Max(max, MaxMagnitude(values.Slice((row * pitch) + left, width)));
+                }
 
-        // A subnormal quotient would turn every element into infinity or noise: such a tile is zero for all purposes.
-        scale = float.IsNormal(scale) ? scale : 1;
-        return powerOfTwo ? CeilingPowerOfTwo(scale) : scale;
+                float scale = format.ScaleOf(max);
+                scales[(top / format.Rows * tiles) + tile] = scale;
+                for (int row = top; row < top + height; row++)
+                {
+                    QuantizedElements.Encode(
+                        format.Element, values.Slice((row * pitch) + left, width),
+                        codes.Slice(((row * columns) + left) * size, width * size), scale);
+                }
+            }
+        }
     }
 
     private static float MaxMagnitude(ReadOnlySpan<float> values)

@@ -26,6 +26,9 @@ public enum DType : byte
 
     /// <summary>Unsigned byte, 1 byte.</summary>
     UInt8,
+
+    /// <summary>E5M6, the upper 12 bits of a binary16 (largest finite value 65024), kept in 2 bytes.</summary>
+    Float12E5M6,
 }
 
 /// <summary>Sizes of <see cref="DType"/> values.</summary>
@@ -35,7 +38,7 @@ public static class DTypes
     public static int SizeInBytes(this DType dtype) => dtype switch
     {
         DType.Float32 or DType.Int32 => 4,
-        DType.BFloat16 or DType.Float16 => 2,
+        DType.BFloat16 or DType.Float16 or DType.Float12E5M6 => 2,
         DType.Float8E4M3 or DType.Float8E5M2 or DType.UInt8 => 1,
         DType.Int64 => 8,
         _ => throw new ArgumentOutOfRangeException(nameof(dtype), dtype, "unknown element type"),

@@ -2,6 +2,7 @@ using Krewe.Model.Balancing;
 using Krewe.Model.Configuration;
 using Krewe.Model.Kernels;
 using Krewe.Model.Layers;
+using Krewe.Model.Precision;
 using Krewe.Model.Tensors;
 
 namespace Krewe.Model.Training;
@@ -25,14 +26,17 @@ public sealed class LocalModel : IInspectable, IExpertFleet, IDisposable
     /// <param name="source">Where the values come from.</param>
     /// <param name="stages">Number of pipeline stages, run one after the other.</param>
     /// <param name="maxPositions">Longest sequence, in tokens.</param>
-    public LocalModel(ModelConfig config, IDevice device, IParameterSource source, int stages, int maxPositions)
+    /// <param name="recipe">What its products run in; float32 where left out.</param>
+    public LocalModel(
+        ModelConfig config, IDevice device, IParameterSource source, int stages, int maxPositions,
+        PrecisionRecipe? recipe = null)
     {
         Config = config;
         _device = device;
         _topology = config.NRoutedExperts > 0 ? ExpertTopology.SingleHost(config) : null;
         _host = new(device, layer => _experts[layer]);
         Stages = [.. StageRange.Partition(config, stages)
-            .Select(range => new ModelStage(config, range, device, this, maxPositions))];
+            .Select(range => new ModelStage(config, range, device, this, maxPositions, recipe))];
         Stages[0].Embedding = _embedding = new(config, device);
         Last.Head = _head = new(config, device);
         foreach (ModelStage stage in Stages)
@@ -50,7 +54,7 @@ public sealed class LocalModel : IInspectable, IExpertFleet, IDisposable
             foreach (int layer in stage.MoeLayers)
             {
                 _experts[layer] = [.. Enumerable.Range(0, config.NRoutedExperts)
-                    .Select(index => new Expert(config, device, layer, index))];
+                    .Select(index => new Expert(config, device, layer, index, recipe))];
                 foreach (Expert expert in _experts[layer])
                 {
                     ReadAll(source, expert.Parameters);

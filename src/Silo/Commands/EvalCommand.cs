@@ -47,13 +47,14 @@ internal static class EvalCommand
         Option<int> silos = SharedOptions.Silos();
         Option<int> stages = SharedOptions.Stages(1);
         Option<int> threads = SharedOptions.CpuThreads();
+        Option<string> precision = SharedOptions.Precision();
         Option<bool> json = SharedOptions.Json("Scores of every text and the summary as one JSON object");
         var command = new ToolCommand(
             "eval", "Negative log-likelihood of texts, in nats, and how often the MTP head foresees the main head's choice.",
             "krewe eval MODEL --texts held_out.json",
             "krewe eval MODEL --texts held_out.json --silos 2 --json")
         {
-            model, texts, limit, maxTokens, tokenizer, silos, stages, threads, json,
+            model, texts, limit, maxTokens, tokenizer, silos, stages, threads, precision, json,
         };
         command.SetAction(async (parsed, cancellation) =>
         {
@@ -69,7 +70,8 @@ internal static class EvalCommand
 
             var request = new LoadRequest(
                 parsed.GetValue(silos), parsed.GetValue(stages), parsed.GetValue(threads),
-                documents.Max(document => document.Length), Verbose: parsed.GetValue<bool>("--verbose"));
+                documents.Max(document => document.Length), Verbose: parsed.GetValue<bool>("--verbose"),
+                Precision: parsed.GetValue(precision)!);
             await using LoadedModel loaded = await LoadedModel.OpenAsync(folder, request, cancellation);
             long start = Stopwatch.GetTimestamp();
             TextEvaluation result = await TextEvaluator.RunAsync(

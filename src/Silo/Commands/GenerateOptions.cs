@@ -82,6 +82,8 @@ internal sealed class GenerateOptions
 
     private Option<int> CpuThreads { get; } = SharedOptions.CpuThreads();
 
+    private Option<string> Precision { get; } = SharedOptions.Precision();
+
     /// <summary>Adds all of them.</summary>
     public void AddTo(Command command)
     {
@@ -94,7 +96,8 @@ internal sealed class GenerateOptions
         });
         Option[] all =
         [
-            Prompt, MaxTokens, Temperature, TopK, TopP, Seed, NoCache, NoBos, Tokenizer, Silos, Stages, CpuThreads, Json,
+            Prompt, MaxTokens, Temperature, TopK, TopP, Seed, NoCache, NoBos, Tokenizer, Silos, Stages, CpuThreads, Precision,
+            Json,
         ];
         foreach (Option option in all)
         {
@@ -109,5 +112,5 @@ internal sealed class GenerateOptions
     /// <summary>How the model is loaded.</summary>
     public LoadRequest Load(ParseResult parsed, int positions) => new(
         parsed.GetValue(Silos), parsed.GetValue(Stages), parsed.GetValue(CpuThreads), positions,
-        Verbose: parsed.GetValue<bool>("--verbose"));
+        Verbose: parsed.GetValue<bool>("--verbose"), Precision: parsed.GetValue(Precision)!);
 }

@@ -5,6 +5,7 @@ using Krewe.Grains.Training;
 using Krewe.Model.Checkpoints;
 using Krewe.Model.Generation;
 using Krewe.Model.Kernels.Cpu;
+using Krewe.Model.Precision;
 using Krewe.Model.Tensors;
 using Krewe.Model.Training;
 using Krewe.Silo.Hosting;
@@ -18,8 +19,10 @@ namespace Krewe.Silo.Commands;
 /// <param name="MaxPositions">Longest sequence, in tokens.</param>
 /// <param name="Training">Also gradients and moments.</param>
 /// <param name="Verbose">Cluster logs.</param>
+/// <param name="Precision">Name of the precision recipe.</param>
 internal sealed record LoadRequest(
-    int Silos, int Stages, int CpuThreads, int MaxPositions, bool Training = false, bool Verbose = false);
+    int Silos, int Stages, int CpuThreads, int MaxPositions, bool Training = false, bool Verbose = false,
+    string Precision = "fp32");
 
 /// <summary>A model in memory: on a device of this process, or as grains of an embedded cluster.</summary>
 internal sealed class LoadedModel : IAsyncDisposable
@@ -88,7 +91,8 @@ internal sealed class LoadedModel : IAsyncDisposable
         ComputePool pool = Own(ComputePool.ForThisMachine(request.CpuThreads));
         CpuDevice device = Own(new CpuDevice(pool, "cpu"));
         _local = Own(new LocalModel(
-            folder.Config, device, new CheckpointParameters(folder.Reader), request.Stages, request.MaxPositions));
+            folder.Config, device, new CheckpointParameters(folder.Reader), request.Stages, request.MaxPositions,
+            PrecisionRecipe.Get(request.Precision)));
         if (request.Training)
         {
             await _local.PrepareForTrainingAsync(DType.Float32);
@@ -113,6 +117,7 @@ internal sealed class LoadedModel : IAsyncDisposable
             Checkpoint = Path.GetFullPath(folder.Path),
             Training = request.Training,
             MaxPositions = request.MaxPositions,
+            Precision = request.Precision,
         };
         ClusterModel model = await ClusterModel.CreateAsync(
             cluster.Grains, ClusterName, source, cluster.SiloNames, request.Stages);

@@ -1,5 +1,6 @@
 using System.CommandLine;
 using System.CommandLine.Parsing;
+using Krewe.Model.Precision;
 
 namespace Krewe.Silo.Commands;
 
@@ -33,6 +34,21 @@ internal static class SharedOptions
         HelpName = "N",
         DefaultValueFactory = _ => usual,
     });
+
+    /// <summary>Precision recipe of the products.</summary>
+    public static Option<string> Precision()
+    {
+        var option = new Option<string>("--precision")
+        {
+            Description =
+                "Arithmetic of the products: fp32; bf16; fp8, DeepSeek-V3's recipe; or mxfp8, microscaling. On a CPU all but " +
+                "fp32 are emulated, for study",
+            HelpName = string.Join('|', PrecisionRecipe.Names),
+            DefaultValueFactory = _ => PrecisionRecipe.Fp32.Name,
+        };
+        option.AcceptOnlyFromAmong([.. PrecisionRecipe.Names]);
+        return option;
+    }
 
     /// <summary>Computing threads of the process.</summary>
     public static Option<int> CpuThreads() => AtLeast(1, new("--cpu-threads")

@@ -3,6 +3,7 @@ using Krewe.Grains.Training;
 using Krewe.Model.Configuration;
 using Krewe.Model.Kernels.Cpu;
 using Krewe.Model.Layers;
+using Krewe.Model.Precision;
 using Krewe.Model.Tensors;
 using Krewe.Model.Training;
 using Krewe.Silo.Hosting;
@@ -31,17 +32,30 @@ public class SameBitsTests(ITestOutputHelper output)
     };
 
     [Theory]
-    [InlineData(1, 1, false)]
-    [InlineData(2, 2, false)]
-    [InlineData(3, 2, false)]
-    [InlineData(5, 3, false)]
-    [InlineData(2, 2, true)]
-    public async Task A_cluster_computes_the_bits_of_one_process(int silos, int stages, bool inBand)
+    [InlineData(1, 1, false, "fp32")]
+    [InlineData(2, 2, false, "fp32")]
+    [InlineData(3, 2, false, "fp32")]
+    [InlineData(5, 3, false, "fp32")]
+    [InlineData(2, 2, true, "fp32")]
+    [InlineData(3, 2, false, "bf16")]
+    [InlineData(1, 1, false, "fp8")]
+    [InlineData(3, 2, false, "fp8")]
+    [InlineData(5, 3, false, "fp8")]
+    [InlineData(3, 2, false, "mxfp8")]
+    public async Task A_cluster_computes_the_bits_of_one_process(int silos, int stages, bool inBand, string precision)
     {
-        Outcome expected = await LocalAsync();
+        Outcome expected = await LocalAsync(precision);
         var options = new EmbeddedClusterOptions { Silos = silos, CpuThreads = 2, InBand = inBand };
         await using EmbeddedCluster cluster = await EmbeddedCluster.StartAsync(options, TestContext.Current.CancellationToken);
-        var source = new ModelSource { ConfigJson = Config.ToJson(), Seed = Seed, Training = true, MaxPositions = 64 };
+        var source = new ModelSource
+        {
+            ConfigJson = Config.ToJson(),
+            Seed = Seed,
+            Training = true,
+            MaxPositions = 64,
+            MomentType = PrecisionRecipe.Get(precision).Moments,
+            Precision = precision,
+        };
         await using ClusterModel model = await ClusterModel.CreateAsync(
             cluster.Grains, "bits", source, cluster.SiloNames, stages, inBand ? Guid.NewGuid() : null);
 
@@ -56,12 +70,13 @@ public class SameBitsTests(ITestOutputHelper output)
         output.WriteLine($"{silos} silos, {stages} stages: {expected.Tensors.Count} tensors equal");
     }
 
-    private static async Task<Outcome> LocalAsync()
+    private static async Task<Outcome> LocalAsync(string precision)
     {
+        PrecisionRecipe recipe = PrecisionRecipe.Get(precision);
         using var pool = new ComputePool(1);
         using var device = new CpuDevice(pool, "cpu:0");
-        using var model = new LocalModel(Config, device, new SeededParameters(Seed, Config.InitializerRange), 1, 64);
-        await model.PrepareForTrainingAsync(DType.Float32);
+        using var model = new LocalModel(Config, device, new SeededParameters(Seed, Config.InitializerRange), 1, 64, recipe);
+        await model.PrepareForTrainingAsync(recipe.Moments);
         return await RunAsync(model);
     }
 

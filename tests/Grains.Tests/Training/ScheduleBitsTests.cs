@@ -5,6 +5,7 @@ using Krewe.Model.Checkpoints;
 using Krewe.Model.Configuration;
 using Krewe.Model.Kernels.Cpu;
 using Krewe.Model.Pipeline;
+using Krewe.Model.Precision;
 using Krewe.Model.Tensors;
 using Krewe.Model.Training;
 using Krewe.Silo.Hosting;
@@ -59,20 +60,28 @@ public class ScheduleBitsTests(ITestOutputHelper output)
         output.WriteLine($"{silos} silos: {expected.Count} tensors equal under every schedule");
     }
 
-    [Fact]
-    public async Task Dual_pipe_gives_the_same_bits_with_tensors_sent_as_between_machines()
+    [Theory]
+    [InlineData("fp32")]
+    [InlineData("fp8")]
+    public async Task Dual_pipe_gives_the_same_bits_with_tensors_sent_as_between_machines(string precision)
     {
-        Dictionary<string, float[]> expected = await LocalAsync();
+        Dictionary<string, float[]> expected = await LocalAsync(precision);
         var options = new EmbeddedClusterOptions { Silos = 3, CpuThreads = 2, InBand = true };
         await using EmbeddedCluster cluster = await EmbeddedCluster.StartAsync(options, TestContext.Current.CancellationToken);
         await using ClusterModel model = await ClusterModel.CreateAsync(
-            cluster.Grains, "apart", Source(), cluster.SiloNames, new PipelineLayout(PipelineMethod.DualPipe, 4),
+            cluster.Grains, "apart", Source(precision), cluster.SiloNames, new PipelineLayout(PipelineMethod.DualPipe, 4),
             Guid.NewGuid());
         Compare(expected, await RunAsync(model), "dualpipe, tensors sent");
     }
 
-    private static ModelSource Source() =>
-        new() { ConfigJson = Config.ToJson(), Seed = Seed, Training = true, MaxPositions = 64 };
+    private static ModelSource Source(string precision = "fp32") => new()
+    {
+        ConfigJson = Config.ToJson(),
+        Seed = Seed,
+        Training = true,
+        MaxPositions = 64,
+        Precision = precision,
+    };
 
     private static void Compare(Dictionary<string, float[]> expected, Dictionary<string, float[]> actual, string what)
     {
@@ -82,11 +91,12 @@ public class ScheduleBitsTests(ITestOutputHelper output)
         }
     }
 
-    private static async Task<Dictionary<string, float[]>> LocalAsync()
+    private static async Task<Dictionary<string, float[]>> LocalAsync(string precision = "fp32")
     {
         using var pool = new ComputePool(1);
         using var device = new CpuDevice(pool, "cpu:0");
-        using var model = new LocalModel(Config, device, new SeededParameters(Seed, Config.InitializerRange), 1, 64);
+        using var model = new LocalModel(Config, device, new SeededParameters(Seed, Config.InitializerRange), 1, 64,
+            PrecisionRecipe.Get(precision));
         await model.PrepareForTrainingAsync(DType.Float32);
         return await RunAsync(model);
     }

@@ -162,6 +162,9 @@ public abstract unsafe partial class KernelContract
             Data.Normal(3, length, gap: gap), Data.Garbage(3, length, gap: 2));
         Compare(context + " fill", 0, (k, t) => k.Fill(t[0], 1.25f), Data.Garbage(3, length, gap: gap));
         Compare(
+            context + " fill bfloat16", 0, (k, t) => k.Fill(t[0], 1.25f),
+            Data.Garbage(3, length, DType.BFloat16, gap: gap));
+        Compare(
             context + " copy ints", 0, (k, t) => k.Copy(t[0], t[1]),
             Data.RandomInts(length, 0, 99), Data.GarbageVector(length, DType.Int32));
     });

@@ -48,7 +48,7 @@ public abstract unsafe partial class KernelContract
         AssertRejected("add", (k, x) => k.Add(x[4], x[2]), t);
         AssertRejected("copy", (k, x) => k.Copy(x[0], x[4]), t);
         AssertRejected("copy to another type", (k, x) => k.Copy(x[0], x[8]), t);
-        AssertRejected("fill of another type", (k, x) => k.Fill(x[8], 1), t);
+        AssertRejected("fill of another type", (k, x) => k.Fill(x[7], 1), t);
         AssertRejected("moment shape", (k, x) => k.AdamW(x[0], x[0], x[2], x[4], new(1, 0, 0, 1, 0, 1, 1)), t);
         AssertRejected(
             "moment type",

@@ -2,6 +2,7 @@ using Krewe.Model.Configuration;
 using Krewe.Model.Kernels;
 using Krewe.Model.Kernels.Reference;
 using Krewe.Model.Layers;
+using Krewe.Model.Precision;
 using Krewe.Model.Tensors;
 using Krewe.Model.Training;
 using Krewe.TestSupport;
@@ -114,18 +115,23 @@ public class DispatchPlanTests
         }
     }
 
-    [Fact]
-    public async Task A_layer_gives_the_same_bits_on_any_placement()
+    [Theory]
+    [InlineData("fp32")]
+    [InlineData("bf16")]
+    [InlineData("fp8")]
+    [InlineData("mxfp8")]
+    public async Task A_layer_gives_the_same_bits_on_any_placement(string precision)
     {
+        PrecisionRecipe recipe = PrecisionRecipe.Get(precision);
         ModelConfig config = ModelPresets.Get("tiny") with { HiddenSize = 24, MoeIntermediateSize = 16 };
-        float[][] expected = await RunLayerAsync(config, new int[config.NRoutedExperts]);
+        float[][] expected = await RunLayerAsync(config, recipe, new int[config.NRoutedExperts]);
         var random = new Random(12);
         for (int round = 0; round < 12; round++)
         {
             int hosts = random.Next(1, 6);
             int[] placement = [.. Enumerable.Range(0, config.NRoutedExperts).Select(_ => random.Next(hosts))];
 
-            float[][] actual = await RunLayerAsync(config, placement);
+            float[][] actual = await RunLayerAsync(config, recipe, placement);
 
             for (int i = 0; i < expected.Length; i++)
             {
@@ -137,7 +143,7 @@ public class DispatchPlanTests
     }
 
     /// <summary>Output, gradient of the input and weight gradients of one MoE layer; the same data each time.</summary>
-    private static async Task<float[][]> RunLayerAsync(ModelConfig config, int[] placement)
+    private static async Task<float[][]> RunLayerAsync(ModelConfig config, PrecisionRecipe recipe, int[] placement)
     {
         const int Tokens = 20;
         using var data = new TestTensors(13);
@@ -145,9 +151,9 @@ public class DispatchPlanTests
         IKernels kernels = device.Kernels;
         Arena arena = device.CreateArena("micro-batch");
         var stage = new ParameterSet(device, "stage");
-        var layer = new MoeLayer(config, stage, arena, layer: 1);
+        var layer = new MoeLayer(config, stage, arena, layer: 1, recipe);
         Expert[] experts = [.. Enumerable.Range(0, config.NRoutedExperts)
-            .Select(index => new Expert(config, device, 1, index))];
+            .Select(index => new Expert(config, device, 1, index, recipe))];
         ParameterSet[] sets = [stage, .. experts.Select(expert => expert.Parameters)];
         foreach (ParameterSet set in sets)
         {

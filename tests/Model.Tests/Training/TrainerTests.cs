@@ -1,13 +1,14 @@
 using Krewe.Model.Configuration;
 using Krewe.Model.Kernels.Cpu;
 using Krewe.Model.Layers;
+using Krewe.Model.Precision;
 using Krewe.Model.Tensors;
 using Krewe.Model.Training;
 using Xunit;
 
 namespace Krewe.Model.Tests.Training;
 
-public class TrainerTests
+public class TrainerTests(ITestOutputHelper output)
 {
     private static readonly ModelConfig Tiny = ModelPresets.Get("tiny");
 
@@ -25,11 +26,16 @@ public class TrainerTests
         Assert.InRange(without, 0.1, 100);
     }
 
-    [Fact]
-    public async Task Deferred_weight_gradients_are_the_immediate_ones()
+    [Theory]
+    [InlineData("fp32")]
+    [InlineData("bf16")]
+    [InlineData("fp8")]
+    [InlineData("mxfp8")]
+    public async Task Deferred_weight_gradients_are_the_immediate_ones(string precision)
     {
-        Dictionary<string, float[]> immediate = await GradientsAsync(deferred: false);
-        Dictionary<string, float[]> deferred = await GradientsAsync(deferred: true);
+        PrecisionRecipe recipe = PrecisionRecipe.Get(precision);
+        Dictionary<string, float[]> immediate = await GradientsAsync(recipe, deferred: false);
+        Dictionary<string, float[]> deferred = await GradientsAsync(recipe, deferred: true);
         foreach ((string name, float[] values) in immediate)
         {
             Assert.True(values.AsSpan().SequenceEqual(deferred[name]), name);
@@ -47,6 +53,39 @@ public class TrainerTests
         Assert.Equal(1, parts.GradientNorm / whole.GradientNorm, 1e-4);
     }
 
+    [Theory]
+    [InlineData("bf16", 0.02)]
+    [InlineData("fp8", 0.2)]
+    [InlineData("mxfp8", 0.2)]
+    public async Task Rounded_operands_leave_the_gradient_near(string precision, double tolerance)
+    {
+        Dictionary<string, float[]> exact = await GradientsAsync(PrecisionRecipe.Fp32, deferred: false);
+        Dictionary<string, float[]> rounded = await GradientsAsync(PrecisionRecipe.Get(precision), deferred: false);
+        double error = 0, size = 0;
+        foreach ((string name, float[] values) in exact)
+        {
+            for (int i = 0; i < values.Length; i++)
+            {
+                error += Math.Pow(values[i] - rounded[name][i], 2);
+                size += Math.Pow(values[i], 2);
+            }
+        }
+
+        output.WriteLine($"{precision}: the gradient is off by {Math.Sqrt(error / size):P2} of its norm");
+        Assert.InRange(Math.Sqrt(error / size), 1e-6, tolerance);
+    }
+
+    [Theory]
+    [InlineData("fp8")]
+    [InlineData("mxfp8")]
+    public async Task Low_precision_learns_as_bfloat16_does(string precision)
+    {
+        double expected = await MeanLossAsync(PrecisionRecipe.Bf16);
+        double actual = await MeanLossAsync(PrecisionRecipe.Get(precision));
+        output.WriteLine($"{precision}: mean loss {actual:F5}, bf16 {expected:F5}, {(actual / expected) - 1:P3} apart");
+        Assert.InRange(actual / expected, 0.98, 1.02);
+    }
+
     [Fact]
     public void A_greedy_router_ignores_groups_that_do_not_divide()
     {
@@ -61,11 +100,27 @@ public class TrainerTests
         Assert.Equal(8, ExpertTopology.CanonicalGroups(config));
     }
 
+    /// <summary>Mean over 25 steps; the texts have a rule to be learned, at a rate at which rounding is not magnified.</summary>
+    private static Task<double> MeanLossAsync(PrecisionRecipe precision) => WithModelAsync(Tiny, precision, async model =>
+    {
+        const int Steps = 25;
+        var trainer = new Trainer(model, Tiny, new() { Steps = 2 * Steps, WarmupSteps = 5, LearningRate = 1e-3 });
+        double sum = 0;
+        for (int step = 0; step < Steps; step++)
+        {
+            MicroBatch batch = MicroBatch.OfTexts(
+                [[.. Enumerable.Range(step, 40).Select(i => i * 41 % 250)], [.. Enumerable.Range(step, 30).Select(i => i * 7 % 50)]]);
+            sum += (await trainer.StepAsync(step, [batch])).MainLoss;
+        }
+
+        return sum / Steps;
+    });
+
     private static Task<StepReport> StepAsync(ModelConfig config, TrainingConfig recipe, params MicroBatch[] batch) =>
-        WithModelAsync(config, model =>
+        WithModelAsync(config, PrecisionRecipe.Fp32, model =>
             new Trainer(model, config, recipe with { WarmupSteps = 0 }).StepAsync(0, batch.Length > 0 ? batch : [Batch]));
 
-    private static Task<Dictionary<string, float[]>> GradientsAsync(bool deferred) => WithModelAsync(Tiny, async model =>
+    private static Task<Dictionary<string, float[]>> GradientsAsync(PrecisionRecipe precision, bool deferred) => WithModelAsync(Tiny, precision, async model =>
     {
         ForwardOptions options = new Trainer(model, Tiny, new()).Options([Batch], ForwardMode.Training);
         StageActivations activations = default, gradients = default;
@@ -88,12 +143,14 @@ public class TrainerTests
             .ToDictionary(parameter => parameter.Name, parameter => TensorValues.ToFloats(parameter.Gradient));
     });
 
-    private static async Task<T> WithModelAsync<T>(ModelConfig config, Func<LocalModel, Task<T>> use)
+    private static async Task<T> WithModelAsync<T>(
+        ModelConfig config, PrecisionRecipe precision, Func<LocalModel, Task<T>> use)
     {
         using var pool = new ComputePool(2);
         using var device = new CpuDevice(pool, "cpu:0");
         using var model = new LocalModel(
-            config, device, new SeededParameters(3, config.InitializerRange), stages: 2, maxPositions: 64);
+            config, device, new SeededParameters(3, config.InitializerRange), stages: 2, maxPositions: 64,
+            precision);
         await model.PrepareForTrainingAsync(DType.Float32);
         return await use(model);
     }

@@ -80,6 +80,37 @@ public class CommandTests
         Assert.Single(texts);
     }
 
+    [Theory]
+    [InlineData("bf16")]
+    [InlineData("fp8")]
+    [InlineData("mxfp8")]
+    public async Task A_precision_computes_the_same_with_and_without_a_cluster(string precision)
+    {
+        using var checkpoint = new SmallCheckpoint();
+        string texts = checkpoint["texts.json"];
+        await File.WriteAllTextAsync(texts, """["Hello, world.", "The number of elements."]""");
+        string[][] commands =
+        [
+            ["eval", checkpoint.Path, "--texts", texts, "--json"],
+            ["generate", checkpoint.Path, "--prompt", "Hello", "--max-tokens", "12", "--json"],
+        ];
+        var results = new List<string>();
+        foreach (string[] command in commands)
+        {
+            foreach (string silos in (string[])["0", "2"])
+            {
+                Outcome outcome = await KreweProgram.RunAsync([.. command, "--precision", precision, "--silos", silos]);
+                Assert.Equal(0, outcome.Code);
+                JsonNode node = JsonNode.Parse(outcome.Out)!;
+                results.Add((node["documents"] ?? node["tokens"])!.ToJsonString());
+            }
+        }
+
+        Outcome exact = await KreweProgram.RunAsync(commands[0]);
+        Assert.Equal((results[0], results[2]), (results[1], results[3]));
+        Assert.NotEqual(results[0], JsonNode.Parse(exact.Out)!["documents"]!.ToJsonString());
+    }
+
     [Fact]
     public async Task An_unexpected_fault_hints_at_the_trace()
     {

@@ -10,8 +10,10 @@ namespace Krewe.Silo.Tests.Commands;
 
 public class TrainCommandTests
 {
-    [Fact]
-    public async Task A_run_trains_saves_samples_and_goes_on()
+    [Theory]
+    [InlineData("fp32")]
+    [InlineData("fp8")]
+    public async Task A_run_trains_saves_samples_and_goes_on(string precision)
     {
         using var checkpoint = new SmallCheckpoint();
         string data = checkpoint["text.txt"];
@@ -22,11 +24,13 @@ public class TrainCommandTests
             "2", "--sequence-length", "32", "--warmup", "1",
         ];
 
-        Outcome first = await KreweProgram.RunAsync([.. args, "--json", "--checkpoint-every", "2"]);
+        Outcome first = await KreweProgram.RunAsync(
+            [.. args, "--precision", precision, "--json", "--checkpoint-every", "2"]);
         Outcome refused = await KreweProgram.RunAsync(args);
         Directory.Delete(checkpoint["run/step-000004"], recursive: true);
         Outcome resumed = await KreweProgram.RunAsync([.. args, "--resume", "--json", "--silos", "3"]);
-        Outcome anew = await KreweProgram.RunAsync([.. args, "--overwrite", "--timeline", checkpoint["step.svg"]]);
+        Outcome anew = await KreweProgram.RunAsync(
+            [.. args, "--precision", precision, "--overwrite", "--timeline", checkpoint["step.svg"]]);
 
         Assert.Equal((0, 2, 0, 0), (first.Code, refused.Code, resumed.Code, anew.Code));
         JsonNode[] events = [.. first.Out.Split('\n', StringSplitOptions.RemoveEmptyEntries).Select(line => JsonNode.Parse(line)!)];
@@ -38,6 +42,7 @@ public class TrainCommandTests
         Assert.Equal(Losses(first.Out).TakeLast(2), Losses(resumed.Out));
         Assert.Contains("--overwrite", Assert.Single(refused.ErrorLines), StringComparison.Ordinal);
         Assert.Contains("ignored: a resumed run keeps its model and recipe", resumed.Error, StringComparison.Ordinal);
+        Assert.Equal(precision != "fp32", anew.Out.Contains($" in {precision}", StringComparison.Ordinal));
         Assert.Contains("held-out loss, nats per byte", anew.Out, StringComparison.Ordinal);
         Assert.Contains("sample, a new document:", anew.Out, StringComparison.Ordinal);
         Assert.DoesNotContain('\u001b', anew.Out);

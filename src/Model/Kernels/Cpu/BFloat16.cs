@@ -22,11 +22,7 @@ internal static unsafe class BFloat16
     [MethodImpl(MethodImplOptions.AggressiveInlining)]
     public static void Store(Vector512<float> value, ushort* to, int left)
     {
-        Vector512<uint> bits = value.AsUInt32();
-        Vector512<uint> upper = bits >> 16;
-        Vector512<uint> rounded = (bits + Vector512.Create(0x7FFFu) + (upper & Vector512<uint>.One)) >> 16;
-        Vector512<uint> ordered = Vector512.Equals(value, value).AsUInt32();
-        Vector512<uint> result = Vector512.ConditionalSelect(ordered, rounded, upper | Vector512.Create(0x40u));
+        Vector512<uint> result = Encode(value);
         Vector256<ushort> stored = Vector256.Narrow(result.GetLower(), result.GetUpper());
         if (left >= VectorMath.Width)
         {
@@ -36,6 +32,20 @@ internal static unsafe class BFloat16
         {
             StorePart(stored, to, left);
         }
+    }
+
+    /// <summary>Rounds to nearest, ties to even (a NaN stays one), and widens again.</summary>
+    [MethodImpl(MethodImplOptions.AggressiveInlining)]
+    public static Vector512<float> Round(Vector512<float> value) => (Encode(value) << 16).AsSingle();
+
+    [MethodImpl(MethodImplOptions.AggressiveInlining)]
+    private static Vector512<uint> Encode(Vector512<float> value)
+    {
+        Vector512<uint> bits = value.AsUInt32();
+        Vector512<uint> upper = bits >> 16;
+        Vector512<uint> rounded = (bits + Vector512.Create(0x7FFFu) + (upper & Vector512<uint>.One)) >> 16;
+        Vector512<uint> ordered = Vector512.Equals(value, value).AsUInt32();
+        return Vector512.ConditionalSelect(ordered, rounded, upper | Vector512.Create(0x40u));
     }
 
     [MethodImpl(MethodImplOptions.AggressiveInlining)]

@@ -1,5 +1,6 @@
 using System.Runtime.CompilerServices;
 using System.Runtime.Intrinsics;
+using Krewe.Model.Precision;
 using Krewe.Model.Tensors;
 
 namespace Krewe.Model.Kernels.Cpu;
@@ -26,7 +27,7 @@ public sealed unsafe partial class CpuKernels
     /// <inheritdoc/>
     public void Fill(Tensor destination, float value)
     {
-        KernelChecks.Values(destination);
+        KernelChecks.Fill(destination);
         Parts parts = new(destination, destination.IsDense);
         For(parts.Number, destination.Count, new FillLoop(parts, destination, value));
     }
@@ -78,9 +79,19 @@ public sealed unsafe partial class CpuKernels
 
     private readonly struct FillLoop(Parts parts, Tensor destination, float value) : ILoop
     {
-        public void Run(int index) =>
-            new Span<float>(destination.Floats + parts.Start(index, destination.RowStride), parts.Length(index))
-                .Fill(value);
+        public void Run(int index)
+        {
+            nint start = parts.Start(index, destination.RowStride);
+            int count = parts.Length(index);
+            if (destination.DType == DType.BFloat16)
+            {
+                new Span<ushort>((ushort*)destination.Address + start, count).Fill(BFloat16Format.Encode(value));
+            }
+            else
+            {
+                new Span<float>(destination.Floats + start, count).Fill(value);
+            }
+        }
     }
 
     private readonly struct SquareLoop(Parts parts, Tensor values, double* partial) : ILoop

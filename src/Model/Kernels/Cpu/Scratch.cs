@@ -38,6 +38,12 @@ internal enum ScratchUse
     /// <summary>The gate's biased scores.</summary>
     Gate,
 
+    /// <summary>Values of quantised rows, or rows that are about to be quantised.</summary>
+    Decoded,
+
+    /// <summary>Scales of the columns of a panel.</summary>
+    ColumnScales,
+
     /// <summary>Number of uses.</summary>
     Count,
 }

@@ -1,3 +1,4 @@
+using Krewe.Model.Precision;
 using Krewe.Model.Tensors;
 
 namespace Krewe.Model.Kernels.Reference;
@@ -36,10 +37,18 @@ public sealed unsafe partial class ReferenceKernels
     /// <inheritdoc/>
     public void Fill(Tensor destination, float value)
     {
-        KernelChecks.Values(destination);
+        KernelChecks.Fill(destination);
         for (int m = 0; m < destination.Rows; m++)
         {
-            destination.Row(m).Fill(value);
+            if (destination.DType == DType.BFloat16)
+            {
+                ushort* row = (ushort*)destination.Address + ((nint)m * destination.RowStride);
+                new Span<ushort>(row, destination.Columns).Fill(BFloat16Format.Encode(value));
+            }
+            else
+            {
+                destination.Row(m).Fill(value);
+            }
         }
     }
 

@@ -62,7 +62,7 @@ internal static class TrainCommand
 
             TrainSample? sample = cancellation.IsCancellationRequested || run.Checkpoint is null
                 ? null
-                : await SampleAsync(run.Checkpoint.Folder, parsed.GetValue(options.Sample) ?? "", threads);
+                : await SampleAsync(run.Checkpoint.Folder, parsed.GetValue(options.Sample) ?? "", threads, plan.Recipe.Precision);
             view.Finished(plan, run, Stopwatch.GetElapsedTime(start), sample);
             return ExitCode.Fine;
         });
@@ -138,7 +138,8 @@ internal static class TrainCommand
     }
 
     /// <summary>A text from the written checkpoint, as <c>krewe generate</c> would write it.</summary>
-    private static async Task<TrainSample?> SampleAsync(string folder, string prompt, int threads)
+    private static async Task<TrainSample?> SampleAsync(
+        string folder, string prompt, int threads, string precision)
     {
         using ModelFolder model = ModelFolder.Open(folder);
         Tokenizer tokenizer = model.LoadTokenizer(null);
@@ -150,7 +151,7 @@ internal static class TrainCommand
             throw new KreweException($"--sample has {ids.Length} tokens, the model reads {model.Config.MaxPositionEmbeddings}");
         }
 
-        var request = new LoadRequest(Silos: 0, Stages: 1, threads, ids.Length + room);
+        var request = new LoadRequest(Silos: 0, Stages: 1, threads, ids.Length + room, Precision: precision);
         await using LoadedModel loaded = await LoadedModel.OpenAsync(model, request, CancellationToken.None);
         StreamingDecoder decoder = tokenizer.CreateStreamingDecoder();
         var text = new StringBuilder();

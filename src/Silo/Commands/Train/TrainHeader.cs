@@ -1,6 +1,7 @@
 using Krewe.Grains.Interfaces.Training;
 using Krewe.Model.Configuration;
 using Krewe.Model.Pipeline;
+using Krewe.Model.Precision;
 
 namespace Krewe.Silo.Commands.Train;
 
@@ -25,6 +26,7 @@ internal static class TrainHeader
             $"{TrainText.Count(started.TrainingTokens)} tokens to train on, {TrainText.Count(started.HeldOutTokens)} held out");
         yield return ("recipe", $"{recipe.Steps} steps of {recipe.BatchSize} x {recipe.SequenceLength} tokens" +
             (recipe.MicroBatches > 1 ? $" in {recipe.MicroBatches} micro-batches" : "") +
+            (recipe.Precision == PrecisionRecipe.Fp32.Name ? "" : $" in {recipe.Precision}") +
             $", learning rate {recipe.LearningRate:G4}, {plan.Request.Stages} stages, {plan.Request.Method.Name()}, seed {recipe.Seed}");
         yield return ("folder", TrainText.Relative(plan.Request.Folder) +
             (started.FirstStep > 0 ? $", resumed after step {started.FirstStep}" : "") +

@@ -70,14 +70,14 @@ internal sealed class TrainOptions
     public Option<ulong> Seed { get; } = Number("--seed", "Seed of parameters and data order", _usual.Seed, 0UL);
 
     /// <summary>Storage of the moments.</summary>
-    public Option<string> Moments { get; } = Choice("--moments", "Storage of AdamW's moments", "float32", "bfloat16");
+    public Option<string?> Moments { get; } = MomentsOption();
 
     /// <summary>Storage of checkpoint weights.</summary>
     public Option<string> CheckpointType { get; } = Choice(
         "--checkpoint-type", "Storage of checkpoint weights", "bfloat16", "float32");
 
     /// <summary>Arithmetic.</summary>
-    public Option<string> Precision { get; } = Text("--precision", "NAME", "Arithmetic; only fp32 in this version", "fp32");
+    public Option<string> Precision { get; } = SharedOptions.Precision();
 
     /// <summary>Pipeline schedule.</summary>
     public Option<string> Schedule { get; } = Choice(
@@ -153,7 +153,7 @@ internal sealed class TrainOptions
     public IReadOnlyList<Option> OfRecipe =>
     [
         Preset, Config, Steps, Batch, MicroBatches, SequenceLength, LearningRate, Warmup, BiasUpdateSpeed, BalanceAlpha,
-        BalanceScope, MtpWeight, Seed, Moments,
+        BalanceScope, MtpWeight, Seed, Moments, Precision,
     ];
 
     /// <summary>Adds all options.</summary>
@@ -162,7 +162,7 @@ internal sealed class TrainOptions
         Option[] others =
         [
             Data, Tokenizer, Run, Output, Resume, Overwrite, EvaluateEvery, CheckpointEvery, CheckpointType, Sample, Silos,
-            Stages, Ranks, CpuThreads, Precision, Schedule, SnapshotEvery, Timeline,
+            Stages, Ranks, CpuThreads, Schedule, SnapshotEvery, Timeline,
             Json,
         ];
         foreach (Option option in OfRecipe.Concat(others))
@@ -171,6 +171,15 @@ internal sealed class TrainOptions
         }
 
         Cluster.AddTo(command);
+    }
+
+    private static Option<string?> MomentsOption()
+    {
+        Option<string?> option = Text(
+            "--moments", "float32|bfloat16",
+            "Storage of AdamW's moments (default: as the precision has it, bfloat16 for fp8 and mxfp8, else float32)");
+        option.AcceptOnlyFromAmong("float32", "bfloat16");
+        return option;
     }
 
     private static Option<string> Text(string name, string helpName, string description, string usual) => new(name)

@@ -6,6 +6,7 @@ using Krewe.Model.Configuration;
 using Krewe.Model.Data;
 using Krewe.Model.Layers;
 using Krewe.Model.Pipeline;
+using Krewe.Model.Precision;
 using Krewe.Model.Tensors;
 using Krewe.Model.Training;
 
@@ -30,7 +31,6 @@ internal sealed record TrainPlan(
     /// <exception cref="KreweException">Something cannot be done; nothing has been written.</exception>
     public static TrainPlan Create(TrainOptions options, ParseResult parsed)
     {
-        Only("--precision", parsed.GetValue(options.Precision)!, "fp32", "computes in fp32");
         bool resume = parsed.GetValue(options.Resume);
         string name = RunName(options, parsed, resume);
         if (name.Length == 0 || name.IndexOfAny(['/', '\\', '@']) >= 0 || name.StartsWith('.'))
@@ -144,14 +144,6 @@ internal sealed record TrainPlan(
         return stagesGiven || method == PipelineMethod.Sequential ? stages : 0;
     }
 
-    private static void Only(string option, string value, string supported, string what)
-    {
-        if (value != supported)
-        {
-            throw new KreweException($"{option} {value} is not in this version, which {what}: use {option} {supported}");
-        }
-    }
-
     /// <summary>
     /// The run's name. Unnamed runs are <c>default</c>, <c>default-2</c> and so on: a new one takes the first free
     /// name, --resume the last one used.
@@ -214,7 +206,13 @@ internal sealed record TrainPlan(
             ? BalanceLossScope.MicroBatch
             : BalanceLossScope.Sequence,
         MtpLossWeight = parsed.GetValue(options.MtpWeight),
-        MomentType = parsed.GetValue(options.Moments) == "bfloat16" ? DType.BFloat16 : DType.Float32,
+        Precision = parsed.GetValue(options.Precision)!,
+        MomentType = parsed.GetValue(options.Moments) switch
+        {
+            "float32" => DType.Float32,
+            "bfloat16" => DType.BFloat16,
+            _ => PrecisionRecipe.Get(parsed.GetValue(options.Precision)!).Moments,
+        },
         Seed = parsed.GetValue(options.Seed),
     };
 

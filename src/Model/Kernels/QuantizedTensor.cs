@@ -1,0 +1,50 @@
+using Krewe.Model.Precision;
+using Krewe.Model.Tensors;
+
+namespace Krewe.Model.Kernels;
+
+/// <summary>A view of a quantised matrix: value[r, c] = code[r, c] * scale of its tile. Owns nothing.</summary>
+/// <param name="Codes">[R, C] of the format's element, dense.</param>
+/// <param name="Scales">[tiles over R, tiles over C], the dequantisation multipliers, float32 and dense.</param>
+/// <param name="Format">Element, tile and scale.</param>
+public readonly record struct QuantizedTensor(Tensor Codes, Tensor Scales, TileFormat Format)
+{
+    /// <summary>True where there is none.</summary>
+    public bool IsEmpty => Codes.IsEmpty;
+
+    /// <summary>R.</summary>
+    public int Rows => Codes.Rows;
+
+    /// <summary>C.</summary>
+    public int Columns => Codes.Columns;
+
+    /// <summary>Takes an uninitialised quantised matrix.</summary>
+    public static QuantizedTensor Allocate(Arena arena, int rows, int columns, TileFormat format) => new(
+        arena.Allocate(rows, columns, format.Element),
+        arena.Allocate(format.TileRows(rows), format.TileColumns(columns)), format);
+
+    /// <summary>Rows [start, start + count); a tile must not be cut.</summary>
+    public QuantizedTensor SliceRows(int start, int count)
+    {
+        int end = start + count;
+        if (start % Format.Rows != 0 || (end % Format.Rows != 0 && end != Rows))
+        {
+            throw new ArgumentException($"rows {start}..{end} of {Codes} cut a tile of {Format.Rows} rows", nameof(start));
+        }
+
+        return new(
+            Codes.SliceRows(start, count), Scales.SliceRows(start / Format.Rows, Format.TileRows(count)), Format);
+    }
+
+    /// <inheritdoc/>
+    public override string ToString() => $"{Codes} in tiles of {Format.Rows}x{Format.Columns}";
+}
+
+/// <summary>One scaled product of a grouped launch.</summary>
+/// <param name="Input">[M, D], or [R, D] where rows are gathered.</param>
+/// <param name="Weight">[N, D].</param>
+/// <param name="Output">[M, N].</param>
+/// <param name="InputRows">Int32 [M]: which rows of the input, or empty for rows 0 to M - 1.</param>
+/// <param name="Accumulate">The sums begin at the old output.</param>
+public readonly record struct ScaledProduct(
+    QuantizedTensor Input, QuantizedTensor Weight, Tensor Output, Tensor InputRows = default, bool Accumulate = false);

@@ -1,0 +1,125 @@
+using Krewe.Model.Kernels;
+using Krewe.Model.Tensors;
+
+namespace Krewe.Model.Layers;
+
+/// <summary>
+/// Collects products of many weights of one precision and runs them in one launch: all of one of the three forms.
+/// </summary>
+internal sealed class GroupedLinears
+{
+    private GroupedProduct[] _plain = [];
+    private ScaledProduct[] _scaled = [];
+    private int _count;
+    private bool _tiled;
+
+    private ReadOnlySpan<GroupedProduct> Plain => _plain.AsSpan(0, _count);
+
+    /// <summary>output = input weight^T.</summary>
+    /// <param name="kernels">Kernels of the device.</param>
+    /// <param name="linear">The weight.</param>
+    /// <param name="input">[R, D].</param>
+    /// <param name="output">[M, N].</param>
+    /// <param name="rows">Int32 [M]: which rows of the input, or empty for all.</param>
+    public void AddForward(IKernels kernels, Linear linear, in Operand input, Tensor output, Tensor rows = default)
+    {
+        if (Next(linear))
+        {
+            _scaled[_count++] = new(input.Rows, linear.Rows(kernels), output, rows);
+        }
+        else
+        {
+            _plain[_count++] = new(input.Values, linear.Values(kernels), output, rows);
+        }
+    }
+
+    /// <summary>gradInput = gradOutput weight, or added to it.</summary>
+    public void AddBackwardInput(
+        IKernels kernels, Linear linear, in Operand gradOutput, Tensor gradInput, bool accumulate = false)
+    {
+        if (Next(linear))
+        {
+            _scaled[_count++] = new(gradOutput.Rows, linear.Columns(kernels), gradInput, Accumulate: accumulate);
+        }
+        else
+        {
+            _plain[_count++] = new(gradOutput.Values, linear.Values(kernels), gradInput, Accumulate: accumulate);
+        }
+    }
+
+    /// <summary>gradWeight += gradOutput^T input.</summary>
+    /// <param name="linear">The weight.</param>
+    /// <param name="gradOutput">[M, N].</param>
+    /// <param name="input">[R, D]; its turned tiles hold the M rows already.</param>
+    /// <param name="rows">Int32 [M]: which rows of the input, or empty for all.</param>
+    public void AddBackwardWeight(Linear linear, in Operand gradOutput, in Operand input, Tensor rows = default)
+    {
+        if (Next(linear))
+        {
+            _scaled[_count++] = new(gradOutput.Columns, input.Columns, linear.Weight.Gradient, Accumulate: true);
+        }
+        else
+        {
+            _plain[_count++] = new(input.Values, linear.Weight.Gradient, gradOutput.Values, rows);
+        }
+    }
+
+    /// <summary>Runs the forward products that were added.</summary>
+    public void LaunchForward(IKernels kernels)
+    {
+        if (!LaunchScaled(kernels))
+        {
+            kernels.GroupedLinear(Plain);
+        }
+
+        _count = 0;
+    }
+
+    /// <summary>Runs the data gradients that were added.</summary>
+    public void LaunchBackwardInput(IKernels kernels)
+    {
+        if (!LaunchScaled(kernels))
+        {
+            kernels.GroupedLinearBackwardInput(Plain);
+        }
+
+        _count = 0;
+    }
+
+    /// <summary>Runs the weight gradients that were added.</summary>
+    public void LaunchBackwardWeight(IKernels kernels)
+    {
+        if (!LaunchScaled(kernels))
+        {
+            kernels.GroupedLinearBackwardWeight(Plain);
+        }
+
+        _count = 0;
+    }
+
+    private bool LaunchScaled(IKernels kernels)
+    {
+        if (_tiled)
+        {
+            kernels.GroupedScaledLinear(_scaled.AsSpan(0, _count));
+        }
+
+        return _tiled;
+    }
+
+    /// <summary>Makes room for one product; true where it has tiles.</summary>
+    private bool Next(Linear linear)
+    {
+        _tiled = linear.Precision.IsTiled;
+        if (_tiled && _scaled.Length == _count)
+        {
+            Array.Resize(ref _scaled, Math.Max(16, 2 * _count));
+        }
+        else if (!_tiled && _plain.Length == _count)
+        {
+            Array.Resize(ref _plain, Math.Max(16, 2 * _count));
+        }
+
+        return _tiled;
+    }
+}

@@ -1,0 +1,73 @@
+using Krewe.Model.Kernels;
+using Krewe.Model.Precision;
+using Krewe.Model.Tensors;
+
+namespace Krewe.Model.Layers;
+
+/// <summary>
+/// A weight as the products of its precision read it, made from the float32 master once a step: rounded to bfloat16, or
+/// quantised in tiles for the forward and, turned, for the data gradient. On the device's thread.
+/// </summary>
+/// <param name="weight">[N, D], the master.</param>
+/// <param name="parameters">The set that the weight is of: it knows when the masters have moved.</param>
+/// <param name="arena">Where the casts live.</param>
+/// <param name="precision">BFloat16 or tiles.</param>
+internal sealed class WeightCast(Parameter weight, ParameterSet parameters, Arena arena, ProductPrecision precision)
+{
+    private Tensor _values;
+    private QuantizedTensor _rows, _columns;
+    private int _valuesVersion = -1, _rowsVersion = -1, _columnsVersion = -1;
+
+    /// <summary>[N, D]: rounded to bfloat16; of tiles, their values, as attention in its absorbed form takes them.</summary>
+    public Tensor Values(IKernels kernels)
+    {
+        if (IsStale(ref _valuesVersion))
+        {
+            _values = _values.IsEmpty ? arena.Allocate(weight.Shape) : _values;
+            Tensor source = weight.Value;
+            if (precision.IsTiled)
+            {
+                kernels.Dequantize(Rows(kernels), _values);
+                source = _values;
+            }
+
+            kernels.RoundToBFloat16(source, _values);
+        }
+
+        return _values;
+    }
+
+    /// <summary>[N, D] in tiles, for the forward.</summary>
+    public QuantizedTensor Rows(IKernels kernels)
+    {
+        if (IsStale(ref _rowsVersion))
+        {
+            _rows = _rows.IsEmpty ? Allocate(weight.Shape.D0, weight.Shape.D1) : _rows;
+            kernels.Quantize(weight.Value, default, _rows, default);
+        }
+
+        return _rows;
+    }
+
+    /// <summary>[D, N] in tiles, for the data gradient.</summary>
+    public QuantizedTensor Columns(IKernels kernels)
+    {
+        if (IsStale(ref _columnsVersion))
+        {
+            _columns = _columns.IsEmpty ? Allocate(weight.Shape.D1, weight.Shape.D0) : _columns;
+            kernels.Quantize(weight.Value, default, default, _columns);
+        }
+
+        return _columns;
+    }
+
+    private QuantizedTensor Allocate(int rows, int columns) =>
+        QuantizedTensor.Allocate(arena, rows, columns, precision.Weight);
+
+    private bool IsStale(ref int version)
+    {
+        bool stale = version != parameters.Version;
+        version = parameters.Version;
+        return stale;
+    }
+}
