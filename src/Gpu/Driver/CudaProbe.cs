@@ -32,6 +32,16 @@ public sealed record CudaFindings
 
     /// <summary>File name of the matrix product library, or null.</summary>
     public string? CublasLt { get; init; }
+
+    /// <summary>What keeps kernels from running on this machine, or null. cuBLASLt is not needed for it.</summary>
+    public string? Obstacle => this switch
+    {
+        { Driver: null } => "this machine has no NVIDIA driver",
+        { Fault: { } fault } => fault,
+        { Devices.Count: 0 } => "the driver knows no device",
+        { Nvrtc: null } => "NVRTC is missing, so no kernel can be compiled",
+        _ => null,
+    };
 }
 
 /// <summary>

@@ -26,31 +26,33 @@ internal static unsafe partial class KernelChecks
         Matrix(input, gradOutput.Rows, gradWeight.Columns);
     }
 
-    internal static void GroupedLinear(ReadOnlySpan<GroupedProduct> products)
+    internal static void GroupedLinear(ReadOnlySpan<GroupedProduct> products, IIndexChecks? values = null)
     {
         foreach (GroupedProduct product in products)
         {
             Matrix(product.Weight, product.Weight.Rows, product.Weight.Columns);
-            Gathered(product, product.Weight.Columns);
+            Gathered(product, product.Weight.Columns, values);
             Matrix(product.Output, product.Output.Rows, product.Weight.Rows);
         }
     }
 
-    internal static void GroupedLinearBackwardInput(ReadOnlySpan<GroupedProduct> products)
+    internal static void GroupedLinearBackwardInput(
+        ReadOnlySpan<GroupedProduct> products, IIndexChecks? values = null)
     {
         foreach (GroupedProduct product in products)
         {
             Matrix(product.Weight, product.Weight.Rows, product.Weight.Columns);
-            Gathered(product, product.Weight.Rows);
+            Gathered(product, product.Weight.Rows, values);
             Matrix(product.Output, product.Output.Rows, product.Weight.Columns);
         }
     }
 
-    internal static void GroupedLinearBackwardWeight(ReadOnlySpan<GroupedProduct> products)
-        => GroupedLinear(products);
+    internal static void GroupedLinearBackwardWeight(
+        ReadOnlySpan<GroupedProduct> products, IIndexChecks? values = null)
+        => GroupedLinear(products, values);
 
     /// <summary>The input has one row for each row of the output, straight or through the gather.</summary>
-    private static void Gathered(GroupedProduct product, int columns)
+    private static void Gathered(GroupedProduct product, int columns, IIndexChecks? values)
     {
         if (product.InputRows.IsEmpty)
         {
@@ -59,7 +61,7 @@ internal static unsafe partial class KernelChecks
         }
 
         Matrix(product.Input, product.Input.Rows, columns);
-        RowNumbers(product.InputRows, product.Output.Rows, product.Input.Rows);
+        RowNumbers(product.InputRows, product.Output.Rows, product.Input.Rows, values);
     }
 
     internal static void RmsNorm(Tensor input, Tensor weight, Tensor output, Tensor inverseRms)

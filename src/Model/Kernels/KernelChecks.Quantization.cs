@@ -7,13 +7,13 @@ namespace Krewe.Model.Kernels;
 internal static unsafe partial class KernelChecks
 {
     internal static void Quantize(
-        Tensor source, Tensor rows, QuantizedTensor straight, QuantizedTensor transposed)
+        Tensor source, Tensor rows, QuantizedTensor straight, QuantizedTensor transposed, IIndexChecks? values = null)
     {
         Matrix(source, source.Rows, source.Columns);
         int count = rows.IsEmpty ? source.Rows : checked((int)rows.Count);
         if (!rows.IsEmpty)
         {
-            RowNumbers(rows, count, source.Rows);
+            RowNumbers(rows, count, source.Rows, values);
         }
 
         if (straight.IsEmpty && transposed.IsEmpty)
@@ -38,7 +38,7 @@ internal static unsafe partial class KernelChecks
         Matrix(destination, source.Rows, source.Columns);
     }
 
-    internal static void ScaledLinear(in ScaledProduct product)
+    internal static void ScaledLinear(in ScaledProduct product, IIndexChecks? values = null)
     {
         QuantizedTensor input = product.Input;
         QuantizedTensor weight = product.Weight;
@@ -47,7 +47,7 @@ internal static unsafe partial class KernelChecks
         Quantized(input, product.InputRows.IsEmpty ? rows : input.Rows, weight.Columns);
         if (!product.InputRows.IsEmpty)
         {
-            RowNumbers(product.InputRows, rows, input.Rows);
+            RowNumbers(product.InputRows, rows, input.Rows, values);
         }
 
         Matrix(product.Output, rows, weight.Rows);
@@ -61,11 +61,11 @@ internal static unsafe partial class KernelChecks
         }
     }
 
-    internal static void GroupedScaledLinear(ReadOnlySpan<ScaledProduct> products)
+    internal static void GroupedScaledLinear(ReadOnlySpan<ScaledProduct> products, IIndexChecks? values = null)
     {
         foreach (ref readonly ScaledProduct product in products)
         {
-            ScaledLinear(product);
+            ScaledLinear(product, values);
         }
     }
 

@@ -5,7 +5,8 @@ namespace Krewe.Model.Kernels;
 /// <content>Attention, routing, row and loss kernels.</content>
 internal static unsafe partial class KernelChecks
 {
-    internal static void RotaryEmbedding(Tensor data, int heads, int offset, Tensor table, Tensor positions)
+    internal static void RotaryEmbedding(
+        Tensor data, int heads, int offset, Tensor table, Tensor positions, IIndexChecks? values = null)
     {
         Matrix(data, data.Rows, data.Columns);
         Matrix(table, table.Rows, table.Columns);
@@ -18,7 +19,7 @@ internal static unsafe partial class KernelChecks
                 nameof(data));
         }
 
-        RowNumbers(positions, data.Rows, table.Rows);
+        RowNumbers(positions, data.Rows, table.Rows, values);
     }
 
     internal static void Attention(
@@ -85,13 +86,13 @@ internal static unsafe partial class KernelChecks
 
     internal static void RouteBackward(
         Tensor gradWeights, Tensor scores, Tensor indices, Tensor balanceGradient, Tensor sequenceOfToken,
-        Tensor gradLogits, in RoutingShape routing)
+        Tensor gradLogits, in RoutingShape routing, IIndexChecks? values = null)
     {
         int tokens = scores.Rows;
         Sizes(routing);
         Matrix(gradWeights, tokens, routing.TopK);
         Matrix(scores, tokens, routing.Experts);
-        Experts(indices, tokens, routing.TopK, routing.Experts);
+        Experts(indices, tokens, routing.TopK, routing.Experts, values);
         Matrix(gradLogits, tokens, routing.Experts);
         if (balanceGradient.IsEmpty)
         {
@@ -101,7 +102,7 @@ internal static unsafe partial class KernelChecks
         Matrix(balanceGradient, balanceGradient.Rows, routing.Experts);
         if (!sequenceOfToken.IsEmpty)
         {
-            RowNumbers(sequenceOfToken, tokens, balanceGradient.Rows);
+            RowNumbers(sequenceOfToken, tokens, balanceGradient.Rows, values);
         }
         else if (balanceGradient.Rows != 1)
         {
@@ -112,30 +113,20 @@ internal static unsafe partial class KernelChecks
     }
 
     internal static void BalanceStatistics(
-        Tensor scores, Tensor indices, ReadOnlySpan<int> sequenceStarts, Tensor frequency, Tensor meanScore)
+        Tensor scores, Tensor indices, ReadOnlySpan<int> sequenceStarts, Tensor frequency, Tensor meanScore,
+        IIndexChecks? values = null)
     {
         Matrix(scores, scores.Rows, scores.Columns);
-        Experts(indices, scores.Rows, indices.Columns, scores.Columns);
+        Experts(indices, scores.Rows, indices.Columns, scores.Columns, values);
         Starts(sequenceStarts, scores.Rows);
         Matrix(frequency, sequenceStarts.Length - 1, scores.Columns);
         Matrix(meanScore, sequenceStarts.Length - 1, scores.Columns);
     }
 
-    private static void Experts(Tensor indices, int tokens, int topK, int experts)
+    private static void Experts(Tensor indices, int tokens, int topK, int experts, IIndexChecks? values)
     {
         Matrix(indices, tokens, topK, DType.Int32, nameof(indices));
-        for (int t = 0; t < tokens; t++)
-        {
-            for (int k = 0; k < topK; k++)
-            {
-                int expert = indices.Ints[((nint)t * indices.RowStride) + k];
-                if ((uint)expert >= (uint)experts)
-                {
-                    throw new ArgumentException(
-                        $"indices[{t}, {k}]: expected an expert below {experts}, got {expert}", nameof(indices));
-                }
-            }
-        }
+        (values ?? HostIndexChecks.Instance).Experts(indices, experts);
     }
 
     private static void Sizes(in RoutingShape routing)
@@ -153,11 +144,12 @@ internal static unsafe partial class KernelChecks
         }
     }
 
-    internal static void SumRows(Tensor source, Tensor rows, Tensor scale, Tensor starts, Tensor output)
+    internal static void SumRows(
+        Tensor source, Tensor rows, Tensor scale, Tensor starts, Tensor output, IIndexChecks? values = null)
     {
         int count = checked((int)rows.Count);
         Matrix(source, source.Rows, source.Columns);
-        RowNumbers(rows, count, source.Rows);
+        RowNumbers(rows, count, source.Rows, values);
         if (!scale.IsEmpty)
         {
             Vector(scale, count);
@@ -165,41 +157,43 @@ internal static unsafe partial class KernelChecks
 
         Matrix(output, output.Rows, source.Columns);
         Ints(starts, output.Rows + 1);
-        Starts(new ReadOnlySpan<int>(starts.Ints, output.Rows + 1), count, nameof(starts));
+        (values ?? HostIndexChecks.Instance).Starts(starts, count, nameof(starts));
     }
 
-    internal static void GatherRows(Tensor source, Tensor rows, Tensor scale, Tensor output)
+    internal static void GatherRows(
+        Tensor source, Tensor rows, Tensor scale, Tensor output, IIndexChecks? values = null)
     {
         Matrix(source, source.Rows, source.Columns);
         Matrix(output, output.Rows, source.Columns);
-        RowNumbers(rows, output.Rows, source.Rows);
+        RowNumbers(rows, output.Rows, source.Rows, values);
         if (!scale.IsEmpty)
         {
             Vector(scale, output.Rows);
         }
     }
 
-    internal static void DotRows(Tensor left, Tensor leftRows, Tensor right, Tensor rightRows, Tensor output)
+    internal static void DotRows(
+        Tensor left, Tensor leftRows, Tensor right, Tensor rightRows, Tensor output, IIndexChecks? values = null)
     {
         int count = checked((int)output.Count);
         Vector(output, count);
         Matrix(left, left.Rows, left.Columns);
         Matrix(right, right.Rows, left.Columns);
-        RowNumbers(leftRows, count, left.Rows);
-        RowNumbers(rightRows, count, right.Rows);
+        RowNumbers(leftRows, count, left.Rows, values);
+        RowNumbers(rightRows, count, right.Rows, values);
     }
 
-    internal static void EmbeddingBackward(Tensor gradOutput, Tensor ids, Tensor gradTable)
+    internal static void EmbeddingBackward(Tensor gradOutput, Tensor ids, Tensor gradTable, IIndexChecks? values = null)
     {
         Matrix(gradTable, gradTable.Rows, gradTable.Columns);
         Matrix(gradOutput, gradOutput.Rows, gradTable.Columns);
-        RowNumbers(ids, gradOutput.Rows, gradTable.Rows, allowNegative: true);
+        RowNumbers(ids, gradOutput.Rows, gradTable.Rows, values, allowNegative: true);
     }
 
-    internal static void CrossEntropy(Tensor logits, Tensor targets, Tensor losses)
+    internal static void CrossEntropy(Tensor logits, Tensor targets, Tensor losses, IIndexChecks? values = null)
     {
         Matrix(logits, logits.Rows, logits.Columns);
-        RowNumbers(targets, logits.Rows, logits.Columns, allowNegative: true);
+        RowNumbers(targets, logits.Rows, logits.Columns, values, allowNegative: true);
         Vector(losses, logits.Rows);
     }
 }

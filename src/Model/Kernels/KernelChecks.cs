@@ -38,24 +38,18 @@ internal static unsafe partial class KernelChecks
         => Vector(tensor, count, DType.Int32, name);
 
     /// <summary>A contiguous Int32 vector of this length whose values lie below <paramref name="limit"/>.</summary>
-    /// <param name="tensor">The vector; host memory.</param>
+    /// <param name="tensor">The vector.</param>
     /// <param name="count">Its length.</param>
     /// <param name="limit">Number of rows that the values may name.</param>
+    /// <param name="values">Who looks at the values.</param>
     /// <param name="allowNegative">Negative values mean "none" and pass.</param>
     /// <param name="name">Of the argument.</param>
     internal static void RowNumbers(
-        Tensor tensor, int count, int limit, bool allowNegative = false,
+        Tensor tensor, int count, int limit, IIndexChecks? values, bool allowNegative = false,
         [CallerArgumentExpression(nameof(tensor))] string name = "")
     {
         Ints(tensor, count, name);
-        for (int i = 0; i < count; i++)
-        {
-            int value = tensor.Ints[i];
-            if (value >= limit || (value < 0 && !allowNegative))
-            {
-                throw new ArgumentException($"{name}[{i}]: expected a row below {limit}, got {value}", name);
-            }
-        }
+        (values ?? HostIndexChecks.Instance).RowNumbers(tensor, limit, allowNegative, name);
     }
 
     /// <summary>S + 1 offsets from 0 to <paramref name="tokens"/>, none below the one before.</summary>
@@ -65,14 +59,14 @@ internal static unsafe partial class KernelChecks
         if (starts.Length == 0 || starts[0] != 0 || starts[^1] != tokens)
         {
             string actual = starts.Length == 0 ? "nothing" : $"{starts[0]}..{starts[^1]}";
-            throw new ArgumentException($"{name}: expected offsets from 0 to {tokens}, got {actual}", name);
+            throw new ArgumentException(IndexFaults.Span(name, tokens, actual), name);
         }
 
         for (int i = 1; i < starts.Length; i++)
         {
             if (starts[i] < starts[i - 1])
             {
-                throw new ArgumentException($"{name}[{i}]: expected at least {starts[i - 1]}, got {starts[i]}", name);
+                throw new ArgumentException(IndexFaults.Offset(name, i, starts[i - 1], starts[i]), name);
             }
         }
     }

@@ -63,6 +63,7 @@ internal static class DevicesCommand
             ["fault"] = cuda.Fault,
             ["nvrtc"] = cuda.Nvrtc,
             ["cublaslt"] = cuda.CublasLt,
+            ["obstacle"] = cuda.Obstacle,
         },
     };
 
@@ -77,10 +78,9 @@ internal static class DevicesCommand
                 $"{gpu.Multiprocessors} multiprocessors, {gpu.MemoryBytes / GiB:F1} GiB memory");
         }
 
-        if (cuda.Devices.Count == 0)
+        if (cuda.Obstacle is { } obstacle)
         {
-            string why = cuda.Driver is null ? "no NVIDIA driver" : cuda.Fault ?? "the driver knows no device";
-            output.WriteLine($"GPU      none: {why}");
+            output.WriteLine($"GPU      {(cuda.Devices.Count == 0 ? "none" : "no kernels")}: {obstacle}");
         }
 
         output.WriteLine();
@@ -88,9 +88,9 @@ internal static class DevicesCommand
         Library(output, "nvrtc", cuda.Nvrtc, "compiles GPU kernels; part of the CUDA toolkit 12 or 13");
         Library(output, "cublasLt", cuda.CublasLt, "matrix products on a GPU; part of the CUDA toolkit 12 or 13");
         output.WriteLine();
-        output.WriteLine(cuda.Devices.Count == 0
+        output.WriteLine(cuda.Obstacle is not null
             ? "krewe computes on the CPU here."
-            : "krewe computes on the CPU in this version; GPU kernels are not in it yet.");
+            : "GPU kernels run here, in krewe-gpu-tests and krewe-gpu-speed; commands compute on the CPU as yet.");
     }
 
     private static string? CudaVersion(CudaFindings cuda) =>

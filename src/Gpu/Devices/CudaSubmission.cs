@@ -1,0 +1,103 @@
+using System.Runtime.CompilerServices;
+using Krewe.Gpu.Driver;
+
+namespace Krewe.Gpu.Devices;
+
+/// <summary>
+/// What one submitted work needs until its kernels are done: room for what they read from the host, the record of a
+/// bad index, and the mark behind its last kernel. Reused; <see cref="CudaDevice"/> has a fixed number of them.
+/// </summary>
+internal sealed unsafe class CudaSubmission : IDisposable
+{
+    private const int StagingBytes = 256 << 10;
+    private readonly CudaStream _stream;
+    private readonly CudaEvent _done = new();
+    private readonly StagingBuffer _staging = new(StagingBytes);
+    private readonly List<StagingBuffer> _oversize = [];
+    private readonly List<(string Name, int Columns)> _arguments = [];
+    private StagingPiece _fault;
+
+    /// <summary>Room on the device of <paramref name="stream"/>.</summary>
+    public CudaSubmission(CudaStream stream)
+    {
+        _stream = stream;
+        Begin();
+    }
+
+    /// <summary>Device address of this submission's <see cref="KernelFault"/>.</summary>
+    public nint Fault => _fault.Device;
+
+    /// <summary>Starts over. The record of a bad index is cleared behind what the stream holds.</summary>
+    public void Begin()
+    {
+        _oversize.ForEach(buffer => buffer.Dispose());
+        _oversize.Clear();
+        _arguments.Clear();
+        _staging.Reset();
+        _fault = Take(sizeof(KernelFault));
+        _stream.Fill(_fault.Device, 0, _fault.Bytes);
+    }
+
+    /// <summary>Numbers an argument whose values a kernel checks.</summary>
+    public int Number(string name, int columns)
+    {
+        _arguments.Add((name, columns));
+        return _arguments.Count;
+    }
+
+    /// <summary>Room for values that kernels read or write.</summary>
+    public StagingPiece Take(int bytes)
+    {
+        if (!_staging.TryTake(bytes, out StagingPiece piece))
+        {
+            var buffer = new StagingBuffer(bytes);
+            _oversize.Add(buffer);
+            _ = buffer.TryTake(bytes, out piece);
+        }
+
+        return piece;
+    }
+
+    /// <summary>Copies host values to the device, behind what the stream holds; gives their address there.</summary>
+    public nint Upload<T>(ReadOnlySpan<T> values) where T : unmanaged
+    {
+        if (values.IsEmpty)
+        {
+            return 0;
+        }
+
+        StagingPiece piece = Take(checked(values.Length * Unsafe.SizeOf<T>()));
+        values.CopyTo(new Span<T>((void*)piece.Host, values.Length));
+        piece.ToDevice(_stream);
+        return piece.Device;
+    }
+
+    /// <summary>Sets the mark behind everything submitted.</summary>
+    public void End()
+    {
+        if (_arguments.Count > 0)
+        {
+            _fault.ToHost(_stream);
+        }
+
+        _done.Record(_stream);
+    }
+
+    /// <summary>Sleeps until the kernels are done and gives the first bad index they met, or null.</summary>
+    /// <exception cref="CudaException">A kernel went wrong.</exception>
+    public ArgumentException? Wait()
+    {
+        _done.Synchronize();
+        return _arguments.Count > 0 && *(KernelFault*)_fault.Host is { Argument: > 0 } fault
+            ? fault.ToException(_arguments[fault.Argument - 1])
+            : null;
+    }
+
+    /// <inheritdoc/>
+    public void Dispose()
+    {
+        _oversize.ForEach(buffer => buffer.Dispose());
+        _staging.Dispose();
+        _done.Dispose();
+    }
+}

@@ -1,0 +1,124 @@
+using Krewe.Gpu.Driver.Native;
+
+namespace Krewe.Gpu.Driver;
+
+/// <summary>A kernel of a loaded module.</summary>
+public sealed unsafe class CudaKernel
+{
+    private const int SharedBytesWithoutAsking = 48 << 10;
+    private readonly nint _function;
+    private int _sharedBytesAllowed = SharedBytesWithoutAsking;
+
+    internal CudaKernel(string name, nint function)
+    {
+        Name = name;
+        _function = function;
+    }
+
+    /// <summary>Its name.</summary>
+    public string Name { get; }
+
+    /// <summary>Registers of a thread.</summary>
+    public int Registers => Attribute(FunctionAttribute.Registers);
+
+    /// <summary>Bytes of a thread that did not fit into registers, with its arrays.</summary>
+    public int LocalBytes => Attribute(FunctionAttribute.LocalBytes);
+
+    /// <summary>Static shared memory of a block, in bytes.</summary>
+    public int SharedBytes => Attribute(FunctionAttribute.SharedBytes);
+
+    /// <summary>Largest block that its registers allow.</summary>
+    public int MaxThreads => Attribute(FunctionAttribute.MaxThreadsPerBlock);
+
+    /// <summary>Blocks of this shape that run on one multiprocessor at a time.</summary>
+    public int BlocksPerMultiprocessor(int blockThreads, int sharedBytes)
+    {
+        AllowShared(sharedBytes);
+        CudaResult.Check(DriverApi.cuOccupancyMaxActiveBlocksPerMultiprocessor(
+            out int blocks, _function, blockThreads, (nuint)sharedBytes));
+        return blocks;
+    }
+
+    /// <summary>Lets clusters have more than the eight blocks that every device can hold.</summary>
+    public void AllowLargeClusters() => CudaResult.Check(
+        DriverApi.cuFuncSetAttribute(_function, FunctionAttribute.NonPortableClusterSizeAllowed, 1));
+
+    /// <summary>
+    /// Launches the kernel behind everything in <paramref name="stream"/>; nothing for an empty grid.
+    /// </summary>
+    /// <exception cref="CudaException">The launch is refused: the message has the kernel and its shape. An error
+    /// inside the kernel comes from a later call.</exception>
+    public void Launch(CudaStream stream, in LaunchShape shape, ref KernelArguments arguments)
+    {
+        if (shape.IsEmpty)
+        {
+            return;
+        }
+
+        AllowShared(shape.SharedBytes);
+        nint* addresses = stackalloc nint[KernelArguments.MaxCount];
+        LaunchAttribute cluster = new()
+        {
+            Id = LaunchAttribute.ClusterDimension,
+            ClusterX = shape.Cluster.X,
+            ClusterY = shape.Cluster.Y,
+            ClusterZ = shape.Cluster.Z,
+        };
+        LaunchConfig config = new()
+        {
+            GridX = shape.Grid.X,
+            GridY = shape.Grid.Y,
+            GridZ = shape.Grid.Z,
+            BlockX = shape.Block.X,
+            BlockY = shape.Block.Y,
+            BlockZ = shape.Block.Z,
+            SharedBytes = (uint)shape.SharedBytes,
+            Stream = stream.Handle,
+            Attributes = &cluster,
+            AttributeCount = shape.Cluster.X == 0 ? 0u : 1u,
+        };
+        int code;
+        fixed (byte* pinned = &arguments.Addresses(new(addresses, KernelArguments.MaxCount)))
+        {
+            code = DriverApi.cuLaunchKernelEx(&config, _function, (void**)addresses, null);
+        }
+
+        if (code != CudaResult.Success)
+        {
+            ThrowLaunch(code, shape);
+        }
+    }
+
+    private void AllowShared(int bytes)
+    {
+        if (bytes > _sharedBytesAllowed)
+        {
+            int code = DriverApi.cuFuncSetAttribute(_function, FunctionAttribute.MaxDynamicSharedBytes, bytes);
+            if (code != CudaResult.Success)
+            {
+                throw new CudaException(
+                    "cuFuncSetAttribute", code, CudaResult.ErrorName(code),
+                    $"kernel '{Name}' asks for {bytes:N0} bytes of shared memory a block")
+                {
+                    Kernel = Name,
+                    Bytes = bytes,
+                };
+            }
+
+            _sharedBytesAllowed = bytes;
+        }
+    }
+
+    private int Attribute(FunctionAttribute attribute)
+    {
+        CudaResult.Check(DriverApi.cuFuncGetAttribute(out int value, attribute, _function));
+        return value;
+    }
+
+    private void ThrowLaunch(int code, in LaunchShape shape) => throw new CudaException(
+        "cuLaunchKernelEx", code, CudaResult.ErrorName(code), $"kernel '{Name}', {shape}")
+    {
+        Kernel = Name,
+        Launch = shape,
+    };
+}

@@ -1,0 +1,103 @@
+using Krewe.Gpu.Devices;
+using Krewe.Gpu.Driver;
+using Krewe.Model.Kernels;
+using Krewe.Model.Precision;
+using Krewe.Model.Tensors;
+
+namespace Krewe.Gpu.Kernels;
+
+/// <content>Add, copy, fill and the norm; <c>Elementwise.cu</c>.</content>
+internal sealed unsafe partial class CudaKernels
+{
+    /// <summary>Blocks of the sum of squares: fixed, so that the order is.</summary>
+    private const int PartialSums = 1024;
+
+    private CudaKernel AddKernel => field ??= _library.Kernel("Elementwise.cu", "add");
+
+    private CudaKernel FillKernel => field ??= _library.Kernel("Elementwise.cu", "fill");
+
+    private CudaKernel FillBFloat16Kernel => field ??= _library.Kernel("Elementwise.cu", "fill_bfloat16");
+
+    private CudaKernel Copy1 => field ??= _library.Kernel("Elementwise.cu", "copy_1");
+
+    private CudaKernel Copy2 => field ??= _library.Kernel("Elementwise.cu", "copy_2");
+
+    private CudaKernel Copy4 => field ??= _library.Kernel("Elementwise.cu", "copy_4");
+
+    private CudaKernel Copy8 => field ??= _library.Kernel("Elementwise.cu", "copy_8");
+
+    private CudaKernel Squares => field ??= _library.Kernel("Elementwise.cu", "squares");
+
+    private CudaKernel SumPartials => field ??= _library.Kernel("Elementwise.cu", "sum_partials");
+
+    /// <inheritdoc/>
+    public void Add(Tensor source, Tensor destination)
+    {
+        KernelChecks.Add(source, destination);
+        KernelArguments arguments = new();
+        arguments.Add(Device(source));
+        arguments.Add(Device(destination));
+        Launch(AddKernel, Elements(source), ref arguments);
+    }
+
+    /// <inheritdoc/>
+    public void Copy(Tensor source, Tensor destination)
+    {
+        KernelChecks.Copy(source, destination);
+        KernelArguments arguments = new();
+        arguments.Add(source.Address);
+        arguments.Add(destination.Address);
+        arguments.Add(source.Rows);
+        arguments.Add(source.Columns);
+        arguments.Add(source.RowStride);
+        arguments.Add(destination.RowStride);
+        CudaKernel kernel = source.DType.SizeInBytes() switch { 1 => Copy1, 2 => Copy2, 4 => Copy4, _ => Copy8 };
+        Launch(kernel, Elements(source), ref arguments);
+    }
+
+    /// <inheritdoc/>
+    public void Fill(Tensor destination, float value)
+    {
+        KernelChecks.Fill(destination);
+        KernelArguments arguments = new();
+        if (destination.DType == DType.BFloat16)
+        {
+            arguments.Add(destination.Address);
+            arguments.Add(destination.Rows);
+            arguments.Add(destination.Columns);
+            arguments.Add(destination.RowStride);
+            arguments.Add((int)BFloat16Format.Encode(value));
+            Launch(FillBFloat16Kernel, Elements(destination), ref arguments);
+            return;
+        }
+
+        arguments.Add(Device(destination));
+        arguments.Add(value);
+        Launch(FillKernel, Elements(destination), ref arguments);
+    }
+
+    /// <inheritdoc/>
+    /// <remarks>Waits for everything submitted so far: the host wants the number.</remarks>
+    public double SumOfSquares(Tensor values)
+    {
+        KernelChecks.Values(values);
+        if (values.Count == 0)
+        {
+            return 0;
+        }
+
+        StagingPiece partial = Submission.Take(PartialSums * sizeof(double));
+        StagingPiece result = Submission.Take(sizeof(double));
+        KernelArguments arguments = new();
+        arguments.Add(Device(values));
+        arguments.Add(partial.Device);
+        Launch(Squares, Rows(PartialSums), ref arguments);
+        arguments = new();
+        arguments.Add(partial.Device);
+        arguments.Add(result.Device);
+        Launch(SumPartials, Rows(1), ref arguments);
+        result.ToHost(_stream);
+        _stream.Synchronize();
+        return *(double*)result.Host;
+    }
+}

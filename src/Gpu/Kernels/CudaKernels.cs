@@ -1,0 +1,72 @@
+using Krewe.Gpu.Devices;
+using Krewe.Gpu.Driver;
+using Krewe.Model.Kernels;
+using Krewe.Model.Tensors;
+
+namespace Krewe.Gpu.Kernels;
+
+/// <summary>
+/// The kernels on CUDA, in float32: every call checks shapes on the host, lets a kernel check the values of index
+/// tensors, and launches. Nothing waits, but for the one call that gives a number to the host
+/// (<see cref="SumOfSquares"/>).
+/// </summary>
+/// <remarks>Called on the submitting thread of a <see cref="CudaDevice"/> only.</remarks>
+internal sealed partial class CudaKernels : IKernels, IIndexChecks, IDisposable
+{
+    private const int BlockThreads = 256;
+    private readonly KernelLibrary _library;
+    private readonly CudaMemoryPool _pool;
+    private readonly CudaStream _stream;
+    private readonly int _multiprocessors;
+
+    /// <summary>The kernels of a device.</summary>
+    /// <param name="context">Of the device.</param>
+    /// <param name="library">Where kernels come from; owned.</param>
+    /// <param name="pool">Where passing results lie.</param>
+    /// <param name="stream">Where kernels run.</param>
+    public CudaKernels(CudaContext context, KernelLibrary library, CudaMemoryPool pool, CudaStream stream)
+    {
+        _library = library;
+        _pool = pool;
+        _stream = stream;
+        _multiprocessors = context.Multiprocessors;
+        Name = $"cuda/sm_{context.ComputeCapability.Major}{context.ComputeCapability.Minor}";
+    }
+
+    /// <inheritdoc/>
+    public string Name { get; }
+
+    /// <summary>The work that is being submitted.</summary>
+    public CudaSubmission Submission { get; set; } = null!;
+
+    /// <inheritdoc/>
+    public void Dispose() => _library.Dispose();
+
+    private static DeviceMatrix Device(Tensor tensor) => new(tensor);
+
+    private static LaunchShape Elements(Tensor tensor) =>
+        new(new(Dim3.Cover(tensor.Count, BlockThreads)), new(BlockThreads));
+
+    /// <summary>A block for each row.</summary>
+    private static LaunchShape Rows(int rows, int threads = BlockThreads, int sharedBytes = 0) =>
+        new(new((uint)rows), new((uint)threads), sharedBytes);
+
+    private void Launch(CudaKernel kernel, in LaunchShape shape, ref KernelArguments arguments) =>
+        kernel.Launch(_stream, shape, ref arguments);
+
+    /// <summary>Device memory until the kernels submitted in its scope are done.</summary>
+    private Scratch Take(long bytes, string purpose) => new(this, bytes, purpose);
+
+    private readonly ref struct Scratch(CudaKernels kernels, long bytes, string purpose)
+    {
+        public nint Address { get; } = bytes == 0 ? 0 : kernels._pool.Allocate(bytes, kernels._stream, purpose);
+
+        public void Dispose()
+        {
+            if (Address != 0)
+            {
+                _ = kernels._pool.TryFree(Address, kernels._stream);
+            }
+        }
+    }
+}

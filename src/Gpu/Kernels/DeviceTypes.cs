@@ -1,0 +1,85 @@
+using System.Runtime.InteropServices;
+using Krewe.Model.Kernels;
+using Krewe.Model.Tensors;
+
+namespace Krewe.Gpu.Kernels;
+
+/// <summary>A tensor as kernels take it; mirrors <c>Matrix</c> and <c>IntMatrix</c> in <c>Tensors.cuh</c>.</summary>
+[StructLayout(LayoutKind.Sequential)]
+internal readonly struct DeviceMatrix(Tensor tensor)
+{
+    private readonly nint _data = tensor.Address;
+    private readonly int _rows = tensor.IsEmpty ? 0 : tensor.Rows;
+    private readonly int _columns = tensor.Columns;
+    private readonly int _stride = tensor.RowStride;
+}
+
+/// <summary>A moment of AdamW; mirrors <c>Moment</c> in <c>Optimizer.cu</c>.</summary>
+[StructLayout(LayoutKind.Sequential)]
+internal readonly struct DeviceMoment(Tensor tensor)
+{
+    private readonly nint _data = tensor.Address;
+    private readonly int _stride = tensor.RowStride;
+    private readonly int _half = tensor.DType == DType.BFloat16 ? 1 : 0;
+}
+
+/// <summary>Rates of a step; mirrors <c>Step</c> in <c>Optimizer.cu</c>.</summary>
+[StructLayout(LayoutKind.Sequential)]
+internal readonly struct DeviceAdamWStep(in AdamWStep step)
+{
+    private readonly float _decay = step.LearningRate * step.WeightDecay;
+    private readonly float _stepSize = (float)(step.LearningRate / (1 - Math.Pow(step.Beta1, step.Step)));
+    private readonly float _correction = (float)(1 - Math.Pow(step.Beta2, step.Step));
+    private readonly float _beta1 = step.Beta1;
+    private readonly float _beta2 = step.Beta2;
+    private readonly float _epsilon = step.Epsilon;
+    private readonly float _gradientScale = step.GradientScale;
+}
+
+/// <summary>Sizes of attention; mirrors <c>AttentionSizes</c> in <c>AttentionTiles.cuh</c>.</summary>
+[StructLayout(LayoutKind.Sequential)]
+internal readonly struct DeviceAttention(in AttentionShape shape, int tokens)
+{
+    private readonly int _heads = shape.Heads;
+    private readonly int _nope = shape.NopeDim;
+    private readonly int _rope = shape.RopeDim;
+    private readonly int _value = shape.ValueDim;
+    private readonly float _scale = shape.Scale;
+    private readonly int _tokens = tokens;
+}
+
+/// <summary>Tokens [first, end) of the sequence [start, stop); mirrors <c>TokenTile</c>.</summary>
+[StructLayout(LayoutKind.Sequential)]
+internal readonly record struct TokenTile(int Start, int Stop, int First, int End);
+
+/// <summary>Rules of the gate; mirrors <c>Routing</c> in <c>Routing.cu</c>.</summary>
+[StructLayout(LayoutKind.Sequential)]
+internal readonly struct DeviceRouting(in RoutingShape routing)
+{
+    private readonly int _experts = routing.Experts;
+    private readonly int _topK = routing.TopK;
+    private readonly int _groups = routing.Groups;
+    private readonly int _keptGroups = routing.KeptGroups;
+    private readonly int _softmax = routing.Softmax ? 1 : 0;
+    private readonly int _groupByTopTwo = routing.GroupByTopTwo ? 1 : 0;
+    private readonly int _normalize = routing.Normalize ? 1 : 0;
+    private readonly float _scalingFactor = routing.ScalingFactor;
+}
+
+/// <summary>One product; mirrors <c>Product</c> in <c>MatrixProducts.cu</c>.</summary>
+/// <param name="A">Left operand; its rows, or columns where it lies across, are the result's rows.</param>
+/// <param name="B">Right operand.</param>
+/// <param name="C">Result [m, n].</param>
+/// <param name="Gather">Int32 rows of the gathered operand, or 0.</param>
+/// <param name="M">Rows of the result.</param>
+/// <param name="N">Columns of the result.</param>
+/// <param name="K">Inner dimension.</param>
+/// <param name="StrideA">Elements from row to row.</param>
+/// <param name="StrideB">Elements from row to row.</param>
+/// <param name="StrideC">Elements from row to row.</param>
+/// <param name="Accumulate">1 to add to the result.</param>
+/// <param name="FirstTile">Tiles of the products before this one.</param>
+[StructLayout(LayoutKind.Sequential)]
+internal readonly record struct DeviceProduct(
+    nint A, nint B, nint C, nint Gather, int M, int N, int K, int StrideA, int StrideB, int StrideC, int Accumulate,
+    int FirstTile);

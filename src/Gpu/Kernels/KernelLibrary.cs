@@ -1,0 +1,38 @@
+using Krewe.Gpu.Compilation;
+using Krewe.Gpu.Driver;
+
+namespace Krewe.Gpu.Kernels;
+
+/// <summary>Kernels of one context by source file and name. A file is compiled, or read from the cache, when its first
+/// kernel is asked for.</summary>
+/// <param name="compiler">For the context's device.</param>
+/// <param name="cache">Where machine code is kept.</param>
+internal sealed class KernelLibrary(CudaRuntimeCompiler compiler, KernelCache cache) : IDisposable
+{
+    private readonly Dictionary<string, CudaModule> _modules = new(StringComparer.Ordinal);
+
+    /// <summary>A kernel.</summary>
+    /// <param name="file">Path of its source below <c>src/Gpu/Kernels</c>.</param>
+    /// <param name="name">Its name.</param>
+    public CudaKernel Kernel(string file, string name)
+    {
+        if (!_modules.TryGetValue(file, out CudaModule? module))
+        {
+            module = new(file, cache.GetOrCompile(KernelSource.Embedded(file), compiler));
+            _modules.Add(file, module);
+        }
+
+        return module.Kernel(name);
+    }
+
+    /// <inheritdoc/>
+    public void Dispose()
+    {
+        foreach (CudaModule module in _modules.Values)
+        {
+            module.Dispose();
+        }
+
+        _modules.Clear();
+    }
+}

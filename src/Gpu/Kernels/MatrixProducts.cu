@@ -1,0 +1,175 @@
+// Matrix products in float32, each element one chain of fused multiply-adds over the inner dimension in rising order:
+// the bits of Kernels/Reference, whatever the tile. The exact path, not the fast one.
+// Grid: the tiles of all products, one behind the other; a block finds its product by its first tile. Block: 256
+// threads, each with a part of the tile. The next piece of the operands is on its way while one is multiplied.
+// Variants: 128x128 tiles where they fill the card, 64x64 else, 16x16 for a few rows (decoding).
+// Bytes: A once for each tile of columns, B once for each tile of rows. Measured (benchmarks/Gpu/results): 30, 28 and
+// 20 TFLOP/s forward, to the input and to the weight at 4096 x 2048 x 7168 on an H100, whose float32 rate is 67.
+#include "Tensors.cuh"
+
+constexpr int Threads = 256;
+
+// One product c[m, n] = chain over k of a(m, k) b(n, k); mirrors DeviceProduct. `gather` renames rows of the operand
+// that is the saved input: of a by m, or in weight gradients of b by k.
+struct Product {
+    const float* a;
+    const float* b;
+    float* c;
+    const int* gather;
+    int m, n, k;
+    int stride_a, stride_b, stride_c;
+    int accumulate;
+    int first_tile;
+};
+
+__device__ int product_of_tile(const Product* products, int count, int tile) {
+    int low = 0, high = count - 1;
+    while (low < high) {
+        int middle = (low + high + 1) / 2;
+        if (products[middle].first_tile <= tile) low = middle;
+        else high = middle - 1;
+    }
+
+    return low;
+}
+
+// A piece of one operand on its way from global to shared memory: `Rows` rows of the operand (or columns, where it lies
+// across) by `Depth` steps of the inner dimension. Neighbouring threads read neighbouring addresses.
+template <bool Transposed, int Rows, int Depth>
+struct Piece {
+    static constexpr int Distance = Rows + 4;
+    static constexpr int Each = Rows * Depth / Threads;
+    float values[Each];
+
+    __device__ static int row(int i) { return Transposed ? i % Rows : i / Depth; }
+    __device__ static int depth(int i) { return Transposed ? i / Rows : i % Depth; }
+
+    // Zeros past the ends; `gather` renames the rows that lie apart in memory.
+    __device__ void load(const float* data, int stride, const int* gather, int r0, int rows, int k0, int inner) {
+#pragma unroll
+        for (int e = 0; e < Each; e++) {
+            int i = threadIdx.x + e * Threads;
+            int r = r0 + row(i), k = k0 + depth(i);
+            int apart = Transposed ? k : r;
+            int along = Transposed ? r : k;
+            values[e] = r < rows && k < inner
+                ? data[(long long)(gather ? gather[apart] : apart) * stride + along] : 0.0f;
+        }
+    }
+
+    __device__ void store(float* room) const {
+#pragma unroll
+        for (int e = 0; e < Each; e++) {
+            int i = threadIdx.x + e * Threads;
+            room[depth(i) * Distance + row(i)] = values[e];
+        }
+    }
+};
+
+// `Each` values of a row of shared memory for this thread: groups of four, `Side` threads apart, without conflicts.
+template <int Each, int Side>
+__device__ void read(const float* room, int thread, float* values) {
+    if (Each == 1) {
+        values[0] = room[thread];
+        return;
+    }
+
+#pragma unroll
+    for (int group = 0; group < Each / 4; group++) {
+        float4 four = *(const float4*)&room[(group * Side + thread) * 4];
+        values[group * 4] = four.x;
+        values[group * 4 + 1] = four.y;
+        values[group * 4 + 2] = four.z;
+        values[group * 4 + 3] = four.w;
+    }
+}
+
+template <int Each, int Side>
+__device__ int place(int thread, int i) {
+    return Each == 1 ? thread : (i / 4 * Side + thread) * 4 + i % 4;
+}
+
+// a is [m, k], or [k, m] where ATransposed; b is [n, k], or [k, n] where BTransposed. Tile: 16 threads each way, Each
+// elements of a thread each way.
+template <bool ATransposed, bool BTransposed, int Each, int Depth>
+__device__ void multiply(const Product* products, int count, const Fault* fault) {
+    constexpr int Side = 16, Tile = Side * Each, Unroll = Each == 1 ? 16 : Each == 4 ? 8 : 2;
+    using A = Piece<ATransposed, Tile, Depth>;
+    using B = Piece<BTransposed, Tile, Depth>;
+    __shared__ __align__(16) float a_room[Depth * A::Distance];
+    __shared__ __align__(16) float b_room[Depth * B::Distance];
+    if (is_set(fault)) return;
+
+    const Product p = products[product_of_tile(products, count, blockIdx.x)];
+    const int tiles_n = (p.n + Tile - 1) / Tile;
+    const int tile = blockIdx.x - p.first_tile;
+    const int m0 = tile / tiles_n * Tile, n0 = tile % tiles_n * Tile;
+    const int tx = threadIdx.x % Side, ty = threadIdx.x / Side;
+    const int* gather_a = ATransposed ? nullptr : p.gather;
+    const int* gather_b = ATransposed ? p.gather : nullptr;
+
+    float sum[Each][Each];
+#pragma unroll
+    for (int i = 0; i < Each; i++)
+#pragma unroll
+        for (int j = 0; j < Each; j++) {
+            int m = m0 + place<Each, Side>(ty, i), n = n0 + place<Each, Side>(tx, j);
+            sum[i][j] = p.accumulate && m < p.m && n < p.n ? p.c[(long long)m * p.stride_c + n] : 0.0f;
+        }
+
+    A a;
+    B b;
+    a.load(p.a, p.stride_a, gather_a, m0, p.m, 0, p.k);
+    b.load(p.b, p.stride_b, gather_b, n0, p.n, 0, p.k);
+    for (int k0 = 0; k0 < p.k; k0 += Depth) {
+        __syncthreads();
+        a.store(a_room);
+        b.store(b_room);
+        __syncthreads();
+        a.load(p.a, p.stride_a, gather_a, m0, p.m, k0 + Depth, p.k);
+        b.load(p.b, p.stride_b, gather_b, n0, p.n, k0 + Depth, p.k);
+
+        // A chain ends with the inner dimension: one more link of zeros would turn -0 into 0.
+        const int depth = min(Depth, p.k - k0);
+#pragma unroll Unroll
+        for (int k = 0; k < depth; k++) {
+            float left[Each], right[Each];
+            read<Each, Side>(a_room + k * A::Distance, ty, left);
+            read<Each, Side>(b_room + k * B::Distance, tx, right);
+#pragma unroll
+            for (int i = 0; i < Each; i++)
+#pragma unroll
+                for (int j = 0; j < Each; j++) sum[i][j] = fmaf(left[i], right[j], sum[i][j]);
+        }
+    }
+
+#pragma unroll
+    for (int i = 0; i < Each; i++)
+#pragma unroll
+        for (int j = 0; j < Each; j++) {
+            int m = m0 + place<Each, Side>(ty, i), n = n0 + place<Each, Side>(tx, j);
+            if (m < p.m && n < p.n) p.c[(long long)m * p.stride_c + n] = sum[i][j];
+        }
+}
+
+// `blocks`: blocks of a multiprocessor, which bounds the registers.
+#define PRODUCT(name, a_transposed, b_transposed, each, depth, blocks) \
+    extern "C" __global__ void __launch_bounds__(Threads, blocks) \
+    name(const Product* products, int count, const Fault* fault) { \
+        multiply<a_transposed, b_transposed, each, depth>(products, count, fault); \
+    }
+
+// output[m, n] (+)= sum over d of input[m, d] weight[n, d].
+PRODUCT(linear_16, false, false, 1, 128, 2)
+PRODUCT(linear_64, false, false, 4, 16, 2)
+PRODUCT(linear_128, false, false, 8, 8, 2)
+
+// gradInput[m, d] (+)= sum over n of gradOutput[m, n] weight[n, d].
+PRODUCT(linear_backward_input_16, false, true, 1, 128, 2)
+PRODUCT(linear_backward_input_64, false, true, 4, 16, 2)
+PRODUCT(linear_backward_input_128, false, true, 8, 8, 2)
+
+// gradWeight[n, d] += sum over m of gradOutput[m, n] input[m, d].
+PRODUCT(linear_backward_weight_16, true, true, 1, 128, 2)
+PRODUCT(linear_backward_weight_64, true, true, 4, 16, 2)
+PRODUCT(linear_backward_weight_128, true, true, 8, 8, 2)

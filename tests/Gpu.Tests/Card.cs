@@ -1,0 +1,28 @@
+using Krewe.Gpu.Devices;
+using Krewe.Gpu.Driver;
+using Xunit;
+
+namespace Krewe.Gpu.Tests;
+
+/// <summary>The GPU of this machine, where it has one that kernels can be compiled for.</summary>
+internal static class Card
+{
+    private static readonly Lock Gate = new();
+    private static CudaDevice? _device;
+
+    /// <summary>Why tests that need a card cannot run here, or null.</summary>
+    public static string? Missing { get; } = CudaProbe.Run().Obstacle;
+
+    /// <summary>The first GPU, opened once; skips the test, with the reason, where there is none.</summary>
+    public static CudaDevice Device()
+    {
+        Require();
+        lock (Gate)
+        {
+            return _device ??= new(0);
+        }
+    }
+
+    /// <summary>Skips the test, with the reason, where there is no card.</summary>
+    public static void Require() => Assert.SkipWhen(Missing is not null, $"needs a GPU: {Missing}");
+}
