@@ -34,10 +34,10 @@ internal static class PipelineTimes
             {
                 foreach (PipelineMethod method in (PipelineMethod[])[PipelineMethod.DualPipe, PipelineMethod.OneForwardOneBackward])
                 {
-                    (double without, StageTimes times) = await StepAsync(method, microBatches, experts, TimeSpan.Zero, options.Rounds);
-                    (double delayed, StageTimes late) = await StepAsync(method, microBatches, experts, experts, options.Rounds);
+                    (double without, StageTimes times, _) = await StepAsync(method, microBatches, experts, TimeSpan.Zero, options.Rounds);
+                    (double delayed, StageTimes late, string tables) = await StepAsync(method, microBatches, experts, experts, options.Rounds);
                     Console.WriteLine(
-                        $"{method.Name()}, {microBatches} micro-batches: step {without:F3} s, every tensor delayed by " +
+                        $"{method.Name()}, {microBatches} micro-batches, {tables}: step {without:F3} s, every tensor delayed by " +
                         $"{experts.TotalMilliseconds} ms, which is the experts' forward, {delayed:F3} s: {delayed / without:F3}; F " +
                         $"{times.F * 1e3:F0} to {late.F * 1e3:F0}, F|B {times.FB * 1e3:F0} to {late.FB * 1e3:F0} ms");
                 }
@@ -63,12 +63,13 @@ internal static class PipelineTimes
             $"F {times.F * 1e3:F1} F|B {times.FB * 1e3:F1} ms");
     }
 
-    private static async Task<(double Seconds, StageTimes Times)> StepAsync(
+    private static async Task<(double Seconds, StageTimes Times, string Tables)> StepAsync(
         PipelineMethod method, int microBatches, TimeSpan experts, TimeSpan delay, int steps)
     {
         await using PacedPipeline pipeline = await PacedPipeline.ExpertsAsync(experts, delay);
         IReadOnlyList<StepTimeline> timelines = await pipeline.RunAsync(method, microBatches, steps);
         double seconds = Machine.Median(timelines.Select(timeline => timeline.ToSchedule().Makespan));
-        return (seconds, PacedPipeline.Calibrate(timelines));
+        string tables = $"embedding and head {(pipeline.Plan!.TableReplicas ? "with each direction" : "once")}";
+        return (seconds, PacedPipeline.Calibrate(timelines), tables);
     }
 }

@@ -30,6 +30,12 @@ public sealed record PlacementPlan
     /// <summary>The silos as senders and receivers of tensors, in the order of <see cref="Silos"/>.</summary>
     [Id(7)] public TensorPeer[] Peers { get; init; } = [];
 
+    /// <summary>
+    /// True where direction 1's copies of the first and last stage have embedding and head of their own; false, as in a
+    /// plan that does not say, where they call direction 0's (docs/decisions/0009).
+    /// </summary>
+    [Id(8)] public bool TableReplicas { get; init; }
+
     /// <summary>Directions of the pipeline.</summary>
     public int Directions => SiloOfMirror.Length > 0 ? 2 : 1;
 
@@ -42,6 +48,13 @@ public sealed record PlacementPlan
 
     /// <summary>The silo ordinal of a stage's copy.</summary>
     public int SiloOfCopy(int direction, int stage) => direction == 0 ? SiloOfStage[stage] : SiloOfMirror[stage];
+
+    /// <summary>True where the two copies of a stage live on different silos, each with its own parameters.</summary>
+    public bool IsApart(int stage) => Directions == 2 && SiloOfStage[stage] != SiloOfMirror[stage];
+
+    /// <summary>The silo ordinals that have the embedding, for the first stage, or the head, for the last one.</summary>
+    public IEnumerable<int> SilosOfTable(int stage) =>
+        TableReplicas && IsApart(stage) ? [SiloOfStage[stage], SiloOfMirror[stage]] : [SiloOfStage[stage]];
 
     /// <summary>The layers of a stage.</summary>
     /// <param name="stage">The stage.</param>

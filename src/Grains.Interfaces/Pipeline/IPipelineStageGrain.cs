@@ -93,8 +93,12 @@ public interface IPipelineStageGrain : IGrainWithStringKey
     Task ExchangeGradientsAsync(StepCall call);
 
     /// <summary>Takes the other copy's gradients and returns the own ones.</summary>
+    /// <param name="call">Step and attempt.</param>
+    /// <param name="set">Which parameters: 0 for the stage's own, 1 for the embedding or head where both have one.</param>
+    /// <param name="gradients">The other direction's bank.</param>
+    /// <param name="process">Process identity of the caller's silo.</param>
     [Alias("AcceptGradientsAsync")]
-    Task<TensorParcel> AcceptGradientsAsync(StepCall call, TensorParcel gradients, Guid process);
+    Task<TensorParcel> AcceptGradientsAsync(StepCall call, int set, TensorParcel gradients, Guid process);
 
     /// <summary>Squared gradient norms of the stage's parameters.</summary>
     [Alias("GradientNormsAsync")]

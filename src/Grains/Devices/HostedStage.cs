@@ -42,6 +42,9 @@ internal sealed class HostedStage(string name, ModelStage stage, GrainExpertFlee
     /// <summary>The same stage of the other direction, where it lives elsewhere.</summary>
     public Neighbour<IPipelineStageGrain>? Mirror { get; set; }
 
+    /// <summary>Parameters that the mirror has too: the banks of their gradients are exchanged, in this order.</summary>
+    public IReadOnlyList<ParameterSet> Mirrored { get; set; } = [];
+
     /// <summary>The embedding of a first stage, where it lives elsewhere.</summary>
     public RemoteEmbedding? RemoteEmbedding { get; set; }
 

@@ -3,8 +3,8 @@ using Krewe.Model.Layers;
 namespace Krewe.Grains.Devices;
 
 /// <summary>
-/// Embedding and output head of a model, where they live on this device: once in the cluster, whichever copies of the
-/// first and last stage use them (docs/decisions/0009).
+/// Embedding and output head of a model, where they live on this device: once, whichever copies of the first and last
+/// stage use them (docs/decisions/0009).
 /// </summary>
 internal sealed class HostedTables : IDisposable
 {

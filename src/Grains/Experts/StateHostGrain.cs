@@ -144,7 +144,9 @@ public sealed class StateHostGrain(
                     model.RemoveStage(key.Direction, key.Stage);
                 }
 
-                model.Tables.Trim(embedding: plan.SiloOfStage[0] == silo, head: plan.SiloOfStage[^1] == silo);
+                model.Tables.Trim(
+                    embedding: plan.SilosOfTable(0).Contains(silo),
+                    head: plan.SilosOfTable(plan.SiloOfStage.Length - 1).Contains(silo));
             },
             WorkPriority.Background);
     }

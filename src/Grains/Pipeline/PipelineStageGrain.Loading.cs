@@ -20,7 +20,7 @@ public sealed partial class PipelineStageGrain
         HostedStage hosted = Model.FindStage(_direction, _index) ?? Create(source, config, plan);
         try
         {
-            await LoadTablesAsync(source, config, hosted.Stage.Range);
+            await LoadTablesAsync(source, config, hosted.Stage.Range, plan);
             await FillAsync(hosted.Stage, source, plan);
         }
         catch
@@ -94,9 +94,8 @@ public sealed partial class PipelineStageGrain
         int stages = plan.SiloOfStage.Length;
         hosted.Previous = _index > 0 ? StageAt(_direction, _index - 1) : null;
         hosted.Next = _index < stages - 1 ? StageAt(_direction, _index + 1) : null;
-        bool apart = plan.Directions == 2 && plan.SiloOfStage[_index] != plan.SiloOfMirror[_index];
-        hosted.Mirror = apart ? StageAt(1 - _direction, _index) : null;
-        ConnectTables(hosted);
+        hosted.Mirror = plan.IsApart(_index) ? StageAt(1 - _direction, _index) : null;
+        ConnectTables(hosted, plan);
 
         Neighbour<IPipelineStageGrain> StageAt(int direction, int stage) => Reach<IPipelineStageGrain>(
             plan, plan.SiloOfCopy(direction, stage), GrainKeys.Stage(_name, stage, direction));

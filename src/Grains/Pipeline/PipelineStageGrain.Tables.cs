@@ -6,8 +6,8 @@ using Krewe.Model.Tensors;
 namespace Krewe.Grains.Pipeline;
 
 /// <content>
-/// Embedding and head: direction 0's copies of the first and last stage have them and serve those of direction 1 that
-/// live elsewhere (docs/decisions/0009).
+/// Embedding and head: direction 0's copies of the first and last stage have them. Those of direction 1 that live
+/// elsewhere have their own, or are served where the plan keeps the two once (docs/decisions/0009).
 /// </content>
 public sealed partial class PipelineStageGrain
 {
@@ -73,17 +73,19 @@ public sealed partial class PipelineStageGrain
     }
 
     /// <summary>Allocates and fills embedding and head where this stage has them.</summary>
-    private async Task LoadTablesAsync(ModelSource source, ModelConfig config, StageRange range)
+    private async Task LoadTablesAsync(ModelSource source, ModelConfig config, StageRange range, PlacementPlan plan)
     {
         HostedTables tables = Model.Tables;
-        if (_direction == 0 && range.IsFirst)
+        // Where both copies of the stage are here, direction 0's was loaded before.
+        bool loads = _direction == 0 || (plan.TableReplicas && plan.IsApart(_index));
+        if (loads && range.IsFirst)
         {
             await LoadTableAsync(
                 source, tables.Embedding, () => new TokenEmbedding(config, host.Device), OwnerState.Of, tables.Keep,
                 tables.RemoveEmbedding);
         }
 
-        if (_direction == 0 && range.IsLast)
+        if (loads && range.IsLast)
         {
             await LoadTableAsync(
                 source, tables.Head, () => new OutputHead(config, host.Device), OwnerState.Of, tables.Keep, tables.RemoveHead);
@@ -114,16 +116,17 @@ public sealed partial class PipelineStageGrain
         }
     }
 
-    /// <summary>The stage's own tables, or those of the copy that has them.</summary>
-    private void ConnectTables(HostedStage hosted)
+    /// <summary>The tables on this silo, or those of the copy that has them.</summary>
+    private void ConnectTables(HostedStage hosted, PlacementPlan plan)
     {
         ModelStage stage = hosted.Stage;
-        Neighbour<IPipelineStageGrain>? owner = _direction == 1 ? hosted.Mirror : null;
+        Neighbour<IPipelineStageGrain>? owner = _direction == 1 && !plan.TableReplicas ? hosted.Mirror : null;
         HostedTables tables = Model.Tables;
         stage.Embedding = stage.Range.IsFirst && owner is null ? tables.Embedding : null;
         stage.Head = stage.Range.IsLast && owner is null ? tables.Head : null;
         stage.RemoteHead = stage.Range.IsLast && owner is not null ? new RemoteHead(owner, post, _name) : null;
         hosted.RemoteEmbedding = stage.Range.IsFirst && owner is not null ? new(owner, post, _name) : null;
+        hosted.Mirrored = plan.TableReplicas ? [.. stage.ParameterSets] : [stage.Parameters];
     }
 
     private InvalidOperationException NotHere(string table) =>

@@ -3,7 +3,6 @@ using Krewe.Grains.Devices;
 using Krewe.Grains.Placement;
 using Krewe.Model.Configuration;
 using Krewe.Model.Generation;
-using Krewe.Model.Kernels;
 using Krewe.Model.Layers;
 using Krewe.Model.Tensors;
 using Krewe.Model.Training;
@@ -104,62 +103,6 @@ public sealed partial class PipelineStageGrain(
     }
 
     /// <inheritdoc/>
-    public async Task ExchangeGradientsAsync(StepCall call)
-    {
-        HostedStage hosted = Hosted;
-        if (hosted.Mirror is not { } mirror)
-        {
-            return;
-        }
-
-        using StepGate.Entry entry = Model.Gate.Enter(call.Attempt);
-        PostedTensor posted = post.Post(
-            BankOf(hosted, _direction), mirror.Process, _name, call.Attempt, entry.Abandoned);
-        TensorParcel reply = await posted.CompleteAsync(mirror.CallAsync(
-            grain => grain.AcceptGradientsAsync(call, posted.Parcel, host.Process)).WaitAsync(entry.Abandoned));
-        await FillAsync(BankOf(hosted, 1 - _direction), reply, entry.Abandoned);
-    }
-
-    /// <inheritdoc/>
-    public async Task<TensorParcel> AcceptGradientsAsync(StepCall call, TensorParcel gradients, Guid process)
-    {
-        HostedStage hosted = Hosted;
-        using StepGate.Entry entry = Model.Gate.Enter(call.Attempt);
-        await FillAsync(BankOf(hosted, 1 - _direction), gradients, entry.Abandoned);
-        return await post.Post(BankOf(hosted, _direction), process, _name, call.Attempt, entry.Abandoned).ReplyAsync();
-    }
-
-    /// <inheritdoc/>
-    public async Task<List<GradientNorm>> GradientNormsAsync(long attempt)
-    {
-        using StepGate.Entry entry = Model.Gate.Enter(attempt);
-        var norms = new List<GradientNorm>();
-        ModelStage stage = Hosted.Stage;
-        await host.Device.SubmitAsync(kernels =>
-        {
-            foreach (ParameterSet parameters in stage.ParameterSets)
-            {
-                Optimizer.Norms(kernels, parameters, norms);
-            }
-        });
-        return norms;
-    }
-
-    /// <inheritdoc/>
-    public async Task ApplyAsync(AdamWStep rates, long attempt)
-    {
-        using StepGate.Entry entry = Model.Gate.Enter(attempt);
-        ModelStage stage = Hosted.Stage;
-        await host.Device.SubmitAsync(kernels =>
-        {
-            foreach (ParameterSet parameters in stage.ParameterSets)
-            {
-                Optimizer.Apply(kernels, parameters, rates);
-            }
-        });
-    }
-
-    /// <inheritdoc/>
     public Task SetBiasAsync(int layer, float[] bias, long attempt)
     {
         using StepGate.Entry entry = Model.Gate.Enter(attempt);
@@ -182,18 +125,8 @@ public sealed partial class PipelineStageGrain(
         return Task.CompletedTask;
     }
 
-    private static Tensor BankOf(HostedStage hosted, int bank) => hosted.Stage.Parameters.GradientBanks[bank];
-
     private static SlotCall WorkOf(StepCall call, StepGate.Entry entry) =>
         new(call.Slot, call.Step, call.Attempt, entry.Abandoned);
-
-    /// <summary>Copies a tensor that came into a bank of gradients, on the device.</summary>
-    private async Task FillAsync(Tensor bank, TensorParcel parcel, CancellationToken abandoned)
-    {
-        using Arena arena = host.Device.CreateArena("gradients of the other direction");
-        Tensor gradients = await post.OpenAsync(parcel, arena, abandoned);
-        await host.Device.SubmitAsync(kernels => kernels.Copy(gradients, bank));
-    }
 
     /// <summary>What a forward begins with: the previous stage's activations, or the rows of an embedding elsewhere.</summary>
     private static async Task<StageActivations> InputAsync(

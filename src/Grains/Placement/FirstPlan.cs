@@ -8,6 +8,14 @@ namespace Krewe.Grains.Placement;
 public static class FirstPlan
 {
     /// <summary>
+    /// Up to this share of a model's parameters, embedding and head get a copy for each direction, as the rest of a stage
+    /// does. Held once they save that memory, but cost round trips in every micro-batch of direction 1, which devices stand
+    /// still for on a slow network. DeepSeek-V3's are 0.003, DeepSeek-V2-Lite's 0.027, docs-26m's 0.16
+    /// (docs/decisions/0009).
+    /// </summary>
+    public const double LargestReplicaShare = 0.05;
+
+    /// <summary>
     /// The plan: experts spread evenly by whole groups, ranks spread evenly in their order. Under DualPipe ranks r and
     /// P-1-r hold the same two stages: where a silo gets at least two ranks it gets such pairs, whose copies then share
     /// their memory.
@@ -23,8 +31,9 @@ public static class FirstPlan
             throw new ArgumentException("a plan needs at least one silo");
         }
 
+        bool replicas = layout.Directions == 2 && ParameterCounts.Of(config).TableShare <= LargestReplicaShare;
         StageRange[] ranges = layout.Directions == 2
-            ? StageRange.PartitionMirrored(config, layout.Stages)
+            ? StageRange.PartitionMirrored(config, layout.Stages, headOnce: !replicas)
             : StageRange.Partition(config, layout.Stages);
         int[] spread = config.NRoutedExperts > 0 ? ExpertPlacementPlanner.Spread(config, silos.Length) : [];
         return new()
@@ -38,6 +47,7 @@ public static class FirstPlan
             SiloOfStage = [.. ranges.Select(range => SiloOf(0, range.Index))],
             SiloOfMirror = layout.Directions == 2 ? [.. ranges.Select(range => SiloOf(1, range.Index))] : [],
             FirstLayerOfStage = [.. ranges.Select(range => range.FirstLayer)],
+            TableReplicas = replicas,
         };
 
         int SiloOf(int direction, int stage)

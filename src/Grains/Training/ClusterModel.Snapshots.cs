@@ -32,21 +32,22 @@ public sealed partial class ClusterModel
         {
             for (int expert = 0; expert < experts.Length; expert++)
             {
-                holders.Add(OwnerState.ExpertKey(layer, expert), Ring(experts[expert]));
+                holders.Add(OwnerState.ExpertKey(layer, expert), Rings([experts[expert]]));
             }
         }
 
         for (int stage = 0; stage < plan.SiloOfStage.Length; stage++)
         {
-            IEnumerable<string> copies = Enumerable.Range(0, plan.Directions)
-                .SelectMany(direction => Ring(plan.SiloOfCopy(direction, stage)));
-            holders.Add(OwnerState.StageKey(stage), [.. copies.Distinct()]);
+            holders.Add(
+                OwnerState.StageKey(stage),
+                Rings(Enumerable.Range(0, plan.Directions).Select(direction => plan.SiloOfCopy(direction, stage))));
         }
 
-        holders.Add(OwnerState.EmbeddingKey, Ring(plan.SiloOfStage[0]));
-        holders.Add(OwnerState.HeadKey, Ring(plan.SiloOfStage[^1]));
+        holders.Add(OwnerState.EmbeddingKey, Rings(plan.SilosOfTable(0)));
+        holders.Add(OwnerState.HeadKey, Rings(plan.SilosOfTable(plan.SiloOfStage.Length - 1)));
         return holders;
 
-        string[] Ring(int silo) => [plan.Silos[silo], plan.Silos[(silo + 1) % plan.Silos.Length]];
+        string[] Rings(IEnumerable<int> silos) =>
+            [.. silos.SelectMany(silo => (int[])[silo, (silo + 1) % plan.Silos.Length]).Distinct().Select(silo => plan.Silos[silo])];
     }
 }

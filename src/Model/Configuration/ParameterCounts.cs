@@ -20,6 +20,9 @@ namespace Krewe.Model.Configuration;
 public sealed record ParameterCounts(
     long Total, long Mtp, long Active, long Embedding, long MoeLayer, long Expert, long Attention, long DenseLayer)
 {
+    /// <summary>Embedding and head as a share of all parameters, those of the MTP modules included.</summary>
+    public double TableShare => 2.0 * Embedding / (Total + Mtp);
+
     /// <summary>The counts of <paramref name="config"/>, which must be valid.</summary>
     public static ParameterCounts Of(ModelConfig config)
     {

@@ -25,13 +25,16 @@ public sealed record StageRange(int Index, int Count, int FirstLayer, int LayerC
         Partition(config, stages, costs => StagePartitioner.Cut(costs, StageCost.HeadAndMtp(config), stages));
 
     /// <summary>
-    /// The cut for DualPipe, whose rank r has stages r and S-1-r: the costliest rank costs as little as can be, the last one
-    /// having the head of both directions (docs/decisions/0009).
+    /// The cut for DualPipe, whose rank r has stages r and S-1-r: the costliest rank costs as little as can be
+    /// (docs/decisions/0009).
     /// </summary>
+    /// <param name="config">The model.</param>
+    /// <param name="stages">Number of stages S.</param>
+    /// <param name="headOnce">True where the last rank computes the head of both directions.</param>
     /// <exception cref="KreweException">More stages than layers.</exception>
-    public static StageRange[] PartitionMirrored(ModelConfig config, int stages) =>
+    public static StageRange[] PartitionMirrored(ModelConfig config, int stages, bool headOnce) =>
         Partition(config, stages, costs => StagePartitioner.CutMirrored(
-            costs, StageCost.HeadAndMtp(config), StageCost.Heads(config), stages));
+            costs, StageCost.HeadAndMtp(config), headOnce ? StageCost.Heads(config) : 0, stages));
 
     private static StageRange[] Partition(ModelConfig config, int stages, Func<long[], int[]> cut)
     {

@@ -22,11 +22,15 @@ public class ScheduleBitsTests(ITestOutputHelper output)
     private const ulong Seed = 5;
     private const int Steps = 10;
 
-    private static readonly ModelConfig Config = ModelPresets.Get("tiny") with
+    /// <summary>Embedding and head are a sixtieth of it: each direction has its own.</summary>
+    private static readonly ModelConfig Small = ModelPresets.Get("tiny") with
     {
         NumHiddenLayers = 8,
         NumNextnPredictLayers = 1,
     };
+
+    /// <summary>Embedding and head are a seventeenth of it: the cluster holds them once.</summary>
+    private static readonly ModelConfig Wide = Small with { VocabSize = 1024 };
 
     private static readonly TrainingConfig Recipe = new()
     {
@@ -41,19 +45,24 @@ public class ScheduleBitsTests(ITestOutputHelper output)
     };
 
     [Theory]
-    [InlineData(1)]
-    [InlineData(2)]
-    [InlineData(4)]
-    public async Task Every_schedule_gives_the_bits_of_one_process(int silos)
+    [InlineData(1, false)]
+    [InlineData(2, false)]
+    [InlineData(4, false)]
+    [InlineData(1, true)]
+    [InlineData(2, true)]
+    [InlineData(4, true)]
+    public async Task Every_schedule_gives_the_bits_of_one_process(int silos, bool tablesOnce)
     {
-        Dictionary<string, float[]> expected = await LocalAsync();
+        ModelConfig config = tablesOnce ? Wide : Small;
+        Dictionary<string, float[]> expected = await LocalAsync(config);
         var options = new EmbeddedClusterOptions { Silos = silos, CpuThreads = 2 };
         await using EmbeddedCluster cluster = await EmbeddedCluster.StartAsync(options, TestContext.Current.CancellationToken);
         foreach (PipelineMethod method in Enum.GetValues<PipelineMethod>())
         {
             await using ClusterModel model = await ClusterModel.CreateAsync(
-                cluster.Grains, $"bits-{method.Name()}", Source(), cluster.SiloNames, new PipelineLayout(method, 4));
-            Dictionary<string, float[]> actual = await RunAsync(model);
+                cluster.Grains, $"bits-{method.Name()}", Source(config), cluster.SiloNames, new PipelineLayout(method, 4));
+            Assert.Equal(method == PipelineMethod.DualPipe && !tablesOnce, model.Plan.TableReplicas);
+            Dictionary<string, float[]> actual = await RunAsync(model, config);
             Compare(expected, actual, $"{method.Name()} on {silos} silos");
         }
 
@@ -61,22 +70,24 @@ public class ScheduleBitsTests(ITestOutputHelper output)
     }
 
     [Theory]
-    [InlineData("fp32")]
-    [InlineData("fp8")]
-    public async Task Dual_pipe_gives_the_same_bits_with_tensors_sent_as_between_machines(string precision)
+    [InlineData("fp32", false)]
+    [InlineData("fp32", true)]
+    [InlineData("fp8", false)]
+    public async Task Dual_pipe_gives_the_same_bits_with_tensors_sent_as_between_machines(string precision, bool tablesOnce)
     {
-        Dictionary<string, float[]> expected = await LocalAsync(precision);
+        ModelConfig config = tablesOnce ? Wide : Small;
+        Dictionary<string, float[]> expected = await LocalAsync(config, precision);
         var options = new EmbeddedClusterOptions { Silos = 3, CpuThreads = 2, InBand = true };
         await using EmbeddedCluster cluster = await EmbeddedCluster.StartAsync(options, TestContext.Current.CancellationToken);
         await using ClusterModel model = await ClusterModel.CreateAsync(
-            cluster.Grains, "apart", Source(precision), cluster.SiloNames, new PipelineLayout(PipelineMethod.DualPipe, 4),
+            cluster.Grains, "apart", Source(config, precision), cluster.SiloNames, new PipelineLayout(PipelineMethod.DualPipe, 4),
             Guid.NewGuid());
-        Compare(expected, await RunAsync(model), "dualpipe, tensors sent");
+        Compare(expected, await RunAsync(model, config), "dualpipe, tensors sent");
     }
 
-    private static ModelSource Source(string precision = "fp32") => new()
+    private static ModelSource Source(ModelConfig config, string precision = "fp32") => new()
     {
-        ConfigJson = Config.ToJson(),
+        ConfigJson = config.ToJson(),
         Seed = Seed,
         Training = true,
         MaxPositions = 64,
@@ -91,31 +102,31 @@ public class ScheduleBitsTests(ITestOutputHelper output)
         }
     }
 
-    private static async Task<Dictionary<string, float[]>> LocalAsync(string precision = "fp32")
+    private static async Task<Dictionary<string, float[]>> LocalAsync(ModelConfig config, string precision = "fp32")
     {
         using var pool = new ComputePool(1);
         using var device = new CpuDevice(pool, "cpu:0");
-        using var model = new LocalModel(Config, device, new SeededParameters(Seed, Config.InitializerRange), 1, 64,
+        using var model = new LocalModel(config, device, new SeededParameters(Seed, config.InitializerRange), 1, 64,
             PrecisionRecipe.Get(precision));
         await model.PrepareForTrainingAsync(DType.Float32);
-        return await RunAsync(model);
+        return await RunAsync(model, config);
     }
 
-    private static async Task<Dictionary<string, float[]>> RunAsync(IInspectable model)
+    private static async Task<Dictionary<string, float[]>> RunAsync(IInspectable model, ModelConfig config)
     {
-        var trainer = new Trainer(model, Config, Recipe);
+        var trainer = new Trainer(model, config, Recipe);
         var result = new Dictionary<string, float[]>();
         var random = new Random(3);
         for (int step = 0; step < Steps; step++)
         {
             MicroBatch[] batch = [.. Enumerable.Range(0, Recipe.MicroBatches).Select(_ => MicroBatch.OfTexts(
-                [Enumerable.Range(0, Recipe.SequenceLength).Select(_ => random.Next(Config.VocabSize)).ToArray()]))];
+                [Enumerable.Range(0, Recipe.SequenceLength).Select(_ => random.Next(config.VocabSize)).ToArray()]))];
             StepReport report = await trainer.StepAsync(step, batch);
             result[$"losses of step {step}"] =
                 [(float)report.TotalLoss, (float)report.GradientNorm, (float)report.BalanceLoss];
         }
 
-        foreach (TensorSpec spec in DeepSeekNames.Enumerate(Config).Where(spec => spec.Role != TensorRole.Duplicate))
+        foreach (TensorSpec spec in DeepSeekNames.Enumerate(config).Where(spec => spec.Role != TensorRole.Duplicate))
         {
             result[spec.Name] = await model.ReadParameterAsync(spec.Name);
         }

@@ -41,13 +41,23 @@ public class StageRangeTests
     [Fact]
     public void Under_dual_pipe_the_rank_with_the_head_of_both_directions_has_two_layers()
     {
-        StageRange[] ranges = StageRange.PartitionMirrored(V3, 16);
+        StageRange[] ranges = StageRange.PartitionMirrored(V3, 16, headOnce: true);
 
         Assert.Equal([1, 5, 5, 5, .. Enumerable.Repeat(4, 11), 1], ranges.Select(range => range.LayerCount));
         long[] costs = [.. ranges.Select(range => StageCost.Stage(V3, range))];
         long last = (costs[0] + costs[^1] + StageCost.Heads(V3)) / 2;
         Assert.All(Enumerable.Range(1, 14), rank => Assert.True((costs[rank] + costs[15 - rank]) / 2 < last));
         Assert.InRange(last / (costs.Sum() / 16.0), 1, 1.17);
+    }
+
+    [Fact]
+    public void Under_dual_pipe_with_a_head_for_each_direction_the_cut_is_that_of_one_direction()
+    {
+        StageRange[] ranges = StageRange.PartitionMirrored(V3, 16, headOnce: false);
+
+        Assert.Equal(StageRange.Partition(V3, 16), ranges);
+        long[] costs = [.. ranges.Select(range => StageCost.Stage(V3, range))];
+        Assert.InRange((costs[0] + costs[^1]) / 2 / (costs.Sum() / 16.0), 1, 1.15);
     }
 
     [Fact]

@@ -103,7 +103,7 @@ public class SiloDeathTests(TestServers servers, ITestOutputHelper output)
         {
             var owner = cluster.Grains.GetGrain<IPipelineStageGrain>(GrainKeys.Stage("run", stage, 0));
             cluster.Silos[await cluster.SiloOfAsync(owner)].Kill();
-        });
+        }, tablesOnce: true);
 
     /// <summary>One of the silos kills itself at a moment of a step; snapshots come every 5 steps, checkpoints every 10.</summary>
     private Task DiesAtAsync(int point, string moment)
@@ -114,16 +114,18 @@ public class SiloDeathTests(TestServers servers, ITestOutputHelper output)
     }
 
     private async Task FaultAsync(
-        int point, PipelineMethod method, int stages, Func<TrainingCluster, Task> fault, string? moment = null)
+        int point, PipelineMethod method, int stages, Func<TrainingCluster, Task> fault, string? moment = null,
+        bool tablesOnce = false)
     {
         string redis = TestServers.Connection(servers.Redis);
-        UndisturbedRun expected = await UndisturbedRun.OfAsync(TrainingCluster.Steps);
+        UndisturbedRun expected = await UndisturbedRun.OfAsync(TrainingCluster.Steps, tablesOnce);
         using var data = new TemporaryFolder();
         await using TrainingCluster cluster = await TrainingCluster.StartAsync(redis, silos: 4, moment);
         var random = new Random((point * 31) + stages);
         long step = random.NextInt64(3, TrainingCluster.Steps - 6);
         int delay = random.Next(0, 200);
-        RunRequest request = TrainingCluster.Request(UndisturbedRun.WriteText(data), method, stages) with
+        RunRequest request = TrainingCluster.Request(
+            UndisturbedRun.WriteText(data), method, stages, tablesOnce: tablesOnce) with
         {
             CheckpointEvery = moment is null ? 0 : 10,
         };

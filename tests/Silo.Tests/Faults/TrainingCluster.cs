@@ -119,10 +119,20 @@ internal sealed class TrainingCluster : IAsyncDisposable
     }
 
     /// <summary>The order that all these runs get.</summary>
+    /// <param name="data">Text that is trained on.</param>
+    /// <param name="method">Schedule.</param>
+    /// <param name="stages">Ranks.</param>
+    /// <param name="steps">Steps.</param>
+    /// <param name="tablesOnce">
+    /// True for smaller experts: embedding and head weigh then, and DualPipe keeps them once; else with each direction.
+    /// </param>
     public static RunRequest Request(
-        string data, PipelineMethod method = PipelineMethod.DualPipe, int stages = 4, int steps = Steps) => new()
+        string data, PipelineMethod method = PipelineMethod.DualPipe, int stages = 4, int steps = Steps,
+        bool tablesOnce = false) => new()
         {
-            ConfigJson = ModelPresets.Get("tiny").ToJson(),
+            ConfigJson = (ModelPresets.Get("tiny") is var tiny && tablesOnce
+                ? tiny with { MoeIntermediateSize = 16 }
+                : tiny).ToJson(),
             TrainingJson = new TrainingConfig
             {
                 Steps = steps,

@@ -16,9 +16,10 @@ internal sealed record UndisturbedRun(
 {
     private const string Text = "The quick brown fox jumps over the lazy dog. ";
 
-    private static readonly ConcurrentDictionary<int, Lazy<Task<UndisturbedRun>>> Runs = [];
+    private static readonly ConcurrentDictionary<(int, bool), Lazy<Task<UndisturbedRun>>> Runs = [];
 
-    public static Task<UndisturbedRun> OfAsync(int steps) => Runs.GetOrAdd(steps, s => new(() => TrainAsync(s))).Value;
+    public static Task<UndisturbedRun> OfAsync(int steps, bool tablesOnce = false) =>
+        Runs.GetOrAdd((steps, tablesOnce), _ => new(() => TrainAsync(steps, tablesOnce))).Value;
 
     public static string WriteText(TemporaryFolder folder)
     {
@@ -37,11 +38,12 @@ internal sealed record UndisturbedRun(
         Assert.Equal(Journal, TrainingCluster.Journal(folder));
     }
 
-    private static async Task<UndisturbedRun> TrainAsync(int steps)
+    private static async Task<UndisturbedRun> TrainAsync(int steps, bool tablesOnce)
     {
         using var folder = new TemporaryFolder();
         await using EmbeddedCluster cluster = await EmbeddedCluster.StartAsync(new() { Silos = 1 });
-        RunRequest request = TrainingCluster.Request(WriteText(folder), PipelineMethod.Sequential, stages: 2, steps) with
+        RunRequest request = TrainingCluster.Request(
+            WriteText(folder), PipelineMethod.Sequential, stages: 2, steps, tablesOnce) with
         {
             Folder = folder["run"],
             Silos = cluster.SiloNames,

@@ -1,0 +1,81 @@
+using Krewe.Grains.Devices;
+using Krewe.Model.Kernels;
+using Krewe.Model.Layers;
+using Krewe.Model.Tensors;
+using Krewe.Model.Training;
+
+namespace Krewe.Grains.Pipeline;
+
+/// <content>The end of a step: gradients of both directions, their norms, AdamW.</content>
+public sealed partial class PipelineStageGrain
+{
+    /// <inheritdoc/>
+    public async Task ExchangeGradientsAsync(StepCall call)
+    {
+        HostedStage hosted = Hosted;
+        if (hosted.Mirror is { } mirror)
+        {
+            using StepGate.Entry entry = Model.Gate.Enter(call.Attempt);
+            await Task.WhenAll(hosted.Mirrored.Select((parameters, set) =>
+                ExchangeAsync(mirror, call, parameters, set, entry.Abandoned)));
+        }
+    }
+
+    /// <inheritdoc/>
+    public async Task<TensorParcel> AcceptGradientsAsync(StepCall call, int set, TensorParcel gradients, Guid process)
+    {
+        ParameterSet parameters = Hosted.Mirrored[set];
+        using StepGate.Entry entry = Model.Gate.Enter(call.Attempt);
+        await FillAsync(parameters.GradientBanks[1 - _direction], gradients, entry.Abandoned);
+        return await post.Post(
+            parameters.GradientBanks[_direction], process, _name, call.Attempt, entry.Abandoned).ReplyAsync();
+    }
+
+    /// <inheritdoc/>
+    public async Task<List<GradientNorm>> GradientNormsAsync(long attempt)
+    {
+        using StepGate.Entry entry = Model.Gate.Enter(attempt);
+        var norms = new List<GradientNorm>();
+        ModelStage stage = Hosted.Stage;
+        await host.Device.SubmitAsync(kernels =>
+        {
+            foreach (ParameterSet parameters in stage.ParameterSets)
+            {
+                Optimizer.Norms(kernels, parameters, norms);
+            }
+        });
+        return norms;
+    }
+
+    /// <inheritdoc/>
+    public async Task ApplyAsync(AdamWStep rates, long attempt)
+    {
+        using StepGate.Entry entry = Model.Gate.Enter(attempt);
+        ModelStage stage = Hosted.Stage;
+        await host.Device.SubmitAsync(kernels =>
+        {
+            foreach (ParameterSet parameters in stage.ParameterSets)
+            {
+                Optimizer.Apply(kernels, parameters, rates);
+            }
+        });
+    }
+
+    private async Task ExchangeAsync(
+        Neighbour<IPipelineStageGrain> mirror, StepCall call, ParameterSet parameters, int set, CancellationToken abandoned)
+    {
+        PostedTensor posted = post.Post(
+            parameters.GradientBanks[_direction], mirror.Process, _name, call.Attempt, abandoned);
+        TensorParcel reply = await posted.CompleteAsync(mirror.CallAsync(
+            grain => grain.AcceptGradientsAsync(call, set, posted.Parcel, host.Process)).WaitAsync(abandoned));
+        await FillAsync(parameters.GradientBanks[1 - _direction], reply, abandoned);
+    }
+
+    /// <summary>Copies a tensor that came into a bank of gradients, on the device.</summary>
+    private async Task FillAsync(Tensor bank, TensorParcel parcel, CancellationToken abandoned)
+    {
+        using Arena arena = host.Device.CreateArena("gradients of the other direction");
+        Tensor gradients = await post.OpenAsync(parcel, arena, abandoned);
+        await host.Device.SubmitAsync(kernels => kernels.Copy(gradients, bank));
+    }
+}
