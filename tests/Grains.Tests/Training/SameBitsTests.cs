@@ -75,7 +75,8 @@ public class SameBitsTests(ITestOutputHelper output)
         PrecisionRecipe recipe = PrecisionRecipe.Get(precision);
         using var pool = new ComputePool(1);
         using var device = new CpuDevice(pool, "cpu:0");
-        using var model = new LocalModel(Config, device, new SeededParameters(Seed, Config.InitializerRange), 1, 64, recipe);
+        using LocalModel model = await LocalModel.LoadAsync(
+            Config, device, new SeededParameters(Seed, Config.InitializerRange), 1, 64, recipe);
         await model.PrepareForTrainingAsync(recipe.Moments);
         return await RunAsync(model);
     }
