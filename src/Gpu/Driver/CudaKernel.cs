@@ -39,6 +39,17 @@ public sealed unsafe class CudaKernel
         return blocks;
     }
 
+    /// <summary>Clusters of this launch that the device holds at a time.</summary>
+    /// <param name="shape">Block, shared memory and cluster; the grid is one cluster or more.</param>
+    public int ResidentClusters(in LaunchShape shape)
+    {
+        AllowShared(shape.SharedBytes);
+        LaunchAttribute cluster = ClusterOf(shape);
+        LaunchConfig config = ConfigOf(shape, 0, &cluster);
+        CudaResult.Check(DriverApi.cuOccupancyMaxActiveClusters(out int clusters, _function, &config));
+        return clusters;
+    }
+
     /// <summary>Lets clusters have more than the eight blocks that every device can hold.</summary>
     public void AllowLargeClusters() => CudaResult.Check(
         DriverApi.cuFuncSetAttribute(_function, FunctionAttribute.NonPortableClusterSizeAllowed, 1));
@@ -57,26 +68,8 @@ public sealed unsafe class CudaKernel
 
         AllowShared(shape.SharedBytes);
         nint* addresses = stackalloc nint[KernelArguments.MaxCount];
-        LaunchAttribute cluster = new()
-        {
-            Id = LaunchAttribute.ClusterDimension,
-            ClusterX = shape.Cluster.X,
-            ClusterY = shape.Cluster.Y,
-            ClusterZ = shape.Cluster.Z,
-        };
-        LaunchConfig config = new()
-        {
-            GridX = shape.Grid.X,
-            GridY = shape.Grid.Y,
-            GridZ = shape.Grid.Z,
-            BlockX = shape.Block.X,
-            BlockY = shape.Block.Y,
-            BlockZ = shape.Block.Z,
-            SharedBytes = (uint)shape.SharedBytes,
-            Stream = stream.Handle,
-            Attributes = &cluster,
-            AttributeCount = shape.Cluster.X == 0 ? 0u : 1u,
-        };
+        LaunchAttribute cluster = ClusterOf(shape);
+        LaunchConfig config = ConfigOf(shape, stream.Handle, &cluster);
         int code;
         fixed (byte* pinned = &arguments.Addresses(new(addresses, KernelArguments.MaxCount)))
         {
@@ -88,6 +81,28 @@ public sealed unsafe class CudaKernel
             ThrowLaunch(code, shape);
         }
     }
+
+    private static LaunchAttribute ClusterOf(in LaunchShape shape) => new()
+    {
+        Id = LaunchAttribute.ClusterDimension,
+        ClusterX = shape.Cluster.X,
+        ClusterY = shape.Cluster.Y,
+        ClusterZ = shape.Cluster.Z,
+    };
+
+    private static LaunchConfig ConfigOf(in LaunchShape shape, nint stream, LaunchAttribute* cluster) => new()
+    {
+        GridX = shape.Grid.X,
+        GridY = shape.Grid.Y,
+        GridZ = shape.Grid.Z,
+        BlockX = shape.Block.X,
+        BlockY = shape.Block.Y,
+        BlockZ = shape.Block.Z,
+        SharedBytes = (uint)shape.SharedBytes,
+        Stream = stream,
+        Attributes = cluster,
+        AttributeCount = shape.Cluster.X == 0 ? 0u : 1u,
+    };
 
     private void AllowShared(int bytes)
     {

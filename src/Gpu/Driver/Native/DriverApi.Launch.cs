@@ -79,6 +79,9 @@ internal static unsafe partial class DriverApi
         out int blocks, nint function, int blockThreads, nuint sharedBytes);
 
     [LibraryImport(Library)]
+    internal static partial int cuOccupancyMaxActiveClusters(out int clusters, nint function, LaunchConfig* config);
+
+    [LibraryImport(Library)]
     internal static partial int cuLaunchKernelEx(
         LaunchConfig* config, nint function, void** parameters, void** extra);
 

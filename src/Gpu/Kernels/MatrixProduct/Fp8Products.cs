@@ -1,0 +1,224 @@
+using System.Runtime.InteropServices;
+using Krewe.Gpu.Devices;
+using Krewe.Gpu.Driver;
+using Krewe.Model.Kernels;
+using Krewe.Model.Tensors;
+
+namespace Krewe.Gpu.Kernels.MatrixProduct;
+
+/// <summary>
+/// Products of FP8 matrices on the tensor cores: collects them, makes operands ready where they are not
+/// (<c>PackOperands.cu</c>) and launches all in one grid (<c>Fp8MatrixProduct.cu</c>). One product goes as a kernel's
+/// parameter, several as a list in device memory. Scratch memory lives until the kernels are done.
+/// </summary>
+/// <remarks>On the submitting thread. Allocates nothing on the managed heap once its lists have grown.</remarks>
+internal sealed class Fp8Products(KernelLibrary library, CudaMemoryPool pool, CudaStream stream, int multiprocessors)
+{
+    private const int Block = Fp8ProductVariant.Block;
+    private const int PackThreads = 256;
+    private const int OutputAlignment = 16;
+    private const nint AnyAddress = 1 << 20;
+
+    private readonly Dictionary<Fp8ProductVariant, Compiled> _compiled = [];
+    private readonly List<ScaledProduct> _tileScaled = [];
+    private readonly List<ScaledProduct> _rowScaled = [];
+    private readonly List<(PackedOperand A, PackedOperand B)> _operands = [];
+    private readonly List<PackedOperand> _packed = [];
+    private readonly List<Fp8Product> _products = [];
+
+    private CudaKernel PackKernel => field ??= library.Kernel("MatrixProduct/PackOperands.cu", "pack_operands");
+
+    /// <summary>Whether cards of this compute capability have the instructions.</summary>
+    public static bool RunsOn(Version computeCapability) => computeCapability is { Major: 9, Minor: 0 };
+
+    /// <summary>
+    /// Whether the tensor cores' kernel takes a product: E4M3, 1x128 by 128x128 or 1x128, into rows that start at
+    /// multiples of 16 bytes.
+    /// </summary>
+    public static bool Takes(in ScaledProduct product) =>
+        product.Input.Format is { Element: DType.Float8E4M3, Rows: 1, Columns: Block }
+        && product.Weight.Format is { Element: DType.Float8E4M3, Rows: 1 or Block, Columns: Block }
+        && product.Weight.Columns > 0
+        && product.Output.Address % OutputAlignment == 0
+        && product.Output.RowStride * sizeof(float) % OutputAlignment == 0;
+
+    /// <summary>Adds a product that <see cref="Takes"/> is true of, with an output that is not empty.</summary>
+    public void Add(in ScaledProduct product) =>
+        (HasRowScales(product) ? _rowScaled : _tileScaled).Add(product);
+
+    /// <summary>Launches what was added.</summary>
+    public void Launch(CudaSubmission submission)
+    {
+        Launch(submission, _tileScaled, rowScales: false);
+        Launch(submission, _rowScaled, rowScales: true);
+    }
+
+    private static bool HasRowScales(in ScaledProduct product) => product.Weight.Format.Rows == 1;
+
+    private void Launch(CudaSubmission submission, List<ScaledProduct> list, bool rowScales)
+    {
+        if (list.Count == 0)
+        {
+            return;
+        }
+
+        ReadOnlySpan<ScaledProduct> products = CollectionsMarshal.AsSpan(list);
+        (Compiled compiled, long units) = Choose(products, rowScales);
+        (long bytes, _) = Plan(products, AnyAddress);
+        nint scratch = pool.Allocate(bytes, stream, "operands of FP8 products");
+        try
+        {
+            (_, int pieces) = Plan(products, scratch);
+            Pack(submission, pieces);
+            Multiply(submission, compiled, units, products);
+        }
+        finally
+        {
+            _ = pool.TryFree(scratch, stream);
+            list.Clear();
+        }
+    }
+
+    /// <summary>The variant for these products, and its pieces of work.</summary>
+    private (Compiled Compiled, long Units) Choose(ReadOnlySpan<ScaledProduct> products, bool rowScales)
+    {
+        long rows = 0;
+        int columns = 0;
+        foreach (ref readonly ScaledProduct product in products)
+        {
+            rows += product.Output.Rows;
+            columns = Math.Max(columns, product.Output.Columns);
+        }
+
+        var variant = Fp8ProductVariant.Choose(
+            Fp8ProductKind.Separate, Fp8ProductOutput.Float32, rowScales, products.Length,
+            (int)((rows + products.Length - 1) / products.Length), columns, multiprocessors);
+        if (!_compiled.TryGetValue(variant, out Compiled? compiled))
+        {
+            compiled = new(variant, library);
+            _compiled.Add(variant, compiled);
+        }
+
+        long units = 0;
+        foreach (ref readonly ScaledProduct product in products)
+        {
+            units += variant.Units(1, product.Output.Rows, product.Output.Columns);
+        }
+
+        return (compiled, units);
+    }
+
+    /// <summary>Lays out the operands' copies from <paramref name="scratch"/> on.</summary>
+    private (long Bytes, int Pieces) Plan(ReadOnlySpan<ScaledProduct> products, nint scratch)
+    {
+        nint next = scratch;
+        int pieces = 0;
+        _operands.Clear();
+        _packed.Clear();
+        for (int i = 0; i < products.Length; i++)
+        {
+            ref readonly ScaledProduct product = ref products[i];
+            PackedOperand a = i > 0 && SharesInput(product, products[i - 1])
+                ? _operands[i - 1].A
+                : Add(product.Input, product.InputRows, product.Output.Rows, true);
+            PackedOperand b = Add(product.Weight, default, product.Weight.Rows, HasRowScales(product));
+            _operands.Add((a, b));
+        }
+
+        return (next - scratch, pieces);
+
+        PackedOperand Add(QuantizedTensor source, Tensor gather, int rows, bool turnsScales)
+        {
+            var operand = new PackedOperand(source, gather, rows, turnsScales, ref next, ref pieces);
+            if (operand.IsPacked)
+            {
+                _packed.Add(operand);
+            }
+
+            return operand;
+        }
+    }
+
+    /// <summary>Whether a product reads the same rows as the one before it: gate and up projections do.</summary>
+    private static bool SharesInput(in ScaledProduct product, in ScaledProduct before) =>
+        product.Input.Codes.Address == before.Input.Codes.Address
+        && product.InputRows.Address == before.InputRows.Address && product.Output.Rows == before.Output.Rows
+        && product.Input.Columns == before.Input.Columns;
+
+    private void Pack(CudaSubmission submission, int pieces)
+    {
+        Span<PackedOperand> packed = CollectionsMarshal.AsSpan(_packed);
+        OwnedOperands own = default;
+        bool listed = packed.Length > OwnedOperands.Count;
+        if (!listed)
+        {
+            packed.CopyTo(own);
+        }
+
+        KernelArguments arguments = new();
+        arguments.Add(own);
+        arguments.Add(listed ? submission.Upload<PackedOperand>(packed) : 0);
+        arguments.Add(packed.Length);
+        arguments.Add(submission.Fault);
+        PackKernel.Launch(stream, new(new((uint)pieces), new(PackThreads)), ref arguments);
+    }
+
+    private void Multiply(
+        CudaSubmission submission, Compiled compiled, long units, ReadOnlySpan<ScaledProduct> products)
+    {
+        Fp8ProductVariant variant = compiled.Variant;
+        _products.Clear();
+        for (int i = 0; i < products.Length; i++)
+        {
+            _products.Add(Describe(variant, products[i], _operands[i].A, _operands[i].B));
+        }
+
+        bool listed = _products.Count > 1;
+        KernelArguments arguments = new();
+        arguments.Add(_products[0]);
+        arguments.Add(listed ? submission.Upload<Fp8Product>(CollectionsMarshal.AsSpan(_products)) : 0);
+        arguments.Add(_products.Count);
+        arguments.Add(submission.Fault);
+        int blocks = variant.GridBlocks(compiled.ResidentClusters, units);
+        compiled.Kernel.Launch(stream, compiled.Shape((uint)blocks), ref arguments);
+    }
+
+    private static Fp8Product Describe(
+        Fp8ProductVariant variant, in ScaledProduct product, in PackedOperand a, in PackedOperand b)
+    {
+        Tensor output = product.Output;
+        var scalesA = new CudaTensorMap(a.Scales, 1, variant.TileRows);
+        return new()
+        {
+            A = new(a.Codes, variant.BoxRowsA, Block, TensorMapSwizzle.Bytes128),
+            B = new(b.Codes, variant.TileColumns, Block, TensorMapSwizzle.Bytes128),
+            ScalesA = scalesA,
+            ScalesB = variant.RowScales ? new(b.Scales, 1, variant.TileColumns) : scalesA,
+            Output = new(output, Fp8ProductVariant.OutputBoxRows, variant.OutputBoxColumns, TensorMapSwizzle.Bytes128),
+            Arguments = new(
+                product.Weight.Scales.Address, output.Address, 0, 1, output.Rows, output.Columns,
+                product.Weight.Columns, output.RowStride, product.Accumulate ? 1 : 0),
+        };
+    }
+
+    /// <summary>A variant, compiled for this device.</summary>
+    private sealed class Compiled
+    {
+        public Compiled(Fp8ProductVariant variant, KernelLibrary library)
+        {
+            Variant = variant;
+            Kernel = library.Kernel(
+                "MatrixProduct/Fp8MatrixProduct.cu", "fp8_matrix_product", variant.Options);
+            ResidentClusters = Kernel.ResidentClusters(Shape(Fp8ProductVariant.Cluster));
+        }
+
+        public Fp8ProductVariant Variant { get; }
+
+        public CudaKernel Kernel { get; }
+
+        public int ResidentClusters { get; }
+
+        public LaunchShape Shape(uint blocks) => new(
+            new(blocks), new((uint)Variant.Threads), Variant.SharedBytes, new(Fp8ProductVariant.Cluster));
+    }
+}

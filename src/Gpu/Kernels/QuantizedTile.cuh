@@ -1,0 +1,287 @@
+// Quantises a piece of 128 x 128 values, straight, transposed or both, from registers: one pass over the source.
+// Block: 256 threads; warp w holds rows 16 w to 16 w + 15, lane l of it columns 4 l to 4 l + 3, so that a row's codes
+// leave in one line and each thread has 16 codes in a row of the transpose.
+#pragma once
+
+#include "Minifloats.cuh"
+#include "Tensors.cuh"
+
+constexpr int Side = 128, QuantizeThreads = 256, WarpRows = 16, Lanes = 32;
+
+// A quantised matrix that is written; mirrors DeviceQuantized. `codes` is null where it is not wanted.
+struct Quantized {
+    void* codes;
+    float* scales;
+    int rows, columns;
+    int tile_rows, tile_columns;
+    float element_max, smallest_max;
+    int power_of_two;
+    int element;
+
+    __device__ int tiles() const { return (columns + tile_columns - 1) / tile_columns; }
+
+    __device__ Scale scale_of(unsigned max) const {
+        return Scale::of(max, element_max, smallest_max, power_of_two);
+    }
+};
+
+__device__ inline unsigned magnitude(float x) { return __float_as_uint(x) & 0x7FFFFFFFu; }
+
+__device__ inline unsigned warp_maximum(unsigned value) {
+#if __CUDA_ARCH__ >= 800
+    return __reduce_max_sync(~0u, value);
+#else
+    for (int distance = 1; distance < Lanes; distance *= 2) value = max(value, __shfl_xor_sync(~0u, value, distance));
+    return value;
+#endif
+}
+
+// Tiles of a piece, in rows and columns of the source, as powers of two: 1 x 128, 1 x 32, 128 x 1, 32 x 1, 128 x 128.
+struct Tiling {
+    int row_bits, column_bits;
+
+    __device__ Tiling(int rows, int columns) : row_bits(31 - __clz(rows)), column_bits(31 - __clz(columns)) {}
+
+    __device__ bool is_row() const { return row_bits == 0; }
+    __device__ bool is_column() const { return column_bits == 0; }
+
+    // Tiles side by side.
+    __device__ int across() const { return Side >> column_bits; }
+    __device__ int count() const { return across() * (Side >> row_bits); }
+    __device__ int of(int row, int column) const { return (row >> row_bits) * across() + (column >> column_bits); }
+};
+
+template <Element E>
+class QuantizedTile {
+public:
+    using Values = float[WarpRows][4];
+    using Code = typename Minifloat<E>::Code;
+    static constexpr int CodeBytes = sizeof(Code);
+    static constexpr int PieceCodes = 16 / CodeBytes;
+    static constexpr int RowPieces = Side / PieceCodes;
+
+    // Shared by the block; `lines` are rows of the transpose, pieces of 16 bytes turned by the row against conflicts.
+    struct Room {
+        uint4 lines[Side][RowPieces];
+        unsigned maxima[Side * 8];
+        Scale scales[Side * 4];
+    };
+
+    // The piece at (row, column) of a source of that many rows and columns.
+    __device__ QuantizedTile(Room& room, int row, int column, int rows, int columns)
+        : room(room), row(row), column(column), rows(rows), columns(columns), warp(threadIdx.x / Lanes),
+          lane(threadIdx.x % Lanes) {}
+
+    __device__ void write_straight(const Values& values, const Quantized& to) {
+        const Tiling tiling(to.tile_rows, to.tile_columns);
+        find_scales(values, tiling, to, [&](int r, int c) {
+            return (r >> tiling.row_bits) * to.tiles() + (c >> tiling.column_bits);
+        });
+        const bool aligned = columns % 4 == 0 && (unsigned long long)to.codes % (4 * CodeBytes) == 0;
+        each_row([&](int r) {
+            const int m = row + warp * WarpRows + r, d = column + lane * 4;
+            Scale scale[4];
+            scales_of_row(scale, tiling, warp * WarpRows + r);
+            FourCodes<E> codes;
+            codes.encode(values[r], scale);
+            if (m >= rows || d >= columns) return;
+            char* target = (char*)to.codes + ((long long)m * columns + d) * CodeBytes;
+            if (aligned) store(target, codes);
+            else store(target, (const char*)&codes, min(4, columns - d) * CodeBytes);
+        });
+    }
+
+    __device__ void write_transposed(const Values& values, const Quantized& to) {
+        const Tiling tiling(to.tile_columns, to.tile_rows);
+        find_scales(values, tiling, to, [&](int r, int c) {
+            return (c >> tiling.column_bits) * to.tiles() + (r >> tiling.row_bits);
+        });
+        fill_lines(values, tiling);
+        __syncthreads();
+        if (rows % PieceCodes == 0 && (unsigned long long)to.codes % 16 == 0) store_lines(to);
+        else store_codes(to);
+    }
+
+private:
+    template <class Body>
+    __device__ static void each_row(Body body) {
+#pragma unroll
+        for (int r = 0; r < WarpRows; r++) body(r);
+    }
+
+    // The largest magnitude of each tile, then its scale, for the block and the destination; `place` is where the scale
+    // of the tile at (row, column) of the source lies there.
+    template <class Place>
+    __device__ void find_scales(const Values& values, Tiling tiling, const Quantized& to, Place place) {
+        __syncthreads();
+        int parts = 1;
+        if (tiling.is_row()) row_maxima(values, tiling);
+        else if (tiling.is_column()) parts = column_maxima(values, tiling);
+        else parts = piece_maximum(values);
+        __syncthreads();
+        const int across = tiling.across();
+        for (int i = threadIdx.x; i < tiling.count(); i += QuantizeThreads) {
+            const int first = i / across * parts * across + i % across;
+            unsigned max = 0;
+            for (int part = 0; part < parts; part++) max = ::max(max, room.maxima[first + part * across]);
+            const Scale scale = to.scale_of(max);
+            room.scales[i] = scale;
+            const int r = row + (i / across << tiling.row_bits), c = column + (i % across << tiling.column_bits);
+            if (r < rows && c < columns) to.scales[place(r, c)] = scale.value;
+        }
+        __syncthreads();
+    }
+
+    __device__ void row_maxima(const Values& values, Tiling tiling) {
+        const int lanes = Lanes / tiling.across();
+        each_row([&](int r) {
+            unsigned max = four_maximum(values[r]);
+            if (lanes == Lanes) max = warp_maximum(max);
+            else
+                for (int distance = 1; distance < lanes; distance *= 2)
+                    max = ::max(max, __shfl_xor_sync(~0u, max, distance));
+            if (lane % lanes == 0) room.maxima[tiling.of(warp * WarpRows + r, lane * 4)] = max;
+        });
+    }
+
+    // Each warp's maxima of the columns; gives the warps of a tile.
+    __device__ int column_maxima(const Values& values, Tiling tiling) {
+#pragma unroll
+        for (int j = 0; j < 4; j++) {
+            unsigned max = 0;
+            each_row([&](int r) { max = ::max(max, magnitude(values[r][j])); });
+            room.maxima[warp * Side + lane * 4 + j] = max;
+        }
+        return (1 << tiling.row_bits) / WarpRows;
+    }
+
+    // Each warp's maximum; gives the warps.
+    __device__ int piece_maximum(const Values& values) {
+        unsigned max = 0;
+        each_row([&](int r) { max = ::max(max, four_maximum(values[r])); });
+        max = warp_maximum(max);
+        if (lane == 0) room.maxima[warp] = max;
+        return QuantizeThreads / Lanes;
+    }
+
+    __device__ static unsigned four_maximum(const float (&x)[4]) {
+        return max(max(magnitude(x[0]), magnitude(x[1])), max(magnitude(x[2]), magnitude(x[3])));
+    }
+
+    // Scales of the own four columns in a row of the piece.
+    __device__ void scales_of_row(Scale (&scale)[4], Tiling tiling, int r) const {
+        const int first = tiling.of(r, lane * 4);
+        scale[0] = room.scales[first];
+#pragma unroll
+        for (int j = 1; j < 4; j++) scale[j] = tiling.is_column() ? room.scales[first + j] : scale[0];
+    }
+
+    __device__ void fill_lines(const Values& values, Tiling tiling) {
+#pragma unroll
+        for (int j = 0; j < 4; j++) {
+            const int line = lane * 4 + j;
+            unsigned words[4 * CodeBytes];
+            Scale scale[4];
+#pragma unroll
+            for (int r = 0; r < WarpRows; r += 4) {
+                float four[4];
+#pragma unroll
+                for (int i = 0; i < 4; i++) {
+                    four[i] = values[r + i][j];
+                    // Tiles of more than a row have all of a warp's.
+                    if (r == 0 || tiling.is_row())
+                        scale[i] = room.scales[tiling.of(warp * WarpRows + r + i, line)];
+                }
+                FourCodes<E> codes;
+                codes.encode(four, scale);
+#pragma unroll
+                for (int i = 0; i < CodeBytes; i++) words[r / 4 * CodeBytes + i] = codes.words[i];
+            }
+#pragma unroll
+            for (int i = 0; i < CodeBytes; i++)
+                room.lines[line][turned(line, warp * CodeBytes + i)] =
+                    {words[i * 4], words[i * 4 + 1], words[i * 4 + 2], words[i * 4 + 3]};
+        }
+    }
+
+    // Place of a piece within its line.
+    __device__ static int turned(int line, int piece) { return piece ^ (line / 4 & 7); }
+
+    __device__ void store_lines(const Quantized& to) const {
+        for (int i = threadIdx.x; i < Side * RowPieces; i += QuantizeThreads) {
+            const int line = i / RowPieces, piece = i % RowPieces;
+            const int d = column + line, m = row + piece * PieceCodes;
+            if (d < columns && m < rows)
+                *(uint4*)((char*)to.codes + ((long long)d * rows + m) * CodeBytes) =
+                    room.lines[line][turned(line, piece)];
+        }
+    }
+
+    // Where no line starts at a multiple of 16 bytes: code by code.
+    __device__ void store_codes(const Quantized& to) const {
+        for (int i = threadIdx.x; i < Side * Side; i += QuantizeThreads) {
+            const int line = i / Side, place = i % Side;
+            const int d = column + line, m = row + place;
+            if (d < columns && m < rows)
+                ((Code*)to.codes)[(long long)d * rows + m] =
+                    ((const Code*)&room.lines[line][turned(line, place / PieceCodes)])[place % PieceCodes];
+        }
+    }
+
+    __device__ static void store(char* target, const FourCodes<E>& codes) {
+        if (CodeBytes == 1) *(unsigned*)target = codes.words[0];
+        else *(uint2*)target = {codes.words[0], codes.words[CodeBytes - 1]};
+    }
+
+    __device__ static void store(char* target, const char* codes, int bytes) {
+        for (int i = 0; i < 4 * CodeBytes; i++)
+            if (i < bytes) target[i] = codes[i];
+    }
+
+    Room& room;
+    int row, column, rows, columns, warp, lane;
+};
+
+// Four values of a row from `column` on, zeros past its end; in one load where rows start at multiples of 16 bytes.
+__device__ inline void load_four(float (&x)[4], const float* row, int column, int columns, bool aligned) {
+    if (aligned && column + 3 < columns) {
+        const float4 four = *(const float4*)(row + column);
+        x[0] = four.x, x[1] = four.y, x[2] = four.z, x[3] = four.w;
+        return;
+    }
+#pragma unroll
+    for (int j = 0; j < 4; j++) x[j] = column + j < columns ? row[column + j] : 0.0f;
+}
+
+// Whether every row starts at a multiple of 16 bytes.
+__device__ inline bool is_aligned(const Matrix& matrix) {
+    return (unsigned long long)matrix.data % 16 == 0 && matrix.stride % 4 == 0;
+}
+
+// One piece of a source: `load(x, row, column)` gives four values of one of its `rows` rows.
+template <Element E, class Load>
+__device__ void quantize_piece(
+    void* room, int rows, int columns, const Quantized& straight, const Quantized& transposed, Load load) {
+    using Tile = QuantizedTile<E>;
+    const int row = blockIdx.x * Side, column = blockIdx.y * Side;
+    const int m0 = row + threadIdx.x / Lanes * WarpRows, d = column + threadIdx.x % Lanes * 4;
+    typename Tile::Values values = {};
+#pragma unroll
+    for (int r = 0; r < WarpRows; r++)
+        if (m0 + r < rows && d < columns) load(values[r], m0 + r, d);
+    Tile tile(*(typename Tile::Room*)room, row, column, rows, columns);
+    if (straight.codes) tile.write_straight(values, straight);
+    if (transposed.codes) tile.write_transposed(values, transposed);
+}
+
+// The same for whichever element the destinations have.
+template <class Load>
+__device__ void quantize_piece(
+    int rows, int columns, const Quantized& straight, const Quantized& transposed, Load load) {
+    __shared__ QuantizedTile<Element::E5M6>::Room room;
+    switch ((Element)(straight.codes ? straight : transposed).element) {
+        case Element::E4M3: return quantize_piece<Element::E4M3>(&room, rows, columns, straight, transposed, load);
+        case Element::E5M2: return quantize_piece<Element::E5M2>(&room, rows, columns, straight, transposed, load);
+        default: return quantize_piece<Element::E5M6>(&room, rows, columns, straight, transposed, load);
+    }
+}
