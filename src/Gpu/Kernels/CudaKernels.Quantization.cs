@@ -4,13 +4,13 @@ using Krewe.Model.Tensors;
 
 namespace Krewe.Gpu.Kernels;
 
-/// <content>Quantisation and back; <c>Quantization.cu</c>.</content>
+/// <content>Quantisation and back; <c>QuantizePieces.cu</c> and <c>Quantization.cu</c>.</content>
 internal sealed partial class CudaKernels
 {
     private const int DequantizedRows = 4;
     private const int ElementsOfThread = 4;
 
-    private CudaKernel QuantizeKernel => field ??= _library.Kernel("Quantization.cu", "quantize");
+    private readonly PieceKernels?[] _pieceKernels = new PieceKernels?[3];
 
     private CudaKernel QuantizeAnyTileKernel => field ??= _library.Kernel("Quantization.cu", "quantize_any_tile");
 
@@ -32,7 +32,7 @@ internal sealed partial class CudaKernels
             arguments.Add(new DeviceQuantized(straight));
             arguments.Add(new DeviceQuantized(transposed));
             arguments.Add(Submission.Fault);
-            Launch(QuantizeKernel, Pieces(count, source.Columns), ref arguments);
+            Launch(KernelsFor(straight, transposed).Quantize, Pieces(count, source.Columns), ref arguments);
         }
 
         QuantizeAnyTile(source, rows, straightLater, transposed: false);
@@ -60,6 +60,77 @@ internal sealed partial class CudaKernels
         arguments.Add(Device(destination));
         var grid = new Dim3(Dim3.Cover(source.Count, BlockThreads * ElementsOfThread));
         Launch(RoundToBFloat16Kernel, new(grid, new(BlockThreads)), ref arguments);
+    }
+
+    /// <inheritdoc/>
+    public void RmsNormQuantize(
+        Tensor input, Tensor weight, Tensor output, Tensor inverseRms, float epsilon, QuantizedTensor straight,
+        QuantizedTensor transposed, bool keepsOutput = true)
+    {
+        KernelChecks.RmsNorm(input, weight, output, inverseRms);
+        KernelChecks.Quantize(output, default, straight, transposed);
+        if (!FitOnePass(straight, transposed))
+        {
+            RmsNorm(input, weight, output, inverseRms, epsilon);
+            Quantize(output, default, straight, transposed);
+            return;
+        }
+
+        KernelArguments scale = new();
+        scale.Add(Device(input));
+        scale.Add(inverseRms.Address);
+        scale.Add(epsilon);
+        Launch(RmsNormScaleKernel, Rows(input.Rows), ref scale);
+        KernelArguments arguments = new();
+        arguments.Add(Device(input));
+        arguments.Add(weight.Address);
+        arguments.Add(inverseRms.Address);
+        AddQuantized(ref arguments, output, straight, transposed, keepsOutput);
+        Launch(KernelsFor(straight, transposed).RmsNorm, Pieces(input.Rows, input.Columns), ref arguments);
+    }
+
+    /// <inheritdoc/>
+    public void SwiGluQuantize(
+        Tensor gate, Tensor up, Tensor output, QuantizedTensor straight, QuantizedTensor transposed,
+        bool keepsOutput = true)
+    {
+        KernelChecks.SwiGlu(gate, up, output);
+        KernelChecks.Quantize(output, default, straight, transposed);
+        if (!FitOnePass(straight, transposed))
+        {
+            SwiGlu(gate, up, output);
+            Quantize(output, default, straight, transposed);
+            return;
+        }
+
+        KernelArguments arguments = new();
+        arguments.Add(Device(gate));
+        arguments.Add(Device(up));
+        AddQuantized(ref arguments, output, straight, transposed, keepsOutput);
+        Launch(KernelsFor(straight, transposed).SwiGlu, Pieces(gate.Rows, gate.Columns), ref arguments);
+    }
+
+    private static void AddQuantized(
+        ref KernelArguments arguments, Tensor output, QuantizedTensor straight, QuantizedTensor transposed,
+        bool keepsOutput)
+    {
+        arguments.Add(Device(output));
+        arguments.Add(keepsOutput ? 1 : 0);
+        arguments.Add(new DeviceQuantized(straight));
+        arguments.Add(new DeviceQuantized(transposed));
+    }
+
+    private static bool FitOnePass(QuantizedTensor straight, QuantizedTensor transposed)
+    {
+        _ = InPieces(ref straight, ref transposed, out QuantizedTensor straightLeft, out QuantizedTensor left);
+        return straightLeft.IsEmpty && left.IsEmpty;
+    }
+
+    private PieceKernels KernelsFor(QuantizedTensor straight, QuantizedTensor transposed)
+    {
+        DeviceElement element =
+            DeviceQuantized.ElementOf((straight.IsEmpty ? transposed : straight).Format.Element);
+        return _pieceKernels[(int)element] ??= new(_library, element);
     }
 
     /// <summary>
@@ -101,5 +172,18 @@ internal sealed partial class CudaKernels
         arguments.Add(transposed ? 1 : 0);
         arguments.Add(Submission.Fault);
         Launch(QuantizeAnyTileKernel, Rows(checked((int)destination.Scales.Count)), ref arguments);
+    }
+
+    /// <summary><c>QuantizePieces.cu</c>, compiled for one element.</summary>
+    private sealed class PieceKernels(KernelLibrary library, DeviceElement element)
+    {
+        private const string File = "QuantizePieces.cu";
+        private readonly string _option = $"--define-macro=KREWE_ELEMENT=Element::{element}";
+
+        public CudaKernel Quantize => field ??= library.Kernel(File, "quantize", _option);
+
+        public CudaKernel RmsNorm => field ??= library.Kernel(File, "rms_norm_quantize", _option);
+
+        public CudaKernel SwiGlu => field ??= library.Kernel(File, "swiglu_quantize", _option);
     }
 }

@@ -1,17 +1,6 @@
 // Quantisation in tiles with a scale each, and back (report 3.3.2); the bits of Kernels/Reference.
 #include "QuantizedTile.cuh"
 
-// Tiles of 1 x 128, 1 x 32, 128 x 128 and, straight, 128 x 1: all that recipes have. Grid: pieces of 128 x 128, rows by
-// columns. Bytes: the source once, the codes once each way.
-extern "C" __global__ void __launch_bounds__(QuantizeThreads, 2)
-quantize(Matrix source, const int* gather, int rows, Quantized straight, Quantized transposed, const Fault* fault) {
-    if (is_set(fault)) return;
-    const bool aligned = is_aligned(source);
-    quantize_piece(rows, source.columns, straight, transposed, [&](float (&x)[4], int row, int column) {
-        load_four(x, source.row(gather ? gather[row] : row), column, source.columns, aligned);
-    });
-}
-
 template <Element E, class At>
 __device__ void quantize_tile(const Quantized& to, At at) {
     __shared__ unsigned room[QuantizeThreads / Lanes];
@@ -35,7 +24,8 @@ __device__ void quantize_tile(const Quantized& to, At at) {
     }
 }
 
-// Tiles of any other size. Grid: a block for each tile; bytes: the source twice, the second time from cache.
+// Tiles of any size; those of recipes have QuantizePieces.cu. Grid: a block for each tile; bytes: the source twice, the
+// second time from cache.
 extern "C" __global__ void __launch_bounds__(QuantizeThreads)
 quantize_any_tile(Matrix source, const int* gather, Quantized to, int transposed, const Fault* fault) {
     if (is_set(fault)) return;

@@ -51,10 +51,12 @@ struct Tiling {
     __device__ int of(int row, int column) const { return (row >> row_bits) * across() + (column >> column_bits); }
 };
 
+// Values of a thread: four of each of its rows.
+using Values = float[WarpRows][4];
+
 template <Element E>
 class QuantizedTile {
 public:
-    using Values = float[WarpRows][4];
     using Code = typename Minifloat<E>::Code;
     static constexpr int CodeBytes = sizeof(Code);
     static constexpr int PieceCodes = 16 / CodeBytes;
@@ -253,35 +255,34 @@ __device__ inline void load_four(float (&x)[4], const float* row, int column, in
     for (int j = 0; j < 4; j++) x[j] = column + j < columns ? row[column + j] : 0.0f;
 }
 
+// The reverse, of which only what lies before the row's end is written.
+__device__ inline void store_four(const float (&x)[4], float* row, int column, int columns, bool aligned) {
+    if (aligned && column + 3 < columns) {
+        *(float4*)(row + column) = {x[0], x[1], x[2], x[3]};
+        return;
+    }
+#pragma unroll
+    for (int j = 0; j < 4; j++)
+        if (column + j < columns) row[column + j] = x[j];
+}
+
 // Whether every row starts at a multiple of 16 bytes.
 __device__ inline bool is_aligned(const Matrix& matrix) {
     return (unsigned long long)matrix.data % 16 == 0 && matrix.stride % 4 == 0;
 }
 
-// One piece of a source: `load(x, row, column)` gives four values of one of its `rows` rows.
+// One piece of a source of `rows` x `columns`: `load(x, row, column)` gives four values of a row.
 template <Element E, class Load>
 __device__ void quantize_piece(
-    void* room, int rows, int columns, const Quantized& straight, const Quantized& transposed, Load load) {
-    using Tile = QuantizedTile<E>;
+    int rows, int columns, const Quantized& straight, const Quantized& transposed, Load load) {
+    __shared__ typename QuantizedTile<E>::Room room;
     const int row = blockIdx.x * Side, column = blockIdx.y * Side;
-    const int m0 = row + threadIdx.x / Lanes * WarpRows, d = column + threadIdx.x % Lanes * 4;
-    typename Tile::Values values = {};
+    const int first = row + threadIdx.x / Lanes * WarpRows, own_column = column + threadIdx.x % Lanes * 4;
+    Values values = {};
 #pragma unroll
     for (int r = 0; r < WarpRows; r++)
-        if (m0 + r < rows && d < columns) load(values[r], m0 + r, d);
-    Tile tile(*(typename Tile::Room*)room, row, column, rows, columns);
+        if (first + r < rows && own_column < columns) load(values[r], first + r, own_column);
+    QuantizedTile<E> tile(room, row, column, rows, columns);
     if (straight.codes) tile.write_straight(values, straight);
     if (transposed.codes) tile.write_transposed(values, transposed);
-}
-
-// The same for whichever element the destinations have.
-template <class Load>
-__device__ void quantize_piece(
-    int rows, int columns, const Quantized& straight, const Quantized& transposed, Load load) {
-    __shared__ QuantizedTile<Element::E5M6>::Room room;
-    switch ((Element)(straight.codes ? straight : transposed).element) {
-        case Element::E4M3: return quantize_piece<Element::E4M3>(&room, rows, columns, straight, transposed, load);
-        case Element::E5M2: return quantize_piece<Element::E5M2>(&room, rows, columns, straight, transposed, load);
-        default: return quantize_piece<Element::E5M6>(&room, rows, columns, straight, transposed, load);
-    }
 }
