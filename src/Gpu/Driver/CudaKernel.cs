@@ -44,8 +44,8 @@ public sealed unsafe class CudaKernel
     public int ResidentClusters(in LaunchShape shape)
     {
         AllowShared(shape.SharedBytes);
-        LaunchAttribute cluster = ClusterOf(shape);
-        LaunchConfig config = ConfigOf(shape, 0, &cluster);
+        LaunchAttribute* attributes = stackalloc LaunchAttribute[LaunchAttribute.MaxCount];
+        LaunchConfig config = ConfigOf(shape, 0, attributes);
         CudaResult.Check(DriverApi.cuOccupancyMaxActiveClusters(out int clusters, _function, &config));
         return clusters;
     }
@@ -68,8 +68,8 @@ public sealed unsafe class CudaKernel
 
         AllowShared(shape.SharedBytes);
         nint* addresses = stackalloc nint[KernelArguments.MaxCount];
-        LaunchAttribute cluster = ClusterOf(shape);
-        LaunchConfig config = ConfigOf(shape, stream.Handle, &cluster);
+        LaunchAttribute* attributes = stackalloc LaunchAttribute[LaunchAttribute.MaxCount];
+        LaunchConfig config = ConfigOf(shape, stream.Handle, attributes);
         int code;
         fixed (byte* pinned = &arguments.Addresses(new(addresses, KernelArguments.MaxCount)))
         {
@@ -82,27 +82,40 @@ public sealed unsafe class CudaKernel
         }
     }
 
-    private static LaunchAttribute ClusterOf(in LaunchShape shape) => new()
+    /// <summary>The launch as the driver takes it, with its attributes in the room given.</summary>
+    private static LaunchConfig ConfigOf(in LaunchShape shape, nint stream, LaunchAttribute* attributes)
     {
-        Id = LaunchAttribute.ClusterDimension,
-        ClusterX = shape.Cluster.X,
-        ClusterY = shape.Cluster.Y,
-        ClusterZ = shape.Cluster.Z,
-    };
+        uint count = 0;
+        if (shape.Cluster.X != 0)
+        {
+            attributes[count++] = new()
+            {
+                Id = LaunchAttribute.ClusterDimension,
+                ClusterX = shape.Cluster.X,
+                ClusterY = shape.Cluster.Y,
+                ClusterZ = shape.Cluster.Z,
+            };
+        }
 
-    private static LaunchConfig ConfigOf(in LaunchShape shape, nint stream, LaunchAttribute* cluster) => new()
-    {
-        GridX = shape.Grid.X,
-        GridY = shape.Grid.Y,
-        GridZ = shape.Grid.Z,
-        BlockX = shape.Block.X,
-        BlockY = shape.Block.Y,
-        BlockZ = shape.Block.Z,
-        SharedBytes = (uint)shape.SharedBytes,
-        Stream = stream,
-        Attributes = cluster,
-        AttributeCount = shape.Cluster.X == 0 ? 0u : 1u,
-    };
+        if (shape.StartsEarly)
+        {
+            attributes[count++] = new() { Id = LaunchAttribute.ProgrammaticStreamSerialization, Flag = 1 };
+        }
+
+        return new()
+        {
+            GridX = shape.Grid.X,
+            GridY = shape.Grid.Y,
+            GridZ = shape.Grid.Z,
+            BlockX = shape.Block.X,
+            BlockY = shape.Block.Y,
+            BlockZ = shape.Block.Z,
+            SharedBytes = (uint)shape.SharedBytes,
+            Stream = stream,
+            Attributes = attributes,
+            AttributeCount = count,
+        };
+    }
 
     private void AllowShared(int bytes)
     {

@@ -156,7 +156,8 @@ internal sealed partial class CudaKernels
     }
 
     private static LaunchShape Pieces(int rows, int columns) => new(
-        new(Dim3.Cover(rows, DeviceQuantized.Side), Dim3.Cover(columns, DeviceQuantized.Side)), new(BlockThreads));
+        new(Dim3.Cover(rows, DeviceQuantized.Side), Dim3.Cover(columns, DeviceQuantized.Side)),
+        new(DeviceQuantized.Threads));
 
     private void QuantizeAnyTile(Tensor source, Tensor rows, QuantizedTensor destination, bool transposed)
     {
@@ -171,7 +172,8 @@ internal sealed partial class CudaKernels
         arguments.Add(new DeviceQuantized(destination));
         arguments.Add(transposed ? 1 : 0);
         arguments.Add(Submission.Fault);
-        Launch(QuantizeAnyTileKernel, Rows(checked((int)destination.Scales.Count)), ref arguments);
+        LaunchShape shape = Rows(checked((int)destination.Scales.Count), DeviceQuantized.Threads);
+        Launch(QuantizeAnyTileKernel, shape, ref arguments);
     }
 
     /// <summary><c>QuantizePieces.cu</c>, compiled for one element.</summary>

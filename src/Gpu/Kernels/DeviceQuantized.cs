@@ -26,6 +26,9 @@ internal readonly struct DeviceQuantized(QuantizedTensor tensor)
     /// <summary>Side of the pieces that blocks of <c>quantize</c> take.</summary>
     public const int Side = 128;
 
+    /// <summary>Threads of those blocks.</summary>
+    public const int Threads = 512;
+
     private readonly nint _codes = tensor.Codes.Address;
     private readonly nint _scales = tensor.Scales.Address;
     private readonly int _rows = tensor.IsEmpty ? 0 : tensor.Rows;

@@ -3,7 +3,7 @@
 
 template <Element E, class At>
 __device__ void quantize_tile(const Quantized& to, At at) {
-    __shared__ unsigned room[QuantizeThreads / Lanes];
+    __shared__ unsigned room[Warps];
     using Code = typename Minifloat<E>::Code;
     const int tile_row = blockIdx.x / to.tiles(), tile_column = blockIdx.x % to.tiles();
     const int top = tile_row * to.tile_rows, left = tile_column * to.tile_columns;
@@ -15,7 +15,7 @@ __device__ void quantize_tile(const Quantized& to, At at) {
     max = warp_maximum(max);
     if (threadIdx.x % Lanes == 0) room[threadIdx.x / Lanes] = max;
     __syncthreads();
-    for (int warp = 0; warp < QuantizeThreads / Lanes; warp++) max = ::max(max, room[warp]);
+    for (int warp = 0; warp < Warps; warp++) max = ::max(max, room[warp]);
     const Scale scale = to.scale_of(max);
     if (threadIdx.x == 0) to.scales[blockIdx.x] = scale.value;
     for (long long i = threadIdx.x; i < count; i += QuantizeThreads) {

@@ -7,47 +7,118 @@
 #define KREWE_ELEMENT Element::E4M3
 #endif
 
+struct Rows {
+    Matrix source;
+    const int* gather;
+
+    __device__ void load(Values& values, int row, int count, int column) const {
+        const bool aligned = is_aligned(source);
+#pragma unroll
+        for (int r = 0; r < WarpRows; r++)
+            if (r < count)
+                load_four(
+                    values[r], source.row(gather ? gather[row + r] : row + r), column, source.columns, aligned);
+    }
+};
+
+// The values that a producer computes from two matrices, or one, four rows at a time: loads first, so that they wait
+// for memory together. They are written too where `keeps` says so.
+template <class Producer>
+struct Produced {
+    Producer producer;
+    Matrix output;
+    bool keeps;
+
+    __device__ void load(Values& values, int row, int count, int column) const {
+        const bool aligned = producer.is_vector() && is_aligned(output);
+        const typename Producer::Columns own = producer.columns_at(column, aligned);
+#pragma unroll
+        for (int r0 = 0; r0 < WarpRows; r0 += 4) {
+            typename Producer::Raw raw[4];
+#pragma unroll
+            for (int i = 0; i < 4; i++)
+                if (r0 + i < count) producer.load(raw[i], row + r0 + i, column, aligned);
+#pragma unroll
+            for (int i = 0; i < 4; i++)
+                if (r0 + i < count) {
+                    producer.compute(values[r0 + i], raw[i], own);
+                    if (keeps)
+                        store_four(values[r0 + i], output.row(row + r0 + i), column, output.columns, aligned);
+                }
+        }
+    }
+};
+
+// input * weight * inverse_rms.
+struct RmsNorm {
+    Matrix input;
+    const float* weight;
+    const float* inverse_rms;
+
+    struct Columns { float weight[4]; };
+    struct Raw { float x[4], r; };
+
+    __device__ bool is_vector() const { return is_aligned(input) && (unsigned long long)weight % 16 == 0; }
+
+    __device__ Columns columns_at(int column, bool aligned) const {
+        Columns own;
+        load_four(own.weight, weight, column, input.columns, aligned);
+        return own;
+    }
+
+    __device__ void load(Raw& raw, int row, int column, bool aligned) const {
+        load_four(raw.x, input.row(row), column, input.columns, aligned);
+        raw.r = inverse_rms[row];
+    }
+
+    __device__ void compute(float (&x)[4], const Raw& raw, const Columns& own) const {
+#pragma unroll
+        for (int j = 0; j < 4; j++) x[j] = raw.x[j] * raw.r * own.weight[j];
+    }
+};
+
+// silu(gate) * up; past the row's end 0, as both are there.
+struct SwiGlu {
+    Matrix gate, up;
+
+    struct Columns {};
+    struct Raw { float gate[4], up[4]; };
+
+    __device__ bool is_vector() const { return is_aligned(gate) && is_aligned(up); }
+
+    __device__ Columns columns_at(int, bool) const { return {}; }
+
+    __device__ void load(Raw& raw, int row, int column, bool aligned) const {
+        load_four(raw.gate, gate.row(row), column, gate.columns, aligned);
+        load_four(raw.up, up.row(row), column, gate.columns, aligned);
+    }
+
+    __device__ void compute(float (&x)[4], const Raw& raw, const Columns&) const {
+#pragma unroll
+        for (int j = 0; j < 4; j++) x[j] = raw.gate[j] / (1.0f + expf(-raw.gate[j])) * raw.up[j];
+    }
+};
+
 // Bytes: the source once, the codes once each way.
 extern "C" __global__ void __launch_bounds__(QuantizeThreads, 2)
 quantize(Matrix source, const int* gather, int rows, Quantized straight, Quantized transposed, const Fault* fault) {
     if (is_set(fault)) return;
-    const int columns = source.columns;
-    const bool aligned = is_aligned(source);
-    quantize_piece<KREWE_ELEMENT>(rows, columns, straight, transposed, [&](float (&x)[4], int row, int column) {
-        load_four(x, source.row(gather ? gather[row] : row), column, columns, aligned);
-    });
+    quantize_piece<KREWE_ELEMENT>(rows, source.columns, straight, transposed, Rows{source, gather});
 }
 
-// values = input * weight * inverse_rms. Bytes: input once, beside its pass in rms_norm_scale; codes once each way.
+// Bytes: the input once, beside its pass in rms_norm_scale; the codes once each way.
 extern "C" __global__ void __launch_bounds__(QuantizeThreads, 2)
 rms_norm_quantize(
     Matrix input, const float* weight, const float* inverse_rms, Matrix output, int keeps_output, Quantized straight,
     Quantized transposed) {
-    const int columns = input.columns;
-    const bool aligned = is_aligned(input) && is_aligned(output) && (unsigned long long)weight % 16 == 0;
-    quantize_piece<KREWE_ELEMENT>(input.rows, columns, straight, transposed, [&](float (&x)[4], int row, int column) {
-        float w[4];
-        load_four(x, input.row(row), column, columns, aligned);
-        load_four(w, weight, column, columns, aligned);
-        const float r = inverse_rms[row];
-#pragma unroll
-        for (int j = 0; j < 4; j++) x[j] = x[j] * r * w[j];
-        if (keeps_output) store_four(x, output.row(row), column, columns, aligned);
-    });
+    const Produced<RmsNorm> values{{input, weight, inverse_rms}, output, keeps_output != 0};
+    quantize_piece<KREWE_ELEMENT>(input.rows, input.columns, straight, transposed, values);
 }
 
-// values = silu(gate) * up. Bytes: gate and up once, codes once each way.
+// Bytes: gate and up once, the codes once each way.
 extern "C" __global__ void __launch_bounds__(QuantizeThreads, 2)
 swiglu_quantize(
     Matrix gate, Matrix up, Matrix output, int keeps_output, Quantized straight, Quantized transposed) {
-    const int columns = gate.columns;
-    const bool aligned = is_aligned(gate) && is_aligned(up) && is_aligned(output);
-    quantize_piece<KREWE_ELEMENT>(gate.rows, columns, straight, transposed, [&](float (&x)[4], int row, int column) {
-        float u[4];
-        load_four(x, gate.row(row), column, columns, aligned);
-        load_four(u, up.row(row), column, columns, aligned);
-#pragma unroll
-        for (int j = 0; j < 4; j++) x[j] = column + j < columns ? x[j] / (1.0f + expf(-x[j])) * u[j] : 0.0f;
-        if (keeps_output) store_four(x, output.row(row), column, columns, aligned);
-    });
+    const Produced<SwiGlu> values{{gate, up}, output, keeps_output != 0};
+    quantize_piece<KREWE_ELEMENT>(gate.rows, gate.columns, straight, transposed, values);
 }

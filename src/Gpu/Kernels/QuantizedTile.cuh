@@ -1,12 +1,15 @@
 // Quantises a piece of 128 x 128 values, straight, transposed or both, from registers: one pass over the source.
-// Block: 256 threads; warp w holds rows 16 w to 16 w + 15, lane l of it columns 4 l to 4 l + 3, so that a row's codes
-// leave in one line and each thread has 16 codes in a row of the transpose.
+// Block: 512 threads; warp w holds rows 8 w to 8 w + 7, lane l of it columns 4 l to 4 l + 3, so that a row's codes
+// leave in one line and each thread has 8 codes in a row of the transpose.
 #pragma once
 
 #include "Minifloats.cuh"
 #include "Tensors.cuh"
 
-constexpr int Side = 128, QuantizeThreads = 256, WarpRows = 16, Lanes = 32;
+#ifndef KREWE_ROWS
+#define KREWE_ROWS 8
+#endif
+constexpr int Side = 128, WarpRows = KREWE_ROWS, Lanes = 32, Warps = Side / WarpRows, QuantizeThreads = Warps * Lanes;
 
 // A quantised matrix that is written; mirrors DeviceQuantized. `codes` is null where it is not wanted.
 struct Quantized {
@@ -61,11 +64,14 @@ public:
     static constexpr int CodeBytes = sizeof(Code);
     static constexpr int PieceCodes = 16 / CodeBytes;
     static constexpr int RowPieces = Side / PieceCodes;
+    // Codes of a thread in a row of the transpose, 8 bytes each.
+    static constexpr int OwnHalves = WarpRows * CodeBytes / 8;
 
-    // Shared by the block; `lines` are rows of the transpose, pieces of 16 bytes turned by the row against conflicts.
-    struct Room {
-        uint4 lines[Side][RowPieces];
-        unsigned maxima[Side * 8];
+    // Shared by the block; `lines` are rows of the transpose in halves of pieces of 16 bytes, which are turned by the
+    // row against conflicts.
+    struct alignas(16) Room {
+        uint2 lines[Side][RowPieces * 2];
+        unsigned maxima[Side * Warps];
         Scale scales[Side * 4];
     };
 
@@ -76,20 +82,16 @@ public:
 
     __device__ void write_straight(const Values& values, const Quantized& to) {
         const Tiling tiling(to.tile_rows, to.tile_columns);
+        if (tiling.is_row()) return write_rows(values, tiling, to);
         find_scales(values, tiling, to, [&](int r, int c) {
             return (r >> tiling.row_bits) * to.tiles() + (c >> tiling.column_bits);
         });
-        const bool aligned = columns % 4 == 0 && (unsigned long long)to.codes % (4 * CodeBytes) == 0;
         each_row([&](int r) {
-            const int m = row + warp * WarpRows + r, d = column + lane * 4;
+            const int first = tiling.of(warp * WarpRows + r, lane * 4);
             Scale scale[4];
-            scales_of_row(scale, tiling, warp * WarpRows + r);
-            FourCodes<E> codes;
-            codes.encode(values[r], scale);
-            if (m >= rows || d >= columns) return;
-            char* target = (char*)to.codes + ((long long)m * columns + d) * CodeBytes;
-            if (aligned) store(target, codes);
-            else store(target, (const char*)&codes, min(4, columns - d) * CodeBytes);
+#pragma unroll
+            for (int j = 0; j < 4; j++) scale[j] = room.scales[tiling.is_column() ? first + j : first];
+            write_codes(values[r], scale, r, to);
         });
     }
 
@@ -109,6 +111,39 @@ private:
     __device__ static void each_row(Body body) {
 #pragma unroll
         for (int r = 0; r < WarpRows; r++) body(r);
+    }
+
+    // Tiles within rows: no warp needs another. Of tiles as wide as a warp, lane r computes the scale of row r.
+    __device__ void write_rows(const Values& values, Tiling tiling, const Quantized& to) {
+        const int lanes = Lanes / tiling.across(), d = column + lane * 4;
+        const bool wide = lanes == Lanes;
+        unsigned max = 0;
+        each_row([&](int r) {
+            const unsigned row_max = wide ? warp_maximum(four_maximum(values[r])) : 0;
+            if (lane == r) max = row_max;
+        });
+        const Scale own = to.scale_of(max);
+        each_row([&](int r) {
+            const int m = row + warp * WarpRows + r;
+            const Scale scale = wide
+                ? Scale{__shfl_sync(~0u, own.value, r), __shfl_sync(~0u, own.inverse, r)}
+                : to.scale_of(lanes_maximum(values[r], lanes));
+            if (lane % lanes == 0 && m < rows && d < columns)
+                to.scales[(long long)m * to.tiles() + (d >> tiling.column_bits)] = scale.value;
+            const Scale all[4] = {scale, scale, scale, scale};
+            write_codes(values[r], all, r, to);
+        });
+    }
+
+    // The codes of the own four columns in the own row r.
+    __device__ void write_codes(const float (&x)[4], const Scale (&scale)[4], int r, const Quantized& to) const {
+        const int m = row + warp * WarpRows + r, d = column + lane * 4;
+        FourCodes<E> codes;
+        codes.encode(x, scale);
+        if (m >= rows || d >= columns) return;
+        char* target = (char*)to.codes + ((long long)m * columns + d) * CodeBytes;
+        if (columns % 4 == 0 && (unsigned long long)to.codes % (4 * CodeBytes) == 0) store(target, codes);
+        else store(target, (const char*)&codes, min(4, columns - d) * CodeBytes);
     }
 
     // The largest magnitude of each tile, then its scale, for the block and the destination; `place` is where the scale
@@ -137,13 +172,17 @@ private:
     __device__ void row_maxima(const Values& values, Tiling tiling) {
         const int lanes = Lanes / tiling.across();
         each_row([&](int r) {
-            unsigned max = four_maximum(values[r]);
-            if (lanes == Lanes) max = warp_maximum(max);
-            else
-                for (int distance = 1; distance < lanes; distance *= 2)
-                    max = ::max(max, __shfl_xor_sync(~0u, max, distance));
+            const unsigned max = lanes_maximum(values[r], lanes);
             if (lane % lanes == 0) room.maxima[tiling.of(warp * WarpRows + r, lane * 4)] = max;
         });
+    }
+
+    // Of that many neighbouring lanes.
+    __device__ static unsigned lanes_maximum(const float (&x)[4], int lanes) {
+        unsigned max = four_maximum(x);
+        for (int distance = 1; distance < lanes; distance *= 2)
+            max = ::max(max, __shfl_xor_sync(~0u, max, distance));
+        return max;
     }
 
     // Each warp's maxima of the columns; gives the warps of a tile.
@@ -163,26 +202,18 @@ private:
         each_row([&](int r) { max = ::max(max, four_maximum(values[r])); });
         max = warp_maximum(max);
         if (lane == 0) room.maxima[warp] = max;
-        return QuantizeThreads / Lanes;
+        return Warps;
     }
 
     __device__ static unsigned four_maximum(const float (&x)[4]) {
         return max(max(magnitude(x[0]), magnitude(x[1])), max(magnitude(x[2]), magnitude(x[3])));
     }
 
-    // Scales of the own four columns in a row of the piece.
-    __device__ void scales_of_row(Scale (&scale)[4], Tiling tiling, int r) const {
-        const int first = tiling.of(r, lane * 4);
-        scale[0] = room.scales[first];
-#pragma unroll
-        for (int j = 1; j < 4; j++) scale[j] = tiling.is_column() ? room.scales[first + j] : scale[0];
-    }
-
     __device__ void fill_lines(const Values& values, Tiling tiling) {
 #pragma unroll
         for (int j = 0; j < 4; j++) {
             const int line = lane * 4 + j;
-            unsigned words[4 * CodeBytes];
+            unsigned words[2 * OwnHalves];
             Scale scale[4];
 #pragma unroll
             for (int r = 0; r < WarpRows; r += 4) {
@@ -200,9 +231,10 @@ private:
                 for (int i = 0; i < CodeBytes; i++) words[r / 4 * CodeBytes + i] = codes.words[i];
             }
 #pragma unroll
-            for (int i = 0; i < CodeBytes; i++)
-                room.lines[line][turned(line, warp * CodeBytes + i)] =
-                    {words[i * 4], words[i * 4 + 1], words[i * 4 + 2], words[i * 4 + 3]};
+            for (int i = 0; i < OwnHalves; i++) {
+                const int half = warp * OwnHalves + i;
+                room.lines[line][turned(line, half / 2) * 2 + half % 2] = {words[i * 2], words[i * 2 + 1]};
+            }
         }
     }
 
@@ -215,7 +247,7 @@ private:
             const int d = column + line, m = row + piece * PieceCodes;
             if (d < columns && m < rows)
                 *(uint4*)((char*)to.codes + ((long long)d * rows + m) * CodeBytes) =
-                    room.lines[line][turned(line, piece)];
+                    *(const uint4*)&room.lines[line][turned(line, piece) * 2];
         }
     }
 
@@ -226,7 +258,7 @@ private:
             const int d = column + line, m = row + place;
             if (d < columns && m < rows)
                 ((Code*)to.codes)[(long long)d * rows + m] =
-                    ((const Code*)&room.lines[line][turned(line, place / PieceCodes)])[place % PieceCodes];
+                    ((const Code*)&room.lines[line][turned(line, place / PieceCodes) * 2])[place % PieceCodes];
         }
     }
 
@@ -271,17 +303,16 @@ __device__ inline bool is_aligned(const Matrix& matrix) {
     return (unsigned long long)matrix.data % 16 == 0 && matrix.stride % 4 == 0;
 }
 
-// One piece of a source of `rows` x `columns`: `load(x, row, column)` gives four values of a row.
-template <Element E, class Load>
+// One piece of a source of `rows` x `columns`: `source.load(values, row, count, column)` gives four values each of some
+// rows, and leaves those from `count` on.
+template <Element E, class Source>
 __device__ void quantize_piece(
-    int rows, int columns, const Quantized& straight, const Quantized& transposed, Load load) {
+    int rows, int columns, const Quantized& straight, const Quantized& transposed, const Source& source) {
     __shared__ typename QuantizedTile<E>::Room room;
     const int row = blockIdx.x * Side, column = blockIdx.y * Side;
     const int first = row + threadIdx.x / Lanes * WarpRows, own_column = column + threadIdx.x % Lanes * 4;
     Values values = {};
-#pragma unroll
-    for (int r = 0; r < WarpRows; r++)
-        if (first + r < rows && own_column < columns) load(values[r], first + r, own_column);
+    if (own_column < columns) source.load(values, first, min(WarpRows, rows - first), own_column);
     QuantizedTile<E> tile(room, row, column, rows, columns);
     if (straight.codes) tile.write_straight(values, straight);
     if (transposed.codes) tile.write_transposed(values, transposed);

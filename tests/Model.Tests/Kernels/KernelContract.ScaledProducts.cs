@@ -21,8 +21,8 @@ public abstract unsafe partial class KernelContract
         int turn = 0;
         foreach ((int m, int n, int d) in (ReadOnlySpan<(int, int, int)>)
             [
-                (1, 1, 1), (1, 130, 300), (3, 33, 128), (17, 65, 129), (64, 256, 512), (100, 129, 31), (200, 40, 700),
-                (12, 32, 256), (97, 128, 33), (0, 5, 7), (5, 7, 0), (5, 0, 7),
+                (1, 1, 1), (1, 132, 300), (3, 33, 128), (17, 68, 129), (64, 256, 512), (100, 129, 31), (200, 40, 700),
+                (12, 32, 256), (97, 128, 33), (0, 5, 7), (5, 8, 0), (5, 0, 7),
             ])
         {
             foreach ((TileFormat a, TileFormat b) in (ReadOnlySpan<(TileFormat, TileFormat)>)
@@ -36,7 +36,7 @@ public abstract unsafe partial class KernelContract
                     $"M={m} N={n} D={d} {a} by {b} accumulate={accumulate}",
                     (k, t) => k.ScaledLinear(new(t[0], t[1], a), new(t[2], t[3], b), t[4], accumulate),
                     input.Codes, input.Scales, weight.Codes, weight.Scales,
-                    accumulate ? Data.Normal(m, n, gap: 3) : Data.Garbage(m, n, gap: 3));
+                    accumulate ? Data.Normal(m, n, gap: 4) : Data.Garbage(m, n, gap: 4));
             }
         }
     }

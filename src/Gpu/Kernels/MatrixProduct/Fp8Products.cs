@@ -13,18 +13,24 @@ namespace Krewe.Gpu.Kernels.MatrixProduct;
 /// </summary>
 /// <remarks>On the submitting thread. Allocates nothing on the managed heap once its lists have grown.</remarks>
 internal sealed class Fp8Products(KernelLibrary library, CudaMemoryPool pool, CudaStream stream, int multiprocessors)
+    : IDisposable
 {
     private const int Block = Fp8ProductVariant.Block;
     private const int PackThreads = 256;
     private const int OutputAlignment = 16;
     private const nint AnyAddress = 1 << 20;
 
+    /// <summary>Scratch memory that is kept from launch to launch; what needs more takes it for the while.</summary>
+    private const long KeptScratchBytes = 32 << 20;
+
+    private readonly TensorMapCache _maps = new();
     private readonly Dictionary<Fp8ProductVariant, Compiled> _compiled = [];
     private readonly List<ScaledProduct> _tileScaled = [];
     private readonly List<ScaledProduct> _rowScaled = [];
     private readonly List<(PackedOperand A, PackedOperand B)> _operands = [];
     private readonly List<PackedOperand> _packed = [];
     private readonly List<Fp8Product> _products = [];
+    private nint _keptScratch;
 
     private CudaKernel PackKernel => field ??= library.Kernel("MatrixProduct/PackOperands.cu", "pack_operands");
 
@@ -33,13 +39,14 @@ internal sealed class Fp8Products(KernelLibrary library, CudaMemoryPool pool, Cu
 
     /// <summary>
     /// Whether the tensor cores' kernel takes a product: E4M3, 1x128 by 128x128 or 1x128, into rows that start at
-    /// multiples of 16 bytes.
+    /// multiples of 16 bytes and have no rest beyond them, since the copy engine writes 16 bytes at a time.
     /// </summary>
     public static bool Takes(in ScaledProduct product) =>
         product.Input.Format is { Element: DType.Float8E4M3, Rows: 1, Columns: Block }
         && product.Weight.Format is { Element: DType.Float8E4M3, Rows: 1 or Block, Columns: Block }
         && product.Weight.Columns > 0
         && product.Output.Address % OutputAlignment == 0
+        && product.Output.Columns * sizeof(float) % OutputAlignment == 0
         && product.Output.RowStride * sizeof(float) % OutputAlignment == 0;
 
     /// <summary>Adds a product that <see cref="Takes"/> is true of, with an output that is not empty.</summary>
@@ -51,6 +58,16 @@ internal sealed class Fp8Products(KernelLibrary library, CudaMemoryPool pool, Cu
     {
         Launch(submission, _tileScaled, rowScales: false);
         Launch(submission, _rowScaled, rowScales: true);
+    }
+
+    /// <summary>Gives the scratch memory back.</summary>
+    public void Dispose()
+    {
+        if (_keptScratch != 0)
+        {
+            _ = pool.TryFree(_keptScratch, stream);
+            _keptScratch = 0;
+        }
     }
 
     private static bool HasRowScales(in ScaledProduct product) => product.Weight.Format.Rows == 1;
@@ -65,17 +82,46 @@ internal sealed class Fp8Products(KernelLibrary library, CudaMemoryPool pool, Cu
         ReadOnlySpan<ScaledProduct> products = CollectionsMarshal.AsSpan(list);
         (Compiled compiled, long units) = Choose(products, rowScales);
         (long bytes, _) = Plan(products, AnyAddress);
-        nint scratch = pool.Allocate(bytes, stream, "operands of FP8 products");
+        nint scratch = TakeScratch(bytes);
         try
         {
             (_, int pieces) = Plan(products, scratch);
+            Describe(compiled.Variant, products);
+            nint uploaded = _products.Count > 1
+                ? submission.Upload<Fp8Product>(CollectionsMarshal.AsSpan(_products))
+                : 0;
             Pack(submission, pieces);
-            Multiply(submission, compiled, units, products);
+            Multiply(submission, compiled, units, uploaded);
         }
         finally
         {
-            _ = pool.TryFree(scratch, stream);
+            GiveScratch(scratch);
             list.Clear();
+        }
+    }
+
+    /// <summary>Memory for what is submitted until <see cref="GiveScratch"/>: the stream keeps users apart.</summary>
+    private nint TakeScratch(long bytes)
+    {
+        const string Purpose = "operands of FP8 products";
+        if (bytes > KeptScratchBytes)
+        {
+            return pool.Allocate(bytes, stream, Purpose);
+        }
+
+        if (_keptScratch == 0)
+        {
+            _keptScratch = pool.Allocate(KeptScratchBytes, stream, Purpose);
+        }
+
+        return _keptScratch;
+    }
+
+    private void GiveScratch(nint scratch)
+    {
+        if (scratch != _keptScratch)
+        {
+            _ = pool.TryFree(scratch, stream);
         }
     }
 
@@ -163,38 +209,42 @@ internal sealed class Fp8Products(KernelLibrary library, CudaMemoryPool pool, Cu
         PackKernel.Launch(stream, new(new((uint)pieces), new(PackThreads)), ref arguments);
     }
 
-    private void Multiply(
-        CudaSubmission submission, Compiled compiled, long units, ReadOnlySpan<ScaledProduct> products)
+    /// <summary>Right behind the packing, during whose end it starts.</summary>
+    private void Multiply(CudaSubmission submission, Compiled compiled, long units, nint uploaded)
     {
-        Fp8ProductVariant variant = compiled.Variant;
+        KernelArguments arguments = new();
+        arguments.Add(_products[0]);
+        arguments.Add(uploaded);
+        arguments.Add(_products.Count);
+        arguments.Add(submission.Fault);
+        int blocks = compiled.Variant.GridBlocks(compiled.ResidentClusters, units);
+        compiled.Kernel.Launch(stream, compiled.Shape((uint)blocks), ref arguments);
+    }
+
+    private void Describe(Fp8ProductVariant variant, ReadOnlySpan<ScaledProduct> products)
+    {
         _products.Clear();
         for (int i = 0; i < products.Length; i++)
         {
             _products.Add(Describe(variant, products[i], _operands[i].A, _operands[i].B));
         }
-
-        bool listed = _products.Count > 1;
-        KernelArguments arguments = new();
-        arguments.Add(_products[0]);
-        arguments.Add(listed ? submission.Upload<Fp8Product>(CollectionsMarshal.AsSpan(_products)) : 0);
-        arguments.Add(_products.Count);
-        arguments.Add(submission.Fault);
-        int blocks = variant.GridBlocks(compiled.ResidentClusters, units);
-        compiled.Kernel.Launch(stream, compiled.Shape((uint)blocks), ref arguments);
     }
 
-    private static Fp8Product Describe(
+    private Fp8Product Describe(
         Fp8ProductVariant variant, in ScaledProduct product, in PackedOperand a, in PackedOperand b)
     {
         Tensor output = product.Output;
-        var scalesA = new CudaTensorMap(a.Scales, 1, variant.TileRows);
+        CudaTensorMap scalesA = _maps.Of(a.Scales, 1, variant.TileRows, TensorMapSwizzle.None);
         return new()
         {
-            A = new(a.Codes, variant.BoxRowsA, Block, TensorMapSwizzle.Bytes128),
-            B = new(b.Codes, variant.TileColumns, Block, TensorMapSwizzle.Bytes128),
+            A = _maps.Of(a.Codes, variant.BoxRowsA, Block, TensorMapSwizzle.Bytes128),
+            B = _maps.Of(b.Codes, variant.TileColumns, Block, TensorMapSwizzle.Bytes128),
             ScalesA = scalesA,
-            ScalesB = variant.RowScales ? new(b.Scales, 1, variant.TileColumns) : scalesA,
-            Output = new(output, Fp8ProductVariant.OutputBoxRows, variant.OutputBoxColumns, TensorMapSwizzle.Bytes128),
+            ScalesB = variant.RowScales
+                ? _maps.Of(b.Scales, 1, variant.TileColumns, TensorMapSwizzle.None)
+                : scalesA,
+            Output = _maps.Of(
+                output, Fp8ProductVariant.OutputBoxRows, variant.OutputBoxColumns, TensorMapSwizzle.Bytes128),
             Arguments = new(
                 product.Weight.Scales.Address, output.Address, 0, 1, output.Rows, output.Columns,
                 product.Weight.Columns, output.RowStride, product.Accumulate ? 1 : 0),
@@ -219,6 +269,6 @@ internal sealed class Fp8Products(KernelLibrary library, CudaMemoryPool pool, Cu
         public int ResidentClusters { get; }
 
         public LaunchShape Shape(uint blocks) => new(
-            new(blocks), new((uint)Variant.Threads), Variant.SharedBytes, new(Fp8ProductVariant.Cluster));
+            new(blocks), new((uint)Variant.Threads), Variant.SharedBytes, new(Fp8ProductVariant.Cluster), true);
     }
 }
