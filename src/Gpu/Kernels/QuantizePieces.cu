@@ -1,6 +1,8 @@
 // Quantisation in the tiles that recipes have, 1 x 128, 1 x 32, 128 x 128 and 128 x 1, of a matrix or of what RMSNorm
 // and SwiGLU make, with the bits of one kernel behind the other. Grid: pieces of 128 x 128, rows by columns.
 // Compiled for one element: KREWE_ELEMENT, one of Element in Minifloats.cuh.
+// Measured on an H100 that copies at 3008 GB/s (benchmarks/Gpu/results/h100-fp8.txt), 4096 x 7168, E4M3, GB/s: 1 x 128
+// 2330, turned 2438, both 1946, 128 x 128 both 2169; SwiGLU 1998, both 1805.
 #include "QuantizedTile.cuh"
 
 #ifndef KREWE_ELEMENT

@@ -6,10 +6,7 @@
 #include "Minifloats.cuh"
 #include "Tensors.cuh"
 
-#ifndef KREWE_ROWS
-#define KREWE_ROWS 8
-#endif
-constexpr int Side = 128, WarpRows = KREWE_ROWS, Lanes = 32, Warps = Side / WarpRows, QuantizeThreads = Warps * Lanes;
+constexpr int Side = 128, WarpRows = 8, Lanes = 32, Warps = Side / WarpRows, QuantizeThreads = Warps * Lanes;
 
 // A quantised matrix that is written; mirrors DeviceQuantized. `codes` is null where it is not wanted.
 struct Quantized {

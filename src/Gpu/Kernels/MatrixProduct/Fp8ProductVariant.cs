@@ -45,7 +45,7 @@ public enum Fp8ProductOutput
 /// <param name="Stages">Blocks of the depth in flight.</param>
 /// <param name="RowScales">Whether the second operand has a scale per row and 128 of the depth, as weight gradients
 /// have, instead of one per 128 x 128 tile.</param>
-public sealed record Fp8ProductVariant(
+public readonly record struct Fp8ProductVariant(
     Fp8ProductKind Kind, Fp8ProductOutput Output, int TileRows, int TileColumns, int Stages, bool RowScales)
 {
     /// <summary>Blocks side by side that share their rows of the first operand.</summary>
@@ -116,7 +116,7 @@ public sealed record Fp8ProductVariant(
         }
 
         // Few tiles: as narrow as it takes to give each multiprocessor one, so that all of them load.
-        foreach ((int width, int stages) in ((int, int)[])[(32, 12), (64, 10), (128, 8)])
+        foreach ((int width, int stages) in (ReadOnlySpan<(int, int)>)[(32, 12), (64, 10), (128, 8)])
         {
             Fp8ProductVariant low = Tiles(64, width, stages);
             if (low.Units(groups, rows, columns) * Cluster <= multiprocessors)
