@@ -19,7 +19,7 @@ internal enum DeviceElement
     E5M6,
 }
 
-/// <summary>A quantised matrix as kernels take it; mirrors <c>Quantized</c> in <c>QuantizedTile.cuh</c>.</summary>
+/// <summary>A quantised matrix as kernels take it; mirrors <c>Quantized</c> in <c>QuantizedMatrix.cuh</c>.</summary>
 [StructLayout(LayoutKind.Sequential)]
 internal readonly struct DeviceQuantized(QuantizedTensor tensor)
 {

@@ -24,7 +24,7 @@ internal sealed class Fp8Products(KernelLibrary library, CudaMemoryPool pool, Cu
     private const long KeptScratchBytes = 32 << 20;
 
     private readonly TensorMapCache _maps = new();
-    private readonly Dictionary<Fp8ProductVariant, Compiled> _compiled = [];
+    private readonly Dictionary<Fp8ProductVariant, CompiledFp8Product> _compiled = [];
     private readonly List<ScaledProduct> _tileScaled = [];
     private readonly List<ScaledProduct> _rowScaled = [];
     private readonly List<(PackedOperand A, PackedOperand B)> _operands = [];
@@ -80,7 +80,7 @@ internal sealed class Fp8Products(KernelLibrary library, CudaMemoryPool pool, Cu
         }
 
         ReadOnlySpan<ScaledProduct> products = CollectionsMarshal.AsSpan(list);
-        (Compiled compiled, long units) = Choose(products, rowScales);
+        (CompiledFp8Product compiled, long units) = Choose(products, rowScales);
         (long bytes, _) = Plan(products, AnyAddress);
         nint scratch = TakeScratch(bytes);
         try
@@ -126,7 +126,7 @@ internal sealed class Fp8Products(KernelLibrary library, CudaMemoryPool pool, Cu
     }
 
     /// <summary>The variant for these products, and its pieces of work.</summary>
-    private (Compiled Compiled, long Units) Choose(ReadOnlySpan<ScaledProduct> products, bool rowScales)
+    private (CompiledFp8Product Compiled, long Units) Choose(ReadOnlySpan<ScaledProduct> products, bool rowScales)
     {
         long rows = 0;
         int columns = 0;
@@ -139,7 +139,7 @@ internal sealed class Fp8Products(KernelLibrary library, CudaMemoryPool pool, Cu
         var variant = Fp8ProductVariant.Choose(
             Fp8ProductKind.Separate, Fp8ProductOutput.Float32, rowScales, products.Length,
             (int)((rows + products.Length - 1) / products.Length), columns, multiprocessors);
-        if (!_compiled.TryGetValue(variant, out Compiled? compiled))
+        if (!_compiled.TryGetValue(variant, out CompiledFp8Product? compiled))
         {
             compiled = new(variant, library);
             _compiled.Add(variant, compiled);
@@ -210,7 +210,7 @@ internal sealed class Fp8Products(KernelLibrary library, CudaMemoryPool pool, Cu
     }
 
     /// <summary>Right behind the packing, during whose end it starts.</summary>
-    private void Multiply(CudaSubmission submission, Compiled compiled, long units, nint uploaded)
+    private void Multiply(CudaSubmission submission, CompiledFp8Product compiled, long units, nint uploaded)
     {
         KernelArguments arguments = new();
         arguments.Add(_products[0]);
@@ -249,26 +249,5 @@ internal sealed class Fp8Products(KernelLibrary library, CudaMemoryPool pool, Cu
                 product.Weight.Scales.Address, output.Address, 0, 1, output.Rows, output.Columns,
                 product.Weight.Columns, output.RowStride, product.Accumulate ? 1 : 0),
         };
-    }
-
-    /// <summary>A variant, compiled for this device.</summary>
-    private sealed class Compiled
-    {
-        public Compiled(Fp8ProductVariant variant, KernelLibrary library)
-        {
-            Variant = variant;
-            Kernel = library.Kernel(
-                "MatrixProduct/Fp8MatrixProduct.cu", "fp8_matrix_product", variant.Options);
-            ResidentClusters = Kernel.ResidentClusters(Shape(Fp8ProductVariant.Cluster));
-        }
-
-        public Fp8ProductVariant Variant { get; }
-
-        public CudaKernel Kernel { get; }
-
-        public int ResidentClusters { get; }
-
-        public LaunchShape Shape(uint blocks) => new(
-            new(blocks), new((uint)Variant.Threads), Variant.SharedBytes, new(Fp8ProductVariant.Cluster), true);
     }
 }
