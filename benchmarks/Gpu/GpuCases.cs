@@ -9,7 +9,7 @@ namespace Krewe.GpuSpeed;
 /// The exact float32 kernels at sizes of DeepSeek-V3's layers for 4096 tokens. A repetition submits several calls as
 /// one work and divides its time by them; the first work warms up. Values are near to normal, never zeros.
 /// </summary>
-internal sealed class GpuCases(CudaDevice device, int repetitions, string filter) : IDisposable
+internal sealed partial class GpuCases(CudaDevice device, int repetitions, string filter) : IDisposable
 {
     private const int Tokens = 4096;
     private readonly Arena _arena = device.CreateArena("benchmark");
@@ -24,6 +24,8 @@ internal sealed class GpuCases(CudaDevice device, int repetitions, string filter
         await AttentionAsync();
         await RoutingAsync();
         await OptimizerAsync();
+        await QuantizationAsync();
+        await ScaledProductsAsync();
     }
 
     public void Dispose()

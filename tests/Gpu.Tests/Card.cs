@@ -1,5 +1,6 @@
 using Krewe.Gpu.Devices;
 using Krewe.Gpu.Driver;
+using Krewe.Gpu.Kernels;
 using Xunit;
 
 namespace Krewe.Gpu.Tests;
@@ -8,18 +9,20 @@ namespace Krewe.Gpu.Tests;
 internal static class Card
 {
     private static readonly Lock Gate = new();
-    private static CudaDevice? _device;
+    private static readonly Dictionary<ProductPath, CudaDevice> Devices = [];
 
     /// <summary>Why tests that need a card cannot run here, or null.</summary>
     public static string? Missing { get; } = CudaProbe.Run().Obstacle;
 
-    /// <summary>The first GPU, opened once; skips the test, with the reason, where there is none.</summary>
-    public static CudaDevice Device()
+    /// <summary>The first GPU, opened once for each path; skips the test, with the reason, where there is none.</summary>
+    public static CudaDevice Device(ProductPath products = ProductPath.Fast)
     {
         Require();
         lock (Gate)
         {
-            return _device ??= new(0);
+            return Devices.TryGetValue(products, out CudaDevice? device)
+                ? device
+                : Devices[products] = new(0, products: products);
         }
     }
 

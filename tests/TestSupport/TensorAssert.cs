@@ -38,10 +38,28 @@ public static unsafe class TensorAssert
                 if (!(Math.Abs(a - e) <= allowed) && !e.Equals(a))
                 {
                     string detail = $", off by {a - e:g3}, allowed {allowed:g3}";
-                    throw Difference(context, expected, row, column, e, a, detail);
+                    throw Differs(context, expected, row, column, e, a, detail);
                 }
             }
         }
+    }
+
+    /// <summary>1 - 2 sum(xy) / sum(x^2 + y^2): 0 for equal tensors, 2 for opposite ones.</summary>
+    public static double Difference(Tensor expected, Tensor actual)
+    {
+        double apart = 0, size = 0;
+        for (int row = 0; row < expected.Rows; row++)
+        {
+            for (int column = 0; column < expected.Columns; column++)
+            {
+                double e = Read(expected, row, column);
+                double a = Read(actual, row, column);
+                apart += (e - a) * (e - a);
+                size += (e * e) + (a * a);
+            }
+        }
+
+        return size == 0 ? 0 : apart / size;
     }
 
     /// <summary>The same bits, row by row; what lies between the rows is not looked at.</summary>
@@ -57,7 +75,7 @@ public static unsafe class TensorAssert
             }
 
             int column = RowBytes(expected, row).CommonPrefixLength(RowBytes(actual, row)) / bytes;
-            throw Difference(
+            throw Differs(
                 context, expected, row, column, Read(expected, row, column), Read(actual, row, column),
                 ", bits differ");
         }
@@ -109,7 +127,7 @@ public static unsafe class TensorAssert
         }
     }
 
-    private static TensorDifferenceException Difference(
+    private static TensorDifferenceException Differs(
         string context, Tensor tensor, int row, int column, double expected, double actual, string detail)
         => new(
             $"{context}: {tensor} differs first at [{row}, {column}]: expected {expected:r}, got {actual:r}{detail}");

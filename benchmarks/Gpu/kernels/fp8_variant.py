@@ -19,7 +19,12 @@ def ceil_divide(value, divisor):
 class Arguments(ctypes.Structure):
     _fields_ = [("scales_b", ctypes.c_uint64), ("output", ctypes.c_uint64), ("groups", ctypes.c_uint64),
                 ("group_count", ctypes.c_int), ("rows", ctypes.c_int), ("columns", ctypes.c_int),
-                ("depth", ctypes.c_int)]
+                ("depth", ctypes.c_int), ("pitch", ctypes.c_int), ("accumulate", ctypes.c_int)]
+
+
+class Product(ctypes.Structure):
+    """Five tensor maps and the arguments; a multiple of 64 bytes."""
+    _fields_ = [("maps", ctypes.c_uint8 * 128 * 5), ("arguments", Arguments), ("pad", ctypes.c_uint8 * 16)]
 
 
 @dataclasses.dataclass(frozen=True)
@@ -116,7 +121,9 @@ class Launch:
             problem.columns, rows_out, problem.columns * variant.output_bytes, variant.patch_columns, 8,
             SWIZZLE_128_BYTES if width == 128 else SWIZZLE_64_BYTES))
         self.arguments = Arguments(problem.scales_b, problem.output, problem.groups, problem.group_count,
-                                   problem.rows, problem.columns, problem.depth)
+                                   problem.rows, problem.columns, problem.depth, problem.columns,
+                                   variant.output == FLOAT32_SUM)
+        self.product = Product(type(Product().maps)(*(entry[0] for entry in self.maps)), self.arguments)
         clusters = driver.resident_clusters(function, variant.cluster, variant.threads, variant.shared_bytes)
         if variant.kind != GROUPED_ROWS:
             tiles = ceil_divide(problem.rows, variant.rows) * problem.group_count
@@ -124,6 +131,6 @@ class Launch:
         self.grid = clusters * variant.cluster
 
     def __call__(self, stream=None, overlap=False):
-        parameters = [entry[0] for entry in self.maps] + [self.arguments]
+        parameters = [self.product, ctypes.c_void_p(), ctypes.c_int(1), ctypes.c_void_p()]
         self.driver.launch(self.function, self.grid, self.variant.threads, self.variant.shared_bytes, parameters,
                            stream, overlap)

@@ -36,15 +36,16 @@ public sealed class CudaDevice : IDevice
     /// <summary>Opens a GPU.</summary>
     /// <param name="index">Number of the device, from 0.</param>
     /// <param name="cache">Where compiled kernels are kept; the user's cache where none is given.</param>
+    /// <param name="products">How matrix products are computed where there is more than one way.</param>
     /// <exception cref="CudaException">No driver, no such device, or no NVRTC: one line that says which.</exception>
-    public CudaDevice(int index = 0, KernelCache? cache = null)
+    public CudaDevice(int index = 0, KernelCache? cache = null, ProductPath products = ProductPath.Fast)
     {
         Context = new(index);
         Name = $"cuda:{index}";
         CudaRuntimeCompiler compiler = CompilerFor(Context);
         _pool = new(Context);
         _stream = new();
-        _kernels = new(Context, new(compiler, cache ?? KernelCache.OfThisUser()), _pool, _stream);
+        _kernels = new(Context, new(compiler, cache ?? KernelCache.OfThisUser()), _pool, _stream, products);
         for (int i = 0; i < MaxInFlight; i++)
         {
             _free.Add(new(Context, _stream));

@@ -39,6 +39,17 @@ public sealed unsafe class CudaKernel
         return blocks;
     }
 
+    /// <summary>Clusters of this launch that the device holds at a time.</summary>
+    /// <param name="shape">Block, shared memory and cluster; the grid is one cluster or more.</param>
+    public int ResidentClusters(in LaunchShape shape)
+    {
+        AllowShared(shape.SharedBytes);
+        LaunchAttribute* attributes = stackalloc LaunchAttribute[LaunchAttribute.MaxCount];
+        LaunchConfig config = ConfigOf(shape, 0, attributes);
+        CudaResult.Check(DriverApi.cuOccupancyMaxActiveClusters(out int clusters, _function, &config));
+        return clusters;
+    }
+
     /// <summary>Lets clusters have more than the eight blocks that every device can hold.</summary>
     public void AllowLargeClusters() => CudaResult.Check(
         DriverApi.cuFuncSetAttribute(_function, FunctionAttribute.NonPortableClusterSizeAllowed, 1));
@@ -57,26 +68,8 @@ public sealed unsafe class CudaKernel
 
         AllowShared(shape.SharedBytes);
         nint* addresses = stackalloc nint[KernelArguments.MaxCount];
-        LaunchAttribute cluster = new()
-        {
-            Id = LaunchAttribute.ClusterDimension,
-            ClusterX = shape.Cluster.X,
-            ClusterY = shape.Cluster.Y,
-            ClusterZ = shape.Cluster.Z,
-        };
-        LaunchConfig config = new()
-        {
-            GridX = shape.Grid.X,
-            GridY = shape.Grid.Y,
-            GridZ = shape.Grid.Z,
-            BlockX = shape.Block.X,
-            BlockY = shape.Block.Y,
-            BlockZ = shape.Block.Z,
-            SharedBytes = (uint)shape.SharedBytes,
-            Stream = stream.Handle,
-            Attributes = &cluster,
-            AttributeCount = shape.Cluster.X == 0 ? 0u : 1u,
-        };
+        LaunchAttribute* attributes = stackalloc LaunchAttribute[LaunchAttribute.MaxCount];
+        LaunchConfig config = ConfigOf(shape, stream.Handle, attributes);
         int code;
         fixed (byte* pinned = &arguments.Addresses(new(addresses, KernelArguments.MaxCount)))
         {
@@ -87,6 +80,41 @@ public sealed unsafe class CudaKernel
         {
             ThrowLaunch(code, shape);
         }
+    }
+
+    /// <summary>The launch as the driver takes it, with its attributes in the room given.</summary>
+    private static LaunchConfig ConfigOf(in LaunchShape shape, nint stream, LaunchAttribute* attributes)
+    {
+        uint count = 0;
+        if (shape.Cluster.X != 0)
+        {
+            attributes[count++] = new()
+            {
+                Id = LaunchAttribute.ClusterDimension,
+                ClusterX = shape.Cluster.X,
+                ClusterY = shape.Cluster.Y,
+                ClusterZ = shape.Cluster.Z,
+            };
+        }
+
+        if (shape.StartsEarly)
+        {
+            attributes[count++] = new() { Id = LaunchAttribute.ProgrammaticStreamSerialization, Flag = 1 };
+        }
+
+        return new()
+        {
+            GridX = shape.Grid.X,
+            GridY = shape.Grid.Y,
+            GridZ = shape.Grid.Z,
+            BlockX = shape.Block.X,
+            BlockY = shape.Block.Y,
+            BlockZ = shape.Block.Z,
+            SharedBytes = (uint)shape.SharedBytes,
+            Stream = stream,
+            Attributes = attributes,
+            AttributeCount = count,
+        };
     }
 
     private void AllowShared(int bytes)

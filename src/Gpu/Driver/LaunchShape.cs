@@ -23,7 +23,10 @@ public readonly record struct Dim3(uint X, uint Y = 1, uint Z = 1)
 /// <param name="Block">Threads of a block.</param>
 /// <param name="SharedBytes">Dynamic shared memory of a block.</param>
 /// <param name="Cluster">Blocks of a cluster; default for none.</param>
-public readonly record struct LaunchShape(Dim3 Grid, Dim3 Block, int SharedBytes = 0, Dim3 Cluster = default)
+/// <param name="StartsEarly">Lets the kernel start up while the one before it in the stream ends; it must wait for that
+/// itself (<c>griddepcontrol.wait</c>, compute capability 9.0).</param>
+public readonly record struct LaunchShape(
+    Dim3 Grid, Dim3 Block, int SharedBytes = 0, Dim3 Cluster = default, bool StartsEarly = false)
 {
     /// <summary>True where the grid has no block: there is nothing to launch.</summary>
     public bool IsEmpty => Grid.Count == 0;

@@ -11,6 +11,8 @@ internal sealed partial class CudaKernels
 
     private CudaKernel RmsNormKernel => field ??= _library.Kernel("Normalization.cu", "rms_norm");
 
+    private CudaKernel RmsNormScaleKernel => field ??= _library.Kernel("Normalization.cu", "rms_norm_scale");
+
     private CudaKernel RmsNormBackwardInputKernel =>
         field ??= _library.Kernel("Normalization.cu", "rms_norm_backward_input");
 

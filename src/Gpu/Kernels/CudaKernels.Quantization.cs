@@ -1,30 +1,191 @@
-using System.Runtime.CompilerServices;
-using Krewe.Model;
+using Krewe.Gpu.Driver;
 using Krewe.Model.Kernels;
 using Krewe.Model.Tensors;
 
 namespace Krewe.Gpu.Kernels;
 
-/// <content>Low precision: not written for CUDA yet. Every call is refused before anything is written.</content>
+/// <content>Quantisation and back; <c>QuantizePieces.cu</c> and <c>Quantization.cu</c>.</content>
 internal sealed partial class CudaKernels
 {
-    /// <inheritdoc/>
-    public void Quantize(Tensor source, Tensor rows, QuantizedTensor straight, QuantizedTensor transposed) =>
-        throw Missing();
+    private const int DequantizedRows = 4;
+    private const int ElementsOfThread = 4;
+
+    private readonly PieceKernels?[] _pieceKernels = new PieceKernels?[3];
+
+    private CudaKernel QuantizeAnyTileKernel => field ??= _library.Kernel("Quantization.cu", "quantize_any_tile");
+
+    private CudaKernel DequantizeKernel => field ??= _library.Kernel("Quantization.cu", "dequantize");
+
+    private CudaKernel RoundToBFloat16Kernel => field ??= _library.Kernel("Quantization.cu", "round_to_bfloat16");
 
     /// <inheritdoc/>
-    public void Dequantize(QuantizedTensor source, Tensor destination) => throw Missing();
+    public void Quantize(Tensor source, Tensor rows, QuantizedTensor straight, QuantizedTensor transposed)
+    {
+        KernelChecks.Quantize(source, rows, straight, transposed, this);
+        int count = rows.IsEmpty ? source.Rows : (int)rows.Count;
+        if (InPieces(ref straight, ref transposed, out QuantizedTensor straightLater, out QuantizedTensor turnedLater))
+        {
+            KernelArguments arguments = new();
+            arguments.Add(Device(source));
+            arguments.Add(rows.Address);
+            arguments.Add(count);
+            arguments.Add(new DeviceQuantized(straight));
+            arguments.Add(new DeviceQuantized(transposed));
+            arguments.Add(Submission.Fault);
+            Launch(KernelsFor(straight, transposed).Quantize, Pieces(count, source.Columns), ref arguments);
+        }
+
+        QuantizeAnyTile(source, rows, straightLater, transposed: false);
+        QuantizeAnyTile(source, rows, turnedLater, transposed: true);
+    }
 
     /// <inheritdoc/>
-    public void RoundToBFloat16(Tensor source, Tensor destination) => throw Missing();
+    public void Dequantize(QuantizedTensor source, Tensor destination)
+    {
+        KernelChecks.Dequantize(source, destination);
+        KernelArguments arguments = new();
+        arguments.Add(new DeviceQuantized(source));
+        arguments.Add(Device(destination));
+        var grid = new Dim3(
+            Dim3.Cover(source.Rows, DequantizedRows), Dim3.Cover(source.Columns, BlockThreads * ElementsOfThread));
+        Launch(DequantizeKernel, new(grid, new(BlockThreads)), ref arguments);
+    }
 
     /// <inheritdoc/>
-    public void ScaledLinear(QuantizedTensor input, QuantizedTensor weight, Tensor output, bool accumulate = false) =>
-        throw Missing();
+    public void RoundToBFloat16(Tensor source, Tensor destination)
+    {
+        KernelChecks.Add(source, destination);
+        KernelArguments arguments = new();
+        arguments.Add(Device(source));
+        arguments.Add(Device(destination));
+        var grid = new Dim3(Dim3.Cover(source.Count, BlockThreads * ElementsOfThread));
+        Launch(RoundToBFloat16Kernel, new(grid, new(BlockThreads)), ref arguments);
+    }
 
     /// <inheritdoc/>
-    public void GroupedScaledLinear(ReadOnlySpan<ScaledProduct> products) => throw Missing();
+    public void RmsNormQuantize(
+        Tensor input, Tensor weight, Tensor output, Tensor inverseRms, float epsilon, QuantizedTensor straight,
+        QuantizedTensor transposed, bool keepsOutput = true)
+    {
+        KernelChecks.RmsNorm(input, weight, output, inverseRms);
+        KernelChecks.Quantize(output, default, straight, transposed);
+        if (!FitOnePass(straight, transposed))
+        {
+            RmsNorm(input, weight, output, inverseRms, epsilon);
+            Quantize(output, default, straight, transposed);
+            return;
+        }
 
-    private KreweException Missing([CallerMemberName] string kernel = "") =>
-        new($"{Name} has no {kernel} yet: use precision fp32, or compute on cpu:0");
+        KernelArguments scale = new();
+        scale.Add(Device(input));
+        scale.Add(inverseRms.Address);
+        scale.Add(epsilon);
+        Launch(RmsNormScaleKernel, Rows(input.Rows), ref scale);
+        KernelArguments arguments = new();
+        arguments.Add(Device(input));
+        arguments.Add(weight.Address);
+        arguments.Add(inverseRms.Address);
+        AddQuantized(ref arguments, output, straight, transposed, keepsOutput);
+        Launch(KernelsFor(straight, transposed).RmsNorm, Pieces(input.Rows, input.Columns), ref arguments);
+    }
+
+    /// <inheritdoc/>
+    public void SwiGluQuantize(
+        Tensor gate, Tensor up, Tensor output, QuantizedTensor straight, QuantizedTensor transposed,
+        bool keepsOutput = true)
+    {
+        KernelChecks.SwiGlu(gate, up, output);
+        KernelChecks.Quantize(output, default, straight, transposed);
+        if (!FitOnePass(straight, transposed))
+        {
+            SwiGlu(gate, up, output);
+            Quantize(output, default, straight, transposed);
+            return;
+        }
+
+        KernelArguments arguments = new();
+        arguments.Add(Device(gate));
+        arguments.Add(Device(up));
+        AddQuantized(ref arguments, output, straight, transposed, keepsOutput);
+        Launch(KernelsFor(straight, transposed).SwiGlu, Pieces(gate.Rows, gate.Columns), ref arguments);
+    }
+
+    private static void AddQuantized(
+        ref KernelArguments arguments, Tensor output, QuantizedTensor straight, QuantizedTensor transposed,
+        bool keepsOutput)
+    {
+        arguments.Add(Device(output));
+        arguments.Add(keepsOutput ? 1 : 0);
+        arguments.Add(new DeviceQuantized(straight));
+        arguments.Add(new DeviceQuantized(transposed));
+    }
+
+    private static bool FitOnePass(QuantizedTensor straight, QuantizedTensor transposed)
+    {
+        _ = InPieces(ref straight, ref transposed, out QuantizedTensor straightLeft, out QuantizedTensor left);
+        return straightLeft.IsEmpty && left.IsEmpty;
+    }
+
+    private PieceKernels KernelsFor(QuantizedTensor straight, QuantizedTensor transposed)
+    {
+        DeviceElement element =
+            DeviceQuantized.ElementOf((straight.IsEmpty ? transposed : straight).Format.Element);
+        return _pieceKernels[(int)element] ??= new(_library, element);
+    }
+
+    /// <summary>
+    /// What one pass over the source in pieces can write; the rest, of other tiles or of a second element, is left.
+    /// </summary>
+    private static bool InPieces(
+        ref QuantizedTensor straight, ref QuantizedTensor transposed, out QuantizedTensor straightLeft,
+        out QuantizedTensor transposedLeft)
+    {
+        straightLeft = Leave(ref straight, DeviceQuantized.FitsPieces(straight.Format));
+        transposedLeft = Leave(
+            ref transposed,
+            DeviceQuantized.FitsPieces(transposed.Format)
+            && (straight.IsEmpty || straight.Format.Element == transposed.Format.Element));
+        return !straight.IsEmpty || !transposed.IsEmpty;
+
+        static QuantizedTensor Leave(ref QuantizedTensor tensor, bool fits)
+        {
+            QuantizedTensor left = fits ? default : tensor;
+            tensor = fits ? tensor : default;
+            return left;
+        }
+    }
+
+    private static LaunchShape Pieces(int rows, int columns) => new(
+        new(Dim3.Cover(rows, DeviceQuantized.Side), Dim3.Cover(columns, DeviceQuantized.Side)),
+        new(DeviceQuantized.Threads));
+
+    private void QuantizeAnyTile(Tensor source, Tensor rows, QuantizedTensor destination, bool transposed)
+    {
+        if (destination.IsEmpty)
+        {
+            return;
+        }
+
+        KernelArguments arguments = new();
+        arguments.Add(Device(source));
+        arguments.Add(rows.Address);
+        arguments.Add(new DeviceQuantized(destination));
+        arguments.Add(transposed ? 1 : 0);
+        arguments.Add(Submission.Fault);
+        LaunchShape shape = Rows(checked((int)destination.Scales.Count), DeviceQuantized.Threads);
+        Launch(QuantizeAnyTileKernel, shape, ref arguments);
+    }
+
+    /// <summary><c>QuantizePieces.cu</c>, compiled for one element.</summary>
+    private sealed class PieceKernels(KernelLibrary library, DeviceElement element)
+    {
+        private const string File = "QuantizePieces.cu";
+        private readonly string _option = $"--define-macro=KREWE_ELEMENT=Element::{element}";
+
+        public CudaKernel Quantize => field ??= library.Kernel(File, "quantize", _option);
+
+        public CudaKernel RmsNorm => field ??= library.Kernel(File, "rms_norm_quantize", _option);
+
+        public CudaKernel SwiGlu => field ??= library.Kernel(File, "swiglu_quantize", _option);
+    }
 }

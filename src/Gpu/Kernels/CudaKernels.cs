@@ -1,5 +1,6 @@
 using Krewe.Gpu.Devices;
 using Krewe.Gpu.Driver;
+using Krewe.Gpu.Kernels.MatrixProduct;
 using Krewe.Model.Kernels;
 using Krewe.Model.Tensors;
 
@@ -18,18 +19,24 @@ internal sealed partial class CudaKernels : IKernels, IIndexChecks, IDisposable
     private readonly CudaMemoryPool _pool;
     private readonly CudaStream _stream;
     private readonly int _multiprocessors;
+    private readonly Fp8Products? _fp8Products;
 
     /// <summary>The kernels of a device.</summary>
     /// <param name="context">Of the device.</param>
     /// <param name="library">Where kernels come from; owned.</param>
     /// <param name="pool">Where passing results lie.</param>
     /// <param name="stream">Where kernels run.</param>
-    public CudaKernels(CudaContext context, KernelLibrary library, CudaMemoryPool pool, CudaStream stream)
+    /// <param name="products">How products of quantised matrices are computed.</param>
+    public CudaKernels(
+        CudaContext context, KernelLibrary library, CudaMemoryPool pool, CudaStream stream, ProductPath products)
     {
         _library = library;
         _pool = pool;
         _stream = stream;
         _multiprocessors = context.Multiprocessors;
+        _fp8Products = products == ProductPath.Fast && Fp8Products.RunsOn(context.ComputeCapability)
+            ? new(library, pool, stream, _multiprocessors)
+            : null;
         Name = $"cuda/sm_{context.ComputeCapability.Major}{context.ComputeCapability.Minor}";
     }
 
@@ -40,7 +47,11 @@ internal sealed partial class CudaKernels : IKernels, IIndexChecks, IDisposable
     public CudaSubmission Submission { get; set; } = null!;
 
     /// <inheritdoc/>
-    public void Dispose() => _library.Dispose();
+    public void Dispose()
+    {
+        _fp8Products?.Dispose();
+        _library.Dispose();
+    }
 
     private static DeviceMatrix Device(Tensor tensor) => new(tensor);
 

@@ -14,12 +14,14 @@ internal sealed class KernelLibrary(CudaRuntimeCompiler compiler, KernelCache ca
     /// <summary>A kernel.</summary>
     /// <param name="file">Path of its source below <c>src/Gpu/Kernels</c>.</param>
     /// <param name="name">Its name.</param>
-    public CudaKernel Kernel(string file, string name)
+    /// <param name="options">Options of the compiler that make a variant of the file; none for most.</param>
+    public CudaKernel Kernel(string file, string name, params IReadOnlyList<string> options)
     {
-        if (!_modules.TryGetValue(file, out CudaModule? module))
+        string variant = string.Join(' ', [file, .. options]);
+        if (!_modules.TryGetValue(variant, out CudaModule? module))
         {
-            module = new(file, cache.GetOrCompile(KernelSource.Embedded(file), compiler));
-            _modules.Add(file, module);
+            module = new(variant, cache.GetOrCompile(KernelSource.Embedded(file, options), compiler));
+            _modules.Add(variant, module);
         }
 
         return module.Kernel(name);

@@ -22,17 +22,6 @@ struct Product {
     int first_tile;
 };
 
-__device__ int product_of_tile(const Product* products, int count, int tile) {
-    int low = 0, high = count - 1;
-    while (low < high) {
-        int middle = (low + high + 1) / 2;
-        if (products[middle].first_tile <= tile) low = middle;
-        else high = middle - 1;
-    }
-
-    return low;
-}
-
 // A piece of one operand on its way from global to shared memory: `Rows` rows of the operand (or columns, where it lies
 // across) by `Depth` steps of the inner dimension. Neighbouring threads read neighbouring addresses.
 template <bool Transposed, int Rows, int Depth>
@@ -100,7 +89,7 @@ __device__ void multiply(const Product* products, int count, const Fault* fault)
     __shared__ __align__(16) float b_room[Depth * B::Distance];
     if (is_set(fault)) return;
 
-    const Product p = products[product_of_tile(products, count, blockIdx.x)];
+    const Product p = products[item_of_tile(products, count, blockIdx.x)];
     const int tiles_n = (p.n + Tile - 1) / Tile;
     const int tile = blockIdx.x - p.first_tile;
     const int m0 = tile / tiles_n * Tile, n0 = tile % tiles_n * Tile;

@@ -1,17 +1,27 @@
 // RMSNorm and its gradients. Grid: a block of 256 threads for each row, but for the weight's gradient.
 #include "Tensors.cuh"
 
+// 1 / sqrt(mean(x^2) + epsilon) of a row, for every thread of its block.
+__device__ float inverse_rms_of(const float* x, int columns, float epsilon) {
+    __shared__ float room[8];
+    float sum = 0;
+    for (int d = threadIdx.x; d < columns; d += blockDim.x) sum = fmaf(x[d], x[d], sum);
+    return 1.0f / sqrtf(block_sum(sum, room) / columns + epsilon);
+}
+
+// The first half of RMSNorm alone, ahead of rms_norm_quantize. Bytes: input once.
+extern "C" __global__ void __launch_bounds__(256) rms_norm_scale(Matrix input, float* inverse_rms, float epsilon) {
+    const float r = inverse_rms_of(input.row(blockIdx.x), input.columns, epsilon);
+    if (threadIdx.x == 0) inverse_rms[blockIdx.x] = r;
+}
+
 // output = input * weight / sqrt(mean(input^2) + epsilon). Bytes: input twice (the second time from cache), output
 // once.
 extern "C" __global__ void __launch_bounds__(256)
 rms_norm(Matrix input, const float* weight, Matrix output, float* inverse_rms, float epsilon) {
-    __shared__ float room[8];
     const float* x = input.row(blockIdx.x);
     float* y = output.row(blockIdx.x);
-    float sum = 0;
-    for (int d = threadIdx.x; d < input.columns; d += blockDim.x) sum = fmaf(x[d], x[d], sum);
-    sum = block_sum(sum, room);
-    float r = 1.0f / sqrtf(sum / input.columns + epsilon);
+    const float r = inverse_rms_of(x, input.columns, epsilon);
     if (threadIdx.x == 0) inverse_rms[blockIdx.x] = r;
     for (int d = threadIdx.x; d < input.columns; d += blockDim.x) y[d] = x[d] * r * weight[d];
 }

@@ -58,6 +58,9 @@ KREWE_DEVICE float load_constant(const float* pointer) {
     return value;
 }
 
+/// A load of what another kernel may have written just now.
+KREWE_DEVICE int load_changing(const int* pointer) { return *static_cast<const volatile int*>(pointer); }
+
 // ---- mbarrier
 
 /// Makes a barrier whose phase completes after <count> arrivals and all bytes that were announced.
@@ -92,6 +95,11 @@ KREWE_DEVICE void barrier_wait(uint32 barrier, uint32 parity) {
 }
 
 // ---- tensor copies
+
+/// Makes a tensor map in device memory, which the host writes anew for each launch, known to the own thread's copies.
+KREWE_DEVICE void acquire_tensor_map(const TensorMap* map) {
+    asm volatile("fence.proxy.tensormap::generic.acquire.gpu [%0], 128;" ::"l"(map) : "memory");
+}
 
 /// Starts the copy of one box at (x, y), x the contiguous dimension, to shared memory; its bytes count at <barrier>.
 /// What lies outside of the tensor arrives as zeros and counts as well.

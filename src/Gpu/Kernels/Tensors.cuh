@@ -40,6 +40,19 @@ struct Fault {
 
 __device__ inline bool is_set(const Fault* fault) { return *(const volatile int*)&fault->argument != 0; }
 
+// The item of a list that a tile belongs to: the last whose `first_tile` is not behind it.
+template <class Item>
+__device__ int item_of_tile(const Item* items, int count, int tile) {
+    int low = 0, high = count - 1;
+    while (low < high) {
+        int middle = (low + high + 1) / 2;
+        if (items[middle].first_tile <= tile) low = middle;
+        else high = middle - 1;
+    }
+
+    return low;
+}
+
 #define NEGATIVE_INFINITY __int_as_float(0xff800000)
 
 __device__ inline float sigmoid(float x) { return 1.0f / (1.0f + expf(-x)); }

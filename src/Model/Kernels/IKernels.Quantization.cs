@@ -15,6 +15,44 @@ public partial interface IKernels
     /// <param name="transposed">[D, M] in tiles of its format; or empty.</param>
     void Quantize(Tensor source, Tensor rows, QuantizedTensor straight, QuantizedTensor transposed);
 
+    /// <summary>
+    /// <see cref="RmsNorm"/>, then <see cref="Quantize"/> of its output: the bits of both, in one pass where the backend
+    /// has one.
+    /// </summary>
+    /// <param name="input">[M, D].</param>
+    /// <param name="weight">[D].</param>
+    /// <param name="output">[M, D]; overwritten, or unspecified afterwards where it is not kept.</param>
+    /// <param name="inverseRms">[M]; overwritten.</param>
+    /// <param name="epsilon">Added to the mean of squares.</param>
+    /// <param name="straight">[M, D] in tiles of its format; or empty.</param>
+    /// <param name="transposed">[D, M] in tiles of its format; or empty.</param>
+    /// <param name="keepsOutput">False where only the tiles are read: then a pass that fuses writes nothing else.</param>
+    void RmsNormQuantize(
+        Tensor input, Tensor weight, Tensor output, Tensor inverseRms, float epsilon, QuantizedTensor straight,
+        QuantizedTensor transposed, bool keepsOutput = true)
+    {
+        RmsNorm(input, weight, output, inverseRms, epsilon);
+        Quantize(output, default, straight, transposed);
+    }
+
+    /// <summary>
+    /// <see cref="SwiGlu"/>, then <see cref="Quantize"/> of its output: the bits of both, in one pass where the backend
+    /// has one.
+    /// </summary>
+    /// <param name="gate">[M, F].</param>
+    /// <param name="up">[M, F].</param>
+    /// <param name="output">[M, F]; overwritten, or unspecified afterwards where it is not kept.</param>
+    /// <param name="straight">[M, F] in tiles of its format; or empty.</param>
+    /// <param name="transposed">[F, M] in tiles of its format; or empty.</param>
+    /// <param name="keepsOutput">False where only the tiles are read: then a pass that fuses writes nothing else.</param>
+    void SwiGluQuantize(
+        Tensor gate, Tensor up, Tensor output, QuantizedTensor straight, QuantizedTensor transposed,
+        bool keepsOutput = true)
+    {
+        SwiGlu(gate, up, output);
+        Quantize(output, default, straight, transposed);
+    }
+
     /// <summary>destination = codes * scales, elementwise.</summary>
     /// <param name="source">[M, D].</param>
     /// <param name="destination">[M, D]; overwritten.</param>

@@ -1,4 +1,5 @@
 using Krewe.Gpu.Devices;
+using Krewe.Gpu.Kernels;
 using Krewe.Model.Kernels;
 using Krewe.Model.Tensors;
 using Krewe.Model.Tests.Kernels;
@@ -6,9 +7,9 @@ using Krewe.Model.Tests.Kernels;
 namespace Krewe.Gpu.Tests.Kernels;
 
 /// <summary>CUDA under the contract of every backend, called as the system calls it: by submitted work.</summary>
-public sealed class CudaKernelsTests : KernelContract
+public abstract class CudaKernelsTests(ProductPath products) : KernelContract
 {
-    private readonly CudaDevice _device = Card.Device();
+    private readonly CudaDevice _device = Card.Device(products);
 
     protected override IKernels Kernels => _device.Kernels;
 

@@ -6,7 +6,7 @@ using Xunit;
 
 namespace Krewe.Model.Tests.Kernels;
 
-/// <content>Quantised matrices and their products.</content>
+/// <content>Quantised matrices.</content>
 public abstract unsafe partial class KernelContract
 {
     private static readonly TileFormat _rowTiles = new(DType.Float8E4M3, 1, 128);
@@ -18,9 +18,6 @@ public abstract unsafe partial class KernelContract
         _rowTiles, _blockTiles, _microTiles, new(DType.Float8E5M2, 1, 128, SmallestMax: 1e-4f),
         new(DType.Float12E5M6, 1, 128, PowerOfTwo: true), new(DType.Float8E4M3, 128, 1),
     ];
-
-    /// <summary>Bound on scaled products; the contract fixes their order of sums, so the bits agree.</summary>
-    protected virtual double ScaledProductTolerance => 0;
 
     [Fact]
     public void Quantize_agrees_in_both_directions()
@@ -111,6 +108,56 @@ public abstract unsafe partial class KernelContract
     }
 
     [Fact]
+    public void Fused_quantisation_has_the_bits_of_both_kernels()
+    {
+        foreach (TileFormat format in _formats)
+        {
+            foreach ((int m, int d) in (ReadOnlySpan<(int, int)>)[(1, 1), (3, 128), (130, 31), (200, 260)])
+            {
+                Data.Reset();
+                Tensor[] t =
+                [
+                    Data.Normal(m, d, gap: m == 3 ? 4 : 3), Data.Normal(m, d, gap: 1), Data.NormalVector(d),
+                    Data.Garbage(m, d), Data.GarbageVector(m), Codes(m, d, format), Scales(m, d, format),
+                    Codes(d, m, format), Scales(d, m, format),
+                ];
+                foreach (bool keeps in (bool[])[true, false])
+                {
+                    AssertSame(
+                        $"RMSNorm {format} M={m} D={d}", keeps,
+                        (k, x, a, b) => k.RmsNormQuantize(x[0], x[2], x[3], x[4], 1e-6f, a, b, keeps),
+                        (k, x, a, b) =>
+                        {
+                            k.RmsNorm(x[0], x[2], x[3], x[4], 1e-6f);
+                            k.Quantize(x[3], default, a, b);
+                        });
+                    AssertSame(
+                        $"SwiGLU {format} M={m} D={d}", keeps,
+                        (k, x, a, b) => k.SwiGluQuantize(x[0], x[1], x[3], a, b, keeps),
+                        (k, x, a, b) =>
+                        {
+                            k.SwiGlu(x[0], x[1], x[3]);
+                            k.Quantize(x[3], default, a, b);
+                        });
+                }
+
+                void AssertSame(
+                    string context, bool keeps, Action<IKernels, Tensor[], QuantizedTensor, QuantizedTensor> fused,
+                    Action<IKernels, Tensor[], QuantizedTensor, QuantizedTensor> both)
+                {
+                    Tensor[] actual = RunOnDevice((k, x) => fused(k, x, new(x[5], x[6], format), new(x[7], x[8], format)), t);
+                    Tensor[] expected = RunOnDevice(
+                        (k, x) => both(k, x, new(x[5], x[6], format), new(x[7], x[8], format)), t);
+                    for (int i = keeps ? 3 : 4; i < t.Length; i++)
+                    {
+                        TensorAssert.Same(expected[i], actual[i], $"{context}, tensor {i}");
+                    }
+                }
+            }
+        }
+    }
+
+    [Fact]
     public void Dequantize_agrees()
     {
         foreach (TileFormat format in _formats)
@@ -140,100 +187,6 @@ public abstract unsafe partial class KernelContract
                     k.RoundToBFloat16(t[0], t[0]);
                 },
                 Data.Normal(3, columns, gap: columns % 3), Data.Garbage(3, columns, gap: 1));
-        }
-    }
-
-    [Fact]
-    public void Scaled_products_agree_over_all_shapes()
-    {
-        int turn = 0;
-        foreach ((int m, int n, int d) in (ReadOnlySpan<(int, int, int)>)
-            [
-                (1, 1, 1), (1, 130, 300), (3, 33, 128), (17, 65, 129), (64, 256, 512), (100, 129, 31), (200, 40, 700),
-                (12, 32, 256), (97, 128, 33), (0, 5, 7), (5, 7, 0), (5, 0, 7),
-            ])
-        {
-            foreach ((TileFormat a, TileFormat b) in (ReadOnlySpan<(TileFormat, TileFormat)>)
-                [(_rowTiles, _blockTiles), (_rowTiles, _rowTiles), (_microTiles, _microTiles),
-                    (_rowTiles with { Element = DType.Float8E5M2 }, _blockTiles)])
-            {
-                Data.Reset();
-                bool accumulate = turn++ % 2 == 1;
-                QuantizedTensor input = Quantized(m, d, a), weight = Quantized(n, d, b);
-                Compare(
-                    $"M={m} N={n} D={d} {a} by {b} accumulate={accumulate}", ScaledProductTolerance,
-                    (k, t) => k.ScaledLinear(new(t[0], t[1], a), new(t[2], t[3], b), t[4], accumulate),
-                    input.Codes, input.Scales, weight.Codes, weight.Scales,
-                    accumulate ? Data.Normal(m, n, gap: 3) : Data.Garbage(m, n, gap: 3));
-            }
-        }
-    }
-
-    [Theory]
-    [MemberData(nameof(Groups))]
-    public void Grouped_scaled_products_agree(int[] counts)
-    {
-        const int N = 40, D = 200, Source = 50;
-        int total = counts.Sum();
-        Tensor rows = Data.RandomInts(total, 0, Source);
-        QuantizedTensor input = Quantized(Source, D, _rowTiles);
-        QuantizedTensor[] weights = [.. counts.Select(_ => Quantized(N, D, _blockTiles))];
-        Tensor[] tensors =
-        [
-            input.Codes, input.Scales, rows, Data.Normal(total, N, gap: 2), .. weights.Select(w => w.Codes),
-            .. weights.Select(w => w.Scales),
-        ];
-        Compare(
-            $"groups {string.Join(',', counts)}", ScaledProductTolerance,
-            (k, t) =>
-            {
-                var items = new ScaledProduct[counts.Length];
-                for (int g = 0, start = 0; g < items.Length; start += counts[g++])
-                {
-                    items[g] = new(
-                        new(t[0], t[1], _rowTiles), new(t[4 + g], t[4 + counts.Length + g], _blockTiles),
-                        t[3].SliceRows(start, counts[g]),
-                        new(t[2].Address + (start * sizeof(int)), new TensorShape(counts[g]), DType.Int32), g % 2 == 1);
-                }
-
-                k.GroupedScaledLinear(items);
-            },
-            tensors);
-    }
-
-    [Fact]
-    public void A_scaled_product_is_near_its_float64_result()
-    {
-        foreach ((TileFormat a, TileFormat b) in (ReadOnlySpan<(TileFormat, TileFormat)>)
-            [(_rowTiles, _blockTiles), (_rowTiles, _rowTiles), (_microTiles, _microTiles)])
-        {
-            const int M = 33, N = 150, D = 1100;
-            QuantizedTensor input = Quantized(M, D, a), weight = Quantized(N, D, b);
-            Tensor output = RunOnDevice(
-                (k, t) => k.ScaledLinear(new(t[0], t[1], a), new(t[2], t[3], b), t[4]),
-                [input.Codes, input.Scales, weight.Codes, weight.Scales, Data.Garbage(M, N)])[4];
-            Tensor x = Values(input), w = Values(weight);
-            double error = 0, size = 0;
-            for (int m = 0; m < M; m++)
-            {
-                for (int n = 0; n < N; n++)
-                {
-                    double exact = 0, magnitude = 0;
-                    for (int d = 0; d < D; d++)
-                    {
-                        double term = (double)x.Row(m)[d] * w.Row(n)[d];
-                        exact += term;
-                        magnitude += Math.Abs(term);
-                    }
-
-                    double difference = Math.Abs(output.Row(m)[n] - exact);
-                    Assert.InRange(difference, 0, 1e-6 * magnitude);
-                    error += difference * difference;
-                    size += exact * exact;
-                }
-            }
-
-            Assert.InRange(Math.Sqrt(error / size), 0, 1e-6);
         }
     }
 

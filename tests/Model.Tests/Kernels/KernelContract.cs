@@ -57,6 +57,20 @@ public abstract unsafe partial class KernelContract : IDisposable
     /// </summary>
     private void Compare(
         string context, double tolerance, Action<IKernels, Tensor[]> call, params Tensor[] tensors)
+        => Compare(
+            context,
+            (expected, actual, name) =>
+            {
+                double own = TensorAssert.Tolerance(expected.DType);
+                bool exact = tolerance == 0 || expected.DType == DType.Int32;
+                TensorAssert.Close(expected, actual, exact ? 0 : Math.Max(tolerance, own), name);
+            },
+            call, tensors);
+
+    /// <summary>The same with values compared by <paramref name="agree"/>: expected, actual, name.</summary>
+    private void Compare(
+        string context, Action<Tensor, Tensor, string> agree, Action<IKernels, Tensor[]> call,
+        params Tensor[] tensors)
     {
         _results.Reset();
         Tensor[] expected = Array.ConvertAll(tensors, tensor => Clone(tensor));
@@ -71,9 +85,7 @@ public abstract unsafe partial class KernelContract : IDisposable
             }
 
             string name = $"{context}, tensor {i}";
-            double allowed = tolerance == 0 ? 0 : Math.Max(tolerance, TensorAssert.Tolerance(tensors[i].DType));
-            TensorAssert.Close(
-                expected[i], actual[i], tensors[i].DType == DType.Int32 ? 0 : allowed, name);
+            agree(expected[i], actual[i], name);
             AssertGapsUntouched(tensors[i], actual[i], name);
             TensorAssert.Same(TestTensors.Whole(actual[i]), TestTensors.Whole(again[i]), name + ", second run");
         }

@@ -79,6 +79,9 @@ internal static unsafe partial class DriverApi
         out int blocks, nint function, int blockThreads, nuint sharedBytes);
 
     [LibraryImport(Library)]
+    internal static partial int cuOccupancyMaxActiveClusters(out int clusters, nint function, LaunchConfig* config);
+
+    [LibraryImport(Library)]
     internal static partial int cuLaunchKernelEx(
         LaunchConfig* config, nint function, void** parameters, void** extra);
 
@@ -111,15 +114,25 @@ internal unsafe struct LaunchConfig
     public uint AttributeCount;
 }
 
-/// <summary>CUlaunchAttribute: a number and a union of 64 bytes, of which Krewe sets the cluster's extent.</summary>
+/// <summary>CUlaunchAttribute: a number and a union of 64 bytes, of which Krewe sets a cluster's extent or a flag.
+/// </summary>
 [StructLayout(LayoutKind.Explicit, Size = 72)]
 internal struct LaunchAttribute
 {
     /// <summary>CU_LAUNCH_ATTRIBUTE_CLUSTER_DIMENSION.</summary>
     public const int ClusterDimension = 4;
 
+    /// <summary>CU_LAUNCH_ATTRIBUTE_PROGRAMMATIC_STREAM_SERIALIZATION.</summary>
+    public const int ProgrammaticStreamSerialization = 6;
+
+    /// <summary>Most attributes of one launch.</summary>
+    public const int MaxCount = 2;
+
     [FieldOffset(0)]
     public int Id;
+
+    [FieldOffset(8)]
+    public int Flag;
 
     [FieldOffset(8)]
     public uint ClusterX;

@@ -13,13 +13,15 @@ public:
     static constexpr int Registers = Shape::TileColumns / 2;
     using Sum = float[Registers];
 
-    KREWE_DEVICE Consumer(const Arguments& arguments, const TensorMap* output, SharedMemory memory, int warp)
-        : arguments(arguments), memory(memory), epilogue(arguments, output, memory.patches(warp)),
+    KREWE_DEVICE Consumer(const Fp8Products& products, SharedMemory memory, int warp)
+        : products(products), memory(memory),
+          epilogue(products.first->arguments, &products.first->output, memory.patches(warp)),
           warpgroupRow(warp / WarpgroupWarps * Shape::Waves * 64), warpRow(warp % WarpgroupWarps * 16) {}
 
     /// Computes and writes all tiles of the schedule.
     KREWE_DEVICE void run() {
-        Schedule schedule(arguments);
+        Schedule schedule(products);
+        const Fp8Product* entered = products.listed ? nullptr : products.first;
         Tile tile;
         while (schedule.next(tile)) {
             Sum sum[Shape::Waves];
@@ -34,6 +36,10 @@ public:
                 add_overlapped(sum[0], tile);
             } else {
                 add_in_turn(sum, tile);
+            }
+            if (Shape::kind == Kind::Separate && tile.product != entered) {
+                entered = tile.product;
+                epilogue.turn_to(entered->arguments, &entered->output);
             }
             epilogue.write(sum, tile.outputRow + warpgroupRow + warpRow, tile.outputEnd, tile.column);
         }
@@ -136,9 +142,10 @@ private:
 
     /// Scales of the tile's columns of B, one per block of K.
     KREWE_DEVICE const float* tile_scales(const Tile& tile) const {
+        const Arguments& arguments = tile.product->arguments;
         const int blocksN = ceil_divide(arguments.columns, Shape::Block);
         const int blocksK = ceil_divide(arguments.depth, Shape::Block);
-        const int group = Shape::kind == Kind::Dense ? 0 : tile.group;
+        const int group = Shape::kind == Kind::Dense || Shape::kind == Kind::Separate ? 0 : tile.group;
         const int blockN = min_of(tile.column / Shape::Block, blocksN - 1);
         return arguments.scalesB + (static_cast<int64>(group) * blocksN + blockN) * blocksK;
     }
@@ -211,7 +218,7 @@ private:
         }
     }
 
-    const Arguments& arguments;
+    const Fp8Products& products;
     SharedMemory memory;
     Epilogue epilogue;
     int warpgroupRow;

@@ -37,7 +37,16 @@ KREWE_DEVICE void copy_piece(void* target, uint32 source) {
 class Epilogue {
 public:
     KREWE_DEVICE Epilogue(const Arguments& arguments, const TensorMap* output, uint32 memory)
-        : arguments(arguments), output(output), memory(memory), lane(lane_index()) {}
+        : arguments(&arguments), output(output), memory(memory), lane(lane_index()) {}
+
+    /// Turns to another product, whose output map lies in device memory.
+    KREWE_DEVICE void turn_to(const Arguments& next, const TensorMap* nextOutput) {
+        arguments = &next;
+        output = nextOutput;
+        if (lane == 0) {
+            acquire_tensor_map(output);
+        }
+    }
 
     /// Writes the warp's 16 rows of each wave, from <row> and each 64 further on, patch after patch; rows before
     /// <rowEnd> belong to the tile's group. The recursion keeps all indices of the sums constant.
@@ -95,16 +104,17 @@ private:
         }
     }
 
-    /// Sends a patch off. A dense product's tensor map ends it where the output ends; the rows of a gradient are a
-    /// multiple of the patch's.
+    /// Sends a patch off. The tensor map of a dense or separate product ends it where the output ends; the rows of a
+    /// gradient are a multiple of the patch's.
     KREWE_DEVICE void emit(uint32 patch, int row, int rowEnd, int column) const {
         constexpr bool ragged = Shape::kind == Kind::GroupedRows || Shape::kind == Kind::MaskedRows;
+        constexpr bool ends = Shape::kind == Kind::Dense || Shape::kind == Kind::Separate;
         copy_fence();
         __syncwarp();
         if (ragged && row + Shape::PatchRows > rowEnd) {
             write_pieces(patch, row, rowEnd, column);
-        } else if (lane == 0 && (Shape::kind == Kind::Dense || row < rowEnd)) {
-            if (Shape::output == Output::Float32Sum) {
+        } else if (lane == 0 && (ends || row < rowEnd)) {
+            if (is_added(arguments)) {
                 add_box(output, patch, column, row);
             } else {
                 store_box(output, patch, column, row);
@@ -123,15 +133,15 @@ private:
         for (int i = lane; i < Shape::PatchRows * rowPieces; i += WarpThreads) {
             const int ownRow = i / rowPieces;
             const int ownColumn = column + i % rowPieces * pieceColumns;
-            if (row + ownRow < rowEnd && ownColumn < arguments.columns) {
-                const int64 index = static_cast<int64>(row + ownRow) * arguments.columns + ownColumn;
-                uint8* target = static_cast<uint8*>(arguments.output) + index * Shape::OutputBytes;
+            if (row + ownRow < rowEnd && ownColumn < arguments->columns) {
+                const int64 index = static_cast<int64>(row + ownRow) * arguments->pitch + ownColumn;
+                uint8* target = static_cast<uint8*>(arguments->output) + index * Shape::OutputBytes;
                 copy_piece(target, piece_address(patch, ownRow, i % rowPieces));
             }
         }
     }
 
-    const Arguments& arguments;
+    const Arguments* arguments;
     const TensorMap* output;
     uint32 memory;
     int lane;

@@ -12,6 +12,7 @@
 //                 written.
 //   grouped depth one output per group, C_g = A[:, groups[g] .. groups[g + 1]] x B[:, the same]^T: the gradients of the
 //                 experts' weights, depth being tokens. Bounds are multiples of 128 (zero codes or scales fill up).
+//   separate      a list of products, each with operands, sizes and output of its own, all in one launch.
 // groups is int32 in device memory: the host need not know the sizes.
 //
 // Buffers. A and B: E4M3, K contiguous, depth a multiple of 16 (what is missing to a block counts as zero).
@@ -21,22 +22,25 @@
 //   scalesB  per tile: float32 [groups, ceil(columns / 128), ceil(depth / 128)];
 //            per row: float32 [ceil(depth / 128), columns] like scalesA
 //   output   [rows of a, columns], grouped depth [groups * rows, columns], rows a multiple of 8 there;
-//            bfloat16 (columns a multiple of 8) or float32 (a multiple of 4), overwritten or added to
+//            bfloat16 or float32, rows a multiple of 16 bytes apart, overwritten or added to
 //
 // Launch. Grid: min(clusters that fit on the device at once (cuOccupancyMaxActiveClusters), units) * KREWE_CLUSTER
-// blocks, with units = groups * ceil(rows / tile rows) * ceil(columns / (tile columns * cluster)); for grouped rows
-// all that fit, as the units are not known. 384 threads, with tiles of 64 rows 256. Shape::SharedBytes of dynamic
-// shared memory: stages * ((tile rows + tile columns) * 128 + 4 tile rows + s + 16) + s
+// blocks, with units = groups * ceil(rows / tile rows) * ceil(columns / (tile columns * cluster)), or the sum of the
+// separate products'; for grouped rows all that fit, as the units are not known. 384 threads, with tiles of 64 rows
+// 256.
+// Shape::SharedBytes of dynamic shared memory: stages * ((tile rows + tile columns) * 128 + 4 tile rows + s + 16) + s
 //   + warps * 24 * min(tile columns * output bytes, 128), where s = 4 tile columns with scales per row, otherwise 0,
 //   and warps = 8, with tiles of 64 rows 4.
 // The cluster's size is compiled in; an attribute that repeats it does no harm. With programmatic stream serialization
-// the kernel's start overlaps the end of the one before. Parameters, in order, all by value:
+// the kernel's start overlaps the end of the one before. Parameters: an Fp8Product by value, or, of several separate
+// ones, their list in device memory, at a multiple of 64 bytes; how many they are; the record of a bad index, or null:
+// where one is set nothing is done. An Fp8Product is
 //   tensor map of a        uint8, box [tile rows / cluster, 128], swizzle 128 bytes
 //   tensor map of b        uint8, box [tile columns, 128], swizzle 128 bytes
 //   tensor map of scalesA  float32, box [1, tile rows], no swizzle
 //   tensor map of scalesB  float32, box [1, tile columns], no swizzle; with scales per tile any valid map
 //   tensor map of output   bfloat16 or float32, box [8, min(tile columns, 128 bytes)], swizzle as wide as the box's row
-//   Arguments              Shape.cuh; 40 bytes: scalesB, output, groups, groupCount, rows, columns, depth
+//   Arguments              scalesB, output, groups, groupCount, rows, columns, depth, pitch, accumulate
 //
 // A persistent block walks tiles of C (Schedule.cuh). One thread has the copy engine fill a ring of stages (Producer),
 // two warpgroups multiply (Consumer), and the copy engine brings the result away (Epilogue). Each output element is
@@ -52,11 +56,11 @@
 using namespace krewe;
 
 extern "C" __global__ void __cluster_dims__(Shape::Cluster, 1, 1) __launch_bounds__(Shape::Threads, 1)
-    fp8_matrix_product(const __grid_constant__ TensorMap a, const __grid_constant__ TensorMap b,
-                       const __grid_constant__ TensorMap scalesA, const __grid_constant__ TensorMap scalesB,
-                       const __grid_constant__ TensorMap output, const __grid_constant__ Arguments arguments) {
+    fp8_matrix_product(const __grid_constant__ Fp8Product own, const Fp8Product* list, int count, const int* fault) {
     alignas(1024) extern __shared__ uint8 shared[];
     const SharedMemory memory{shared_address(shared)};
+    const bool listed = Shape::kind == Kind::Separate && list != nullptr;
+    const Fp8Products products{listed ? list : &own, count, listed};
     const int warp = warp_index();
     if (threadIdx.x == 0) {
         for (int stage = 0; stage < Shape::Stages; ++stage) {
@@ -68,20 +72,23 @@ extern "C" __global__ void __cluster_dims__(Shape::Cluster, 1, 1) __launch_bound
     cluster_sync();
     grid_release_dependents();
     grid_await_predecessors();
+    if (fault != nullptr && load_changing(fault) != 0) {
+        return;
+    }
 
     if (warp >= Shape::Consumers * WarpgroupWarps) {
         if (Shape::Consumers == 2) {
             registers_decrease<Shape::ProducerRegisters>();
         }
         if (warp == Shape::Consumers * WarpgroupWarps && lane_index() == 0) {
-            produce(arguments, Maps{&a, &b, &scalesA, &scalesB}, memory);
+            produce(products, memory);
         }
         __syncwarp();
     } else {
         if (Shape::Consumers == 2) {
             registers_increase<Shape::ConsumerRegisters>();
         }
-        Consumer(arguments, &output, memory, warp).run();
+        Consumer(products, memory, warp).run();
     }
     cluster_sync();
 }

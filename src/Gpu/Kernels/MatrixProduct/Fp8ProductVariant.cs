@@ -16,6 +16,9 @@ public enum Fp8ProductKind
 
     /// <summary>One output per group, the sum running over the group's part of the depth: weight gradients.</summary>
     GroupedDepth,
+
+    /// <summary>A list of products, each with operands, sizes and output of its own.</summary>
+    Separate,
 }
 
 /// <summary>What an FP8 matrix product does with its result; <c>KREWE_OUTPUT</c> of the kernel.</summary>
@@ -27,22 +30,23 @@ public enum Fp8ProductOutput
     /// <summary>Overwrites float32.</summary>
     Float32,
 
-    /// <summary>Adds to float32; dense and grouped depth only.</summary>
+    /// <summary>Adds to float32; dense and grouped depth only. Separate products say it one by one.</summary>
     Float32Sum,
 }
 
 /// <summary>
 /// One compiled variant of <c>Fp8MatrixProduct.cu</c>: what its launch needs, as the contract at the head of that file
-/// has it. Weight gradients (<see cref="Fp8ProductKind.GroupedDepth"/>) take a scale per row of both operands, the
-/// others one per 128 x 128 tile of the weight.
+/// has it.
 /// </summary>
 /// <param name="Kind">How the groups lie.</param>
 /// <param name="Output">What becomes of the result.</param>
 /// <param name="TileRows">Rows of the output that a block computes at a time: 64, 128 or 256.</param>
 /// <param name="TileColumns">Columns of the output: 32, 64 or 128.</param>
 /// <param name="Stages">Blocks of the depth in flight.</param>
-public sealed record Fp8ProductVariant(
-    Fp8ProductKind Kind, Fp8ProductOutput Output, int TileRows, int TileColumns, int Stages)
+/// <param name="RowScales">Whether the second operand has a scale per row and 128 of the depth, as weight gradients
+/// have, instead of one per 128 x 128 tile.</param>
+public readonly record struct Fp8ProductVariant(
+    Fp8ProductKind Kind, Fp8ProductOutput Output, int TileRows, int TileColumns, int Stages, bool RowScales)
 {
     /// <summary>Blocks side by side that share their rows of the first operand.</summary>
     public const int Cluster = 2;
@@ -61,9 +65,6 @@ public sealed record Fp8ProductVariant(
 
     /// <summary>Threads of a block: a warpgroup that loads and two, with tiles of 64 rows one, that multiply.</summary>
     public int Threads => Warpgroup * (ConsumerWarpgroups + 1);
-
-    /// <summary>Whether the second operand has a scale per row instead of one per tile.</summary>
-    public bool RowScales => Kind == Fp8ProductKind.GroupedDepth;
 
     /// <summary>Columns of the boxes in which the output leaves, each <see cref="OutputBoxRows"/> rows high; its
     /// swizzle is as wide as a row of the box.</summary>
@@ -90,7 +91,7 @@ public sealed record Fp8ProductVariant(
     [
         Define("KIND", (int)Kind), Define("TILE_ROWS", TileRows), Define("TILE_COLUMNS", TileColumns),
         Define("CLUSTER", Cluster), Define("STAGES", Stages), Define("SCALES_B", RowScales ? 1 : 0),
-        Define("OUTPUT", (int)Output),
+        Define("OUTPUT", (int)Output), "--fmad=true",
     ];
 
     private int ConsumerWarpgroups => TileRows == 64 ? 1 : 2;
@@ -100,31 +101,36 @@ public sealed record Fp8ProductVariant(
     /// <summary>The variant that measured fastest for a problem of this size on an H100.</summary>
     /// <param name="kind">How the groups lie.</param>
     /// <param name="output">What becomes of the result.</param>
-    /// <param name="groups">Groups; 1 if dense.</param>
-    /// <param name="rows">Rows of a group's output; with grouped rows, what a group is expected to have.</param>
+    /// <param name="rowScales">Whether the second operand has a scale per row.</param>
+    /// <param name="groups">Groups or separate products; 1 if dense.</param>
+    /// <param name="rows">Rows of a group's output; where they differ, what a group has in the mean.</param>
     /// <param name="columns">Columns of the output.</param>
     /// <param name="multiprocessors">Streaming multiprocessors of the device.</param>
     public static Fp8ProductVariant Choose(
-        Fp8ProductKind kind, Fp8ProductOutput output, int groups, int rows, int columns, int multiprocessors)
+        Fp8ProductKind kind, Fp8ProductOutput output, bool rowScales, int groups, int rows, int columns,
+        int multiprocessors)
     {
         if (kind == Fp8ProductKind.GroupedDepth)
         {
-            return Cheaper(new(kind, output, 256, 128, Stages: 4), new(kind, output, 128, 128, Stages: 5));
+            return Cheaper(Tiles(256, 128, stages: 4), Tiles(128, 128, stages: 5));
         }
 
         // Few tiles: as narrow as it takes to give each multiprocessor one, so that all of them load.
-        foreach ((int width, int stages) in ((int, int)[])[(32, 12), (64, 10), (128, 8)])
+        foreach ((int width, int stages) in (ReadOnlySpan<(int, int)>)[(32, 12), (64, 10), (128, 8)])
         {
-            var low = new Fp8ProductVariant(kind, output, 64, width, stages);
-            if (output == Fp8ProductOutput.BFloat16 && low.Units(groups, rows, columns) * Cluster <= multiprocessors)
+            Fp8ProductVariant low = Tiles(64, width, stages);
+            if (low.Units(groups, rows, columns) * Cluster <= multiprocessors)
             {
                 return low;
             }
         }
 
-        return rows <= 64 && output == Fp8ProductOutput.BFloat16
-            ? new(kind, output, 64, 128, Stages: 8)
-            : Cheaper(new(kind, output, 256, 128, Stages: 4), new(kind, output, 128, 128, Stages: 6));
+        return rows <= 64
+            ? Tiles(64, 128, stages: 8)
+            : Cheaper(Tiles(256, 128, stages: 4), Tiles(128, 128, rowScales ? 5 : 6));
+
+        Fp8ProductVariant Tiles(int height, int width, int stages) =>
+            new(kind, output, height, width, stages, rowScales);
 
         Fp8ProductVariant Cheaper(Fp8ProductVariant high, Fp8ProductVariant low) =>
             Cost(low) * LowTileCost < Cost(high) ? low : high;
@@ -139,16 +145,15 @@ public sealed record Fp8ProductVariant(
 
     /// <summary>Blocks of the grid.</summary>
     /// <param name="residentClusters">Clusters of this variant that the device holds at once.</param>
-    /// <param name="groups">Groups; 1 if dense.</param>
-    /// <param name="rows">Rows of a group's output; unused with grouped rows.</param>
-    /// <param name="columns">Columns of the output.</param>
-    public int GridBlocks(int residentClusters, int groups, int rows, int columns) => Cluster * (
-        Kind == Fp8ProductKind.GroupedRows
-            ? residentClusters
-            : (int)Math.Min(residentClusters, Units(groups, rows, columns)));
+    /// <param name="units">Sum of <see cref="Units"/> over all products.</param>
+    public int GridBlocks(int residentClusters, long units) => Cluster * (
+        Kind == Fp8ProductKind.GroupedRows ? residentClusters : (int)Math.Min(residentClusters, units));
 
     /// <summary>Pieces of work that clusters take one after the other: a tile's rows by a cluster's columns.</summary>
-    private long Units(int groups, int rows, int columns) =>
+    /// <param name="groups">Groups; 1 if dense, or for one separate product.</param>
+    /// <param name="rows">Rows of a group's output.</param>
+    /// <param name="columns">Columns of the output.</param>
+    public long Units(int groups, int rows, int columns) =>
         (long)groups * Covering(rows, TileRows) * Covering(columns, TileColumns * Cluster);
 
     private static int Covering(int count, int size) => (count + size - 1) / size;

@@ -1,12 +1,13 @@
 // Which tiles of C a block computes, in which order. Producer and consumers walk the same schedule on their own.
 #pragma once
 
-#include "MatrixProduct/Shape.cuh"
+#include "MatrixProduct/Fp8Products.cuh"
 
 namespace krewe {
 
-/// One tile of C of one group.
+/// One tile of C of one group or product.
 struct Tile {
+    const Fp8Product* product;
     int group;
     /// First row within A, which the tensor maps of A and its scales know.
     int rowA;
@@ -22,12 +23,13 @@ struct Tile {
 };
 
 /// Walks the tiles in units of one tile's rows times the cluster's columns: unit u belongs to cluster u modulo the
-/// number of clusters. Groups come one after the other; within a group, bands of BandTiles tiles high.
+/// number of clusters. Groups, or separate products, come one after the other; within one, bands of BandTiles tiles
+/// high.
 class Schedule {
 public:
-    KREWE_DEVICE Schedule(const Arguments& arguments)
-        : arguments(arguments), unit(blockIdx.x / Shape::Cluster), rank(blockIdx.x % Shape::Cluster),
-          unitColumns(ceil_divide(arguments.columns, Shape::TileColumns * Shape::Cluster)) {
+    KREWE_DEVICE Schedule(const Fp8Products& products)
+        : products(products), product(products.first), unit(blockIdx.x / Shape::Cluster),
+          rank(blockIdx.x % Shape::Cluster) {
         enter_group();
     }
 
@@ -51,9 +53,18 @@ public:
     }
 
 private:
-    KREWE_DEVICE int group_count() const { return Shape::kind == Kind::Dense ? 1 : arguments.groupCount; }
+    KREWE_DEVICE int group_count() const {
+        return Shape::kind == Kind::Dense      ? 1
+               : Shape::kind == Kind::Separate ? products.count
+                                               : product->arguments.groupCount;
+    }
 
     KREWE_DEVICE void enter_group() {
+        if (Shape::kind == Kind::Separate) {
+            product = products.first + group;
+        }
+        const Arguments& arguments = product->arguments;
+        unitColumns = ceil_divide(arguments.columns, Shape::TileColumns * Shape::Cluster);
         groupFirst = 0;
         int rows = arguments.rows;
         if (Shape::kind == Kind::GroupedRows) {
@@ -69,6 +80,8 @@ private:
 
     KREWE_DEVICE void place(Tile& tile, int row, int unitColumn) const {
         constexpr bool grouped = Shape::kind == Kind::GroupedRows || Shape::kind == Kind::MaskedRows;
+        const Arguments& arguments = product->arguments;
+        tile.product = product;
         tile.group = group;
         tile.rowA = groupFirst + row;
         tile.column = (unitColumn * Shape::Cluster + rank) * Shape::TileColumns;
@@ -85,7 +98,8 @@ private:
         }
     }
 
-    const Arguments& arguments;
+    const Fp8Products& products;
+    const Fp8Product* product;
     int unit;
     int rank;
     int unitColumns;

@@ -1,7 +1,8 @@
 // What is fixed when a variant of the FP8 matrix product is compiled, and where things lie in its shared memory.
 //
 // Defined by whoever compiles (NVRTC's --define-macro); what is not defined makes the dense variant for many rows:
-//   KREWE_KIND          0 dense, 1 rows in groups, 2 masked groups, 3 depth in groups (see Fp8MatrixProduct.cu)
+//   KREWE_KIND          0 dense, 1 rows in groups, 2 masked groups, 3 depth in groups, 4 separate products (see
+//                       Fp8MatrixProduct.cu)
 //   KREWE_TILE_ROWS     64, 128 or 256 rows of C a block computes at a time
 //   KREWE_TILE_COLUMNS  32, 64 or 128 columns of C
 //   KREWE_CLUSTER       1, 2 or 4 blocks side by side along the columns that share their rows of A
@@ -24,7 +25,7 @@
 
 namespace krewe {
 
-enum class Kind { Dense, GroupedRows, MaskedRows, GroupedDepth };
+enum class Kind { Dense, GroupedRows, MaskedRows, GroupedDepth, Separate };
 enum class ScalesB { Tile, Row };
 enum class Output { BFloat16, Float32, Float32Sum };
 
@@ -83,7 +84,7 @@ struct Shape {
     static_assert(SharedBytes <= 232448, "what a block may have");
 };
 
-/// The kernel's arguments beside the tensor maps.
+/// What a product needs beside the tensor maps.
 struct Arguments {
     /// float32 [groups, ceil(columns / 128), ceil(depth / 128)]; unused with one scale per row of B.
     const float* scalesB;
@@ -96,7 +97,16 @@ struct Arguments {
     int rows;
     int columns;
     int depth;
+    /// Elements from one row of the output to the next.
+    int pitch;
+    /// Separate products: added to the output instead of overwriting it.
+    int accumulate;
 };
+
+/// Whether a product is added to what lies in its output.
+KREWE_DEVICE bool is_added(const Arguments* arguments) {
+    return Shape::kind == Kind::Separate ? arguments->accumulate != 0 : Shape::output == Output::Float32Sum;
+}
 
 /// The stage in turn, the parity of its barriers, and the place of its scales of B.
 struct StageCursor {

@@ -1,0 +1,45 @@
+using System.Runtime.InteropServices;
+using Krewe.Gpu.Driver;
+
+namespace Krewe.Gpu.Kernels.MatrixProduct;
+
+/// <summary>A product of <c>Fp8MatrixProduct.cu</c> with its tensor maps; mirrors <c>Fp8Product</c>.</summary>
+[StructLayout(LayoutKind.Sequential, Size = Bytes)]
+internal struct Fp8Product
+{
+    /// <summary>Its size: tensor maps begin at multiples of 64 bytes.</summary>
+    public const int Bytes = 704;
+
+    /// <summary>Codes of the first operand.</summary>
+    public CudaTensorMap A;
+
+    /// <summary>Codes of the second operand.</summary>
+    public CudaTensorMap B;
+
+    /// <summary>Scales of the first operand, [blocks of the depth, rows].</summary>
+    public CudaTensorMap ScalesA;
+
+    /// <summary>Scales of the second operand, likewise, where it has one per row.</summary>
+    public CudaTensorMap ScalesB;
+
+    /// <summary>The result.</summary>
+    public CudaTensorMap Output;
+
+    /// <summary>Everything else.</summary>
+    public Fp8ProductArguments Arguments;
+}
+
+/// <summary>What a product needs beside tensor maps; mirrors <c>Arguments</c> in <c>Shape.cuh</c>.</summary>
+/// <param name="ScalesB">Scales of the second operand's 128 x 128 tiles; unused with one per row.</param>
+/// <param name="Output">The result.</param>
+/// <param name="Groups">Bounds or counts of groups; 0 where there are none.</param>
+/// <param name="GroupCount">Groups.</param>
+/// <param name="Rows">Rows of the result.</param>
+/// <param name="Columns">Columns of the result.</param>
+/// <param name="Depth">Inner dimension.</param>
+/// <param name="Pitch">Elements from one row of the result to the next.</param>
+/// <param name="Accumulate">1 to add to the result.</param>
+[StructLayout(LayoutKind.Sequential)]
+internal readonly record struct Fp8ProductArguments(
+    nint ScalesB, nint Output, nint Groups, int GroupCount, int Rows, int Columns, int Depth, int Pitch,
+    int Accumulate);

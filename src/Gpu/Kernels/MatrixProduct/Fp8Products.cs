@@ -1,0 +1,253 @@
+using System.Runtime.InteropServices;
+using Krewe.Gpu.Devices;
+using Krewe.Gpu.Driver;
+using Krewe.Model.Kernels;
+using Krewe.Model.Tensors;
+
+namespace Krewe.Gpu.Kernels.MatrixProduct;
+
+/// <summary>
+/// Products of FP8 matrices on the tensor cores: collects them, makes operands ready where they are not
+/// (<c>PackOperands.cu</c>) and launches all in one grid (<c>Fp8MatrixProduct.cu</c>). One product goes as a kernel's
+/// parameter, several as a list in device memory. Scratch memory lives until the kernels are done.
+/// </summary>
+/// <remarks>On the submitting thread. Allocates nothing on the managed heap once its lists have grown.</remarks>
+internal sealed class Fp8Products(KernelLibrary library, CudaMemoryPool pool, CudaStream stream, int multiprocessors)
+    : IDisposable
+{
+    private const int Block = Fp8ProductVariant.Block;
+    private const int PackThreads = 256;
+    private const int OutputAlignment = 16;
+    private const nint AnyAddress = 1 << 20;
+
+    /// <summary>Scratch memory that is kept from launch to launch; what needs more takes it for the while.</summary>
+    private const long KeptScratchBytes = 32 << 20;
+
+    private readonly TensorMapCache _maps = new();
+    private readonly Dictionary<Fp8ProductVariant, CompiledFp8Product> _compiled = [];
+    private readonly List<ScaledProduct> _tileScaled = [];
+    private readonly List<ScaledProduct> _rowScaled = [];
+    private readonly List<(PackedOperand A, PackedOperand B)> _operands = [];
+    private readonly List<PackedOperand> _packed = [];
+    private readonly List<Fp8Product> _products = [];
+    private nint _keptScratch;
+
+    private CudaKernel PackKernel => field ??= library.Kernel("MatrixProduct/PackOperands.cu", "pack_operands");
+
+    /// <summary>Whether cards of this compute capability have the instructions.</summary>
+    public static bool RunsOn(Version computeCapability) => computeCapability is { Major: 9, Minor: 0 };
+
+    /// <summary>
+    /// Whether the tensor cores' kernel takes a product: E4M3, 1x128 by 128x128 or 1x128, into rows that start at
+    /// multiples of 16 bytes and have no rest beyond them, since the copy engine writes 16 bytes at a time.
+    /// </summary>
+    public static bool Takes(in ScaledProduct product) =>
+        product.Input.Format is { Element: DType.Float8E4M3, Rows: 1, Columns: Block }
+        && product.Weight.Format is { Element: DType.Float8E4M3, Rows: 1 or Block, Columns: Block }
+        && product.Weight.Columns > 0
+        && product.Output.Address % OutputAlignment == 0
+        && product.Output.Columns * sizeof(float) % OutputAlignment == 0
+        && product.Output.RowStride * sizeof(float) % OutputAlignment == 0;
+
+    /// <summary>Adds a product that <see cref="Takes"/> is true of, with an output that is not empty.</summary>
+    public void Add(in ScaledProduct product) =>
+        (HasRowScales(product) ? _rowScaled : _tileScaled).Add(product);
+
+    /// <summary>Launches what was added.</summary>
+    public void Launch(CudaSubmission submission)
+    {
+        Launch(submission, _tileScaled, rowScales: false);
+        Launch(submission, _rowScaled, rowScales: true);
+    }
+
+    /// <summary>Gives the scratch memory back.</summary>
+    public void Dispose()
+    {
+        if (_keptScratch != 0)
+        {
+            _ = pool.TryFree(_keptScratch, stream);
+            _keptScratch = 0;
+        }
+    }
+
+    private static bool HasRowScales(in ScaledProduct product) => product.Weight.Format.Rows == 1;
+
+    private void Launch(CudaSubmission submission, List<ScaledProduct> list, bool rowScales)
+    {
+        if (list.Count == 0)
+        {
+            return;
+        }
+
+        ReadOnlySpan<ScaledProduct> products = CollectionsMarshal.AsSpan(list);
+        (CompiledFp8Product compiled, long units) = Choose(products, rowScales);
+        (long bytes, _) = Plan(products, AnyAddress);
+        nint scratch = TakeScratch(bytes);
+        try
+        {
+            (_, int pieces) = Plan(products, scratch);
+            Describe(compiled.Variant, products);
+            nint uploaded = _products.Count > 1
+                ? submission.Upload<Fp8Product>(CollectionsMarshal.AsSpan(_products))
+                : 0;
+            Pack(submission, pieces);
+            Multiply(submission, compiled, units, uploaded);
+        }
+        finally
+        {
+            GiveScratch(scratch);
+            list.Clear();
+        }
+    }
+
+    /// <summary>Memory for what is submitted until <see cref="GiveScratch"/>: the stream keeps users apart.</summary>
+    private nint TakeScratch(long bytes)
+    {
+        const string Purpose = "operands of FP8 products";
+        if (bytes > KeptScratchBytes)
+        {
+            return pool.Allocate(bytes, stream, Purpose);
+        }
+
+        if (_keptScratch == 0)
+        {
+            _keptScratch = pool.Allocate(KeptScratchBytes, stream, Purpose);
+        }
+
+        return _keptScratch;
+    }
+
+    private void GiveScratch(nint scratch)
+    {
+        if (scratch != _keptScratch)
+        {
+            _ = pool.TryFree(scratch, stream);
+        }
+    }
+
+    /// <summary>The variant for these products, and its pieces of work.</summary>
+    private (CompiledFp8Product Compiled, long Units) Choose(ReadOnlySpan<ScaledProduct> products, bool rowScales)
+    {
+        long rows = 0;
+        int columns = 0;
+        foreach (ref readonly ScaledProduct product in products)
+        {
+            rows += product.Output.Rows;
+            columns = Math.Max(columns, product.Output.Columns);
+        }
+
+        var variant = Fp8ProductVariant.Choose(
+            Fp8ProductKind.Separate, Fp8ProductOutput.Float32, rowScales, products.Length,
+            (int)((rows + products.Length - 1) / products.Length), columns, multiprocessors);
+        if (!_compiled.TryGetValue(variant, out CompiledFp8Product? compiled))
+        {
+            compiled = new(variant, library);
+            _compiled.Add(variant, compiled);
+        }
+
+        long units = 0;
+        foreach (ref readonly ScaledProduct product in products)
+        {
+            units += variant.Units(1, product.Output.Rows, product.Output.Columns);
+        }
+
+        return (compiled, units);
+    }
+
+    /// <summary>Lays out the operands' copies from <paramref name="scratch"/> on.</summary>
+    private (long Bytes, int Pieces) Plan(ReadOnlySpan<ScaledProduct> products, nint scratch)
+    {
+        nint next = scratch;
+        int pieces = 0;
+        _operands.Clear();
+        _packed.Clear();
+        for (int i = 0; i < products.Length; i++)
+        {
+            ref readonly ScaledProduct product = ref products[i];
+            PackedOperand a = i > 0 && SharesInput(product, products[i - 1])
+                ? _operands[i - 1].A
+                : Add(product.Input, product.InputRows, product.Output.Rows, true);
+            PackedOperand b = Add(product.Weight, default, product.Weight.Rows, HasRowScales(product));
+            _operands.Add((a, b));
+        }
+
+        return (next - scratch, pieces);
+
+        PackedOperand Add(QuantizedTensor source, Tensor gather, int rows, bool turnsScales)
+        {
+            var operand = new PackedOperand(source, gather, rows, turnsScales, ref next, ref pieces);
+            if (operand.IsPacked)
+            {
+                _packed.Add(operand);
+            }
+
+            return operand;
+        }
+    }
+
+    /// <summary>Whether a product reads the same rows as the one before it: gate and up projections do.</summary>
+    private static bool SharesInput(in ScaledProduct product, in ScaledProduct before) =>
+        product.Input.Codes.Address == before.Input.Codes.Address
+        && product.InputRows.Address == before.InputRows.Address && product.Output.Rows == before.Output.Rows
+        && product.Input.Columns == before.Input.Columns;
+
+    private void Pack(CudaSubmission submission, int pieces)
+    {
+        Span<PackedOperand> packed = CollectionsMarshal.AsSpan(_packed);
+        OwnedOperands own = default;
+        bool listed = packed.Length > OwnedOperands.Count;
+        if (!listed)
+        {
+            packed.CopyTo(own);
+        }
+
+        KernelArguments arguments = new();
+        arguments.Add(own);
+        arguments.Add(listed ? submission.Upload<PackedOperand>(packed) : 0);
+        arguments.Add(packed.Length);
+        arguments.Add(submission.Fault);
+        PackKernel.Launch(stream, new(new((uint)pieces), new(PackThreads)), ref arguments);
+    }
+
+    /// <summary>Right behind the packing, during whose end it starts.</summary>
+    private void Multiply(CudaSubmission submission, CompiledFp8Product compiled, long units, nint uploaded)
+    {
+        KernelArguments arguments = new();
+        arguments.Add(_products[0]);
+        arguments.Add(uploaded);
+        arguments.Add(_products.Count);
+        arguments.Add(submission.Fault);
+        int blocks = compiled.Variant.GridBlocks(compiled.ResidentClusters, units);
+        compiled.Kernel.Launch(stream, compiled.Shape((uint)blocks), ref arguments);
+    }
+
+    private void Describe(Fp8ProductVariant variant, ReadOnlySpan<ScaledProduct> products)
+    {
+        _products.Clear();
+        for (int i = 0; i < products.Length; i++)
+        {
+            _products.Add(Describe(variant, products[i], _operands[i].A, _operands[i].B));
+        }
+    }
+
+    private Fp8Product Describe(
+        Fp8ProductVariant variant, in ScaledProduct product, in PackedOperand a, in PackedOperand b)
+    {
+        Tensor output = product.Output;
+        CudaTensorMap scalesA = _maps.Of(a.Scales, 1, variant.TileRows, TensorMapSwizzle.None);
+        return new()
+        {
+            A = _maps.Of(a.Codes, variant.BoxRowsA, Block, TensorMapSwizzle.Bytes128),
+            B = _maps.Of(b.Codes, variant.TileColumns, Block, TensorMapSwizzle.Bytes128),
+            ScalesA = scalesA,
+            ScalesB = variant.RowScales
+                ? _maps.Of(b.Scales, 1, variant.TileColumns, TensorMapSwizzle.None)
+                : scalesA,
+            Output = _maps.Of(
+                output, Fp8ProductVariant.OutputBoxRows, variant.OutputBoxColumns, TensorMapSwizzle.Bytes128),
+            Arguments = new(
+                product.Weight.Scales.Address, output.Address, 0, 1, output.Rows, output.Columns,
+                product.Weight.Columns, output.RowStride, product.Accumulate ? 1 : 0),
+        };
+    }
+}
