@@ -1,0 +1,266 @@
+// Gradients of the keys and values of FlashAttention.cu, with p and ds as in FlashQueryGradient.cu:
+//
+//   dv = bfloat16(p)^T dO,  dk = scale bfloat16(ds)^T q.
+//
+// Grid: tiles of 128 keys times heads, those with the most queries behind them first; threads as in the forward. A
+// block holds its keys and values and meets queries and output gradients 64 at a time in rising order, so each element
+// is one sum of fixed order. The scores are computed turned, k q^T, with a row for each key: what comes out in registers
+// is p^T and ds^T, the left operands of both sums.
+//
+// Parameters by value: tensor maps of query, key_value, key_rope and grad_output (FlashCopies.cuh), logSumExp [heads, T]
+// and gradKeyValue [T, heads (nope + value)] as Matrix, delta [heads, T], headKeyRope [heads, T, rope]: each head's
+// share of the rope key's gradient, Arguments.
+#include "Attention/FlashCopies.cuh"
+#include "Attention/FlashProducts.cuh"
+#include "Attention/FlashSoftmax.cuh"
+
+using namespace krewe;
+
+namespace {
+
+constexpr int Queries = 64;
+constexpr int Stages = 3;
+/// Halves of a tile of queries, so that what is between scores and sums fits into registers.
+constexpr int HalfQueries = Queries / 2;
+constexpr int HalfBytes = HalfQueries * ChunkColumns * 2;
+constexpr int HalfSteps = HalfQueries / StepElements;
+
+struct Memory {
+    static constexpr int KeyBytes = PanelBytes<KeyWidth, TileRows>;
+    static constexpr int ValueBytes = PanelBytes<ValueWidth, TileRows>;
+    static constexpr int QueryBytes = PanelBytes<KeyWidth, Queries>;
+    static constexpr int StageBytes = QueryBytes + PanelBytes<ValueWidth, Queries>;
+    static constexpr int Rows = KeyBytes + ValueBytes + Stages * StageBytes;
+    /// Of each query of a stage: log-sum-exp in powers of two, then delta.
+    static constexpr int RowBytes = 2 * Queries * 4;
+    static constexpr int Barriers = Rows + Stages * RowBytes;
+    static constexpr int Bytes = Barriers + (1 + 2 * Stages) * 8;
+    static_assert(Bytes <= 232448, "what a block may have");
+
+    uint32 base;
+
+    KREWE_DEVICE uint32 keys() const { return base; }
+    KREWE_DEVICE uint32 values() const { return base + KeyBytes; }
+    KREWE_DEVICE uint32 queries(int stage) const { return base + KeyBytes + ValueBytes + stage * StageBytes; }
+    KREWE_DEVICE uint32 gradients(int stage) const { return queries(stage) + QueryBytes; }
+    KREWE_DEVICE uint32 rows(int stage) const { return base + Rows + stage * RowBytes; }
+    KREWE_DEVICE uint32 keys_filled() const { return base + Barriers; }
+    KREWE_DEVICE uint32 filled(int stage) const { return keys_filled() + 8 + stage * 8; }
+    KREWE_DEVICE uint32 emptied(int stage) const { return filled(stage + Stages); }
+};
+
+/// The loading warp: lane 0 asks the copy engine, all lanes bring two queries' log-sum-exp and delta.
+class Producer {
+public:
+    KREWE_DEVICE Producer(const Operands& operands, const Work& work, const Memory& memory, const Matrix& logSumExp,
+                          const float* delta, int tokens)
+        : operands(operands), work(work), memory(memory), logSumExp(logSumExp.row(work.head)),
+          delta(delta + static_cast<int64>(work.head) * tokens), lane(lane_index()) {}
+
+    KREWE_DEVICE void run() const {
+        if (lane == 0) {
+            barrier_arrive_expect(memory.keys_filled(), Memory::KeyBytes + Memory::ValueBytes);
+            copy_keys<TileRows>(memory.keys(), operands, memory.keys_filled(), work.head, work.tile.first);
+            copy_values<TileRows>(memory.values(), operands, memory.keys_filled(), work.head, work.tile.first);
+        }
+        RingCursor<Stages> cursor;
+        for (int query = work.tile.first; query < work.tile.stop; query += Queries, cursor.advance()) {
+            float shift[2], mean[2];
+#pragma unroll
+            for (int i = 0; i < 2; ++i) {
+                // A row past the sequence gets the probability 2^-infinity.
+                const int token = query + i * WarpThreads + lane;
+                const bool inside = token < work.tile.stop;
+                shift[i] = inside ? logSumExp[token] * Log2E : -NEGATIVE_INFINITY;
+                mean[i] = inside ? delta[token] : 0;
+            }
+            const uint32 filled = memory.filled(cursor.stage);
+            barrier_wait(memory.emptied(cursor.stage), cursor.parity ^ 1);
+#pragma unroll
+            for (int i = 0; i < 2; ++i) {
+                const uint32 place = memory.rows(cursor.stage) + (i * WarpThreads + lane) * 4;
+                store_shared(place, shift[i]);
+                store_shared(place + Queries * 4, mean[i]);
+            }
+            if (lane == 0) {
+                barrier_arrive_expect(filled, Memory::StageBytes);
+                copy_queries<Queries>(memory.queries(cursor.stage), operands, filled, work.head, query);
+                copy_gradients<Queries>(memory.gradients(cursor.stage), operands, filled, work.head, query);
+            } else {
+                barrier_arrive(filled);
+            }
+        }
+    }
+
+private:
+    static KREWE_DEVICE void store_shared(uint32 address, float value) {
+        asm volatile("st.shared.f32 [%0], %1;" ::"r"(address), "f"(value) : "memory");
+    }
+
+    const Operands& operands;
+    const Work& work;
+    Memory memory;
+    const float* logSumExp;
+    const float* delta;
+    int lane;
+};
+
+/// A warp of the warpgroup with 64 of the tile's keys.
+class Consumer {
+public:
+    KREWE_DEVICE Consumer(const Work& work, const Memory& memory, float scale, int warp)
+        : work(work), memory(memory), panel(warp / WarpgroupWarps * BoxBytes), scale(scale),
+          row(work.tile.first + warp * 16 + lane_index() / 4) {}
+
+    KREWE_DEVICE void run() {
+        barrier_wait(memory.keys_filled(), 0);
+        RingCursor<Stages> cursor;
+        bool any = false;
+        for (int query = work.tile.first; query < work.tile.stop; query += Queries, cursor.advance()) {
+            const int stage = cursor.stage;
+            barrier_wait(memory.filled(stage), cursor.parity);
+            Sum scores;
+            HalfSum gradients;
+            Weights<HalfSteps> weights[2], gradientWeights[2];
+            start_scores(scores, stage);
+            start_gradients(gradients, stage, 0);
+            warpgroup_wait<0>();
+            hold(scores);
+            hold(gradients);
+            if (query < row - lane_index() / 4 + 16) {
+                mask_past(scores, row - query);
+            }
+            weigh(weights[0], gradientWeights[0], scores, gradients, stage, 0);
+            start_gradients(gradients, stage, 1);
+            start_sums(weights[0], gradientWeights[0], stage, 0, any);
+            warpgroup_wait<1>();
+            hold(gradients);
+            weigh(weights[1], gradientWeights[1], scores + 16, gradients, stage, 1);
+            start_sums(weights[1], gradientWeights[1], stage, 1, true);
+            warpgroup_wait<0>();
+            hold(values);
+            hold(keys);
+            release(memory.emptied(stage));
+            any = true;
+        }
+    }
+
+    KREWE_DEVICE void write(const Matrix& gradKeyValue, float* headKeyRope, int tokens) const {
+        const bool aligned = pairs_aligned(gradKeyValue);
+#pragma unroll
+        for (int half = 0; half < 2; ++half) {
+            const int token = row + half * 8;
+            if (token < work.tile.end) {
+                float* target = gradKeyValue.row(token) + work.head * KeyValueColumns;
+                float* rope = headKeyRope + (static_cast<int64>(work.head) * tokens + token) * KeyWidth::Rope;
+                write_key_row(target, rope, aligned, keys, half, scale);
+                write_row<0, ValueWidth::Chunks>(target + KeyWidth::Nope, aligned, values, half, 1,
+                                                 ValueWidth::Columns);
+            }
+        }
+    }
+
+private:
+    KREWE_DEVICE void start_scores(Sum& scores, int stage) const {
+        hold(scores);
+        warpgroup_fence();
+        multiply<KeyWidth, TileChunkBytes, BoxBytes>(scores, memory.keys() + panel, memory.queries(stage));
+    }
+
+    /// Starts the gradients of the probabilities of half of a tile's queries.
+    KREWE_DEVICE void start_gradients(HalfSum& gradients, int stage, int half) const {
+        hold(gradients);
+        warpgroup_fence();
+        multiply<ValueWidth, TileChunkBytes, BoxBytes>(gradients, memory.values() + panel,
+                                                       memory.gradients(stage) + half * HalfBytes);
+        warpgroup_commit();
+    }
+
+    /// p^T and ds^T of half of a tile's queries, rounded.
+    KREWE_DEVICE void weigh(Weights<HalfSteps>& weights, Weights<HalfSteps>& gradientWeights, const float* scores,
+                            const HalfSum& gradients, int stage, int half) const {
+        const uint32 place = memory.rows(stage) + half * HalfQueries * 4 + lane_index() % 4 * 8;
+#pragma unroll
+        for (int step = 0; step < HalfSteps; ++step) {
+            float p[8], ds[8];
+#pragma unroll
+            for (int block = 0; block < 8; block += 4) {
+                const int first = step * 8 + block;
+                float shift[2], mean[2];
+                load_shared_pair(place + first * 8, shift[0], shift[1]);
+                load_shared_pair(place + first * 8 + Queries * 4, mean[0], mean[1]);
+#pragma unroll
+                for (int i = 0; i < 4; ++i) {
+                    p[block + i] = exp2_fast(fmaf(scores[first + i], scale * Log2E, -shift[i % 2]));
+                    ds[block + i] = p[block + i] * (gradients[first + i] - mean[i % 2]);
+                }
+            }
+            pack(weights[step], p);
+            pack(gradientWeights[step], ds);
+        }
+    }
+
+    /// Starts the sums over half of a tile's queries.
+    KREWE_DEVICE void start_sums(const Weights<HalfSteps>& weights, const Weights<HalfSteps>& gradientWeights, int stage,
+                                 int half, bool accumulate) {
+        hold(values);
+        hold(keys);
+        warpgroup_fence();
+        multiply_turned<ValueWidth, BoxBytes>(values, weights, memory.gradients(stage) + half * HalfBytes, accumulate);
+        multiply_turned<KeyWidth, BoxBytes>(keys, gradientWeights, memory.queries(stage) + half * HalfBytes, accumulate);
+        warpgroup_commit();
+    }
+
+    /// Scores of queries before the key become minus infinity; <diagonal>: the own first row's key less the first query.
+    static KREWE_DEVICE void mask_past(Sum& scores, int diagonal) {
+        const int lane = lane_index();
+#pragma unroll
+        for (int i = 0; i < 32; ++i) {
+            if (sum_column(i, lane) < diagonal + i % 4 / 2 * 8) {
+                scores[i] = NEGATIVE_INFINITY;
+            }
+        }
+    }
+
+    const Work& work;
+    Memory memory;
+    uint32 panel;
+    float scale;
+    int row;
+    Sum keys[KeyWidth::Chunks];
+    Sum values[ValueWidth::Chunks];
+};
+
+}  // namespace
+
+extern "C" __global__ void __launch_bounds__(Threads, 1)
+    flash_key_gradient(const __grid_constant__ TensorMap query, const __grid_constant__ TensorMap keyValue,
+                       const __grid_constant__ TensorMap keyRope, const __grid_constant__ TensorMap gradOutput,
+                       const __grid_constant__ Matrix logSumExp, const __grid_constant__ Matrix gradKeyValue,
+                       const float* delta, float* headKeyRope, const __grid_constant__ Arguments arguments) {
+    alignas(1024) extern __shared__ uint8 shared[];
+    const Memory memory{shared_address(shared)};
+    const int warp = warp_index();
+    if (threadIdx.x == 0) {
+        barrier_init(memory.keys_filled(), 1);
+        for (int stage = 0; stage < Stages; ++stage) {
+            barrier_init(memory.filled(stage), WarpThreads);
+            barrier_init(memory.emptied(stage), ConsumerWarps);
+        }
+        barrier_init_fence();
+    }
+    __syncthreads();
+    const Work work(arguments);
+    if (warp >= ConsumerWarps) {
+        registers_decrease<ProducerRegisters>();
+        if (warp == ConsumerWarps) {
+            const Operands operands{&query, &keyValue, &keyRope, &gradOutput};
+            Producer(operands, work, memory, logSumExp, delta, arguments.tokens).run();
+        }
+    } else {
+        registers_increase<ConsumerRegisters>();
+        Consumer consumer(work, memory, arguments.scale, warp);
+        consumer.run();
+        consumer.write(gradKeyValue, headKeyRope, arguments.tokens);
+    }
+}
