@@ -5,7 +5,7 @@ Run under compute-sanitizer too: nothing but the kernels runs on the device.
 
 import numpy as np
 
-from flash_variant import KERNELS, Launches
+from flash_variant import KERNELS, Launches, statistics_pitch
 
 GUARD = 4096
 # Each probability and each score's gradient is rounded to bfloat16, 2^-9 of itself at most; sums of many average out.
@@ -63,12 +63,13 @@ def run_case(driver, heads, functions, count, starts, random):
     bits = {name: to_bfloat16(random.normal(0, 1, (tokens, width))) for name, width in shapes.items()}
     expected = reference(heads, count, starts, scale, **{name: from_bfloat16(one) for name, one in bits.items()})
     buffers = {name: driver.upload(one) for name, one in bits.items()}
-    delta = expected["delta"].astype(np.float32)
+    statistics = np.zeros((2, count, statistics_pitch(tokens)), np.float32)
+    statistics[0, :, :tokens], statistics[1, :, :tokens] = expected["log_sum_exp"] / np.log(2), expected["delta"]
     written = ["output", "log_sum_exp", "grad_query", "grad_key_value", "head_key_rope"]
     results = []
     for _ in range(2):
         blank = {name: np.full(expected[name].size + GUARD, np.nan, np.float32) for name in written}
-        buffers.update({name: driver.upload(one) for name, one in blank.items()}, delta=driver.upload(delta))
+        buffers.update({name: driver.upload(one) for name, one in blank.items()}, statistics=driver.upload(statistics))
         launches = Launches(driver, heads, functions, count, starts, scale, buffers)
         for kernel in KERNELS:
             launches(kernel)

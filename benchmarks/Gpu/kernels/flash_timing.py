@@ -1,11 +1,13 @@
 """Times attention and its gradients beside PyTorch's scaled_dot_product_attention, with errors against float64."""
 
+import contextlib
+import ctypes
+
 import torch
 from torch.nn.attention import SDPBackend, sdpa_kernel
 
 from cuda_driver import compile_kernel
-from flash_variant import KERNELS, Heads, Launches, Matrix
-import ctypes
+from flash_variant import KERNELS, Heads, Launches, Matrix, statistics_pitch
 
 WARM_UP, RUNS = 10, 50
 BACKENDS = [SDPBackend.CUDNN_ATTENTION, SDPBackend.FLASH_ATTENTION, SDPBackend.EFFICIENT_ATTENTION]
@@ -84,31 +86,24 @@ def time_baseline(problem, exact):
     grad = parts.pop()
     leaves = [part.requires_grad_() for part in parts]
     print(f"  PyTorch's choice: {backend_taken(problem, [leaf.detach() for leaf in leaves])}")
-    default = None
+    results = []
     for backend in [None, *BACKENDS]:
         name = backend.name.lower() if backend else "default"
         try:
-            with sdpa_kernel(backend) if backend else torch.no_grad():
+            with sdpa_kernel(backend) if backend else contextlib.nullcontext():
                 with torch.no_grad():
                     forward = milliseconds(lambda: sdpa(problem, *leaves))
-            with sdpa_kernel(backend or BACKENDS + [SDPBackend.MATH]), torch.enable_grad():
                 output = sdpa(problem, *leaves)
                 run = lambda: torch.autograd.grad(output, leaves, grad, retain_graph=True)
-                gradients = run()
-                backward = milliseconds(run)
-            if backend is None:
-                with torch.enable_grad():
-                    output = sdpa(problem, *leaves)
-                    run = lambda: torch.autograd.grad(output, leaves, grad, retain_graph=True)
-                    gradients, backward = run(), milliseconds(run)
+                gradients, backward = run(), milliseconds(run)
         except RuntimeError as fault:
             print(f"  sdpa {name}: {str(fault).splitlines()[0][:100]}")
             continue
-        default = default or (forward, backward)
+        results.append((forward, backward))
         report(f"sdpa {name}", problem, forward, backward)
         print("    error (norm / largest) output, dq, dk, dv:",
               ", ".join(error(got[0], want) for got, want in zip([output, *gradients], exact)))
-    return default
+    return results[0]
 
 
 def report(name, problem, forward, backward):
@@ -124,7 +119,7 @@ def time_case(driver, heads, functions, count, tokens):
     empty = lambda *shape, dtype=torch.float32: torch.full(shape, float("nan"), dtype=dtype, device="cuda")
     results = {"output": empty(tokens, count * heads.value), "log_sum_exp": empty(count, tokens),
                "grad_query": empty(*problem.query.shape), "grad_key_value": empty(*problem.key_value.shape),
-               "head_key_rope": empty(count, tokens, heads.rope), "delta": empty(count, tokens)}
+               "head_key_rope": empty(count, tokens, heads.rope), "statistics": empty(2, count, statistics_pitch(tokens))}
     inputs = {name: getattr(problem, name) for name in ("query", "key_value", "key_rope", "grad_output")}
     buffers = {name: one.data_ptr() for name, one in {**inputs, **results}.items()}
     launches = Launches(driver, heads, functions, count, [0, tokens], problem.scale, buffers)
@@ -183,9 +178,9 @@ class Operands:
     def gradient(self, stream):
         self.driver.launch(
             self.functions[1], (self.tokens * self.count + 7) // 8, 256, 0,
-            [self.matrix(self.wide["grad_output"]), self.matrix(self.results["output"]), ctypes.c_int(self.count),
-             ctypes.c_uint64(self.target["grad_output"].data_ptr()), ctypes.c_uint64(self.results["delta"].data_ptr())],
-            stream)
+            [*map(self.matrix, (self.wide["grad_output"], self.results["output"], self.results["log_sum_exp"])),
+             ctypes.c_uint64(self.target["grad_output"].data_ptr()),
+             ctypes.c_uint64(self.results["statistics"].data_ptr())], stream)
 
 
 def time_all(driver, functions):

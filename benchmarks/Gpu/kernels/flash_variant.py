@@ -6,7 +6,7 @@ import dataclasses
 import numpy as np
 
 import cuda_driver
-from cuda_driver import SWIZZLE_128_BYTES, compile_kernel
+from cuda_driver import PLAIN, SWIZZLE_128_BYTES, compile_kernel
 
 CHUNK, BOX_ROWS, TILE, THREADS = 64, 64, 128, 384
 KERNELS = {"flash_attention": "FlashAttention.cu", "flash_query_gradient": "FlashQueryGradient.cu",
@@ -15,6 +15,10 @@ KERNELS = {"flash_attention": "FlashAttention.cu", "flash_query_gradient": "Flas
 
 def ceil_divide(value, divisor):
     return (value + divisor - 1) // divisor
+
+
+def statistics_pitch(tokens):
+    return ceil_divide(tokens, 4) * 4
 
 
 class Matrix(ctypes.Structure):
@@ -66,8 +70,8 @@ def tiles(starts, work):
 
 
 class Launches:
-    """The kernels bound to buffers. Addresses: query, key_value, key_rope, grad_output bfloat16 and delta; float32
-    output, log_sum_exp, grad_query, grad_key_value, head_key_rope."""
+    """The kernels bound to buffers. Addresses: query, key_value, key_rope, grad_output bfloat16; float32 output,
+    log_sum_exp, statistics, grad_query, grad_key_value, head_key_rope."""
 
     def __init__(self, driver, heads, functions, count, starts, scale, buffers):
         self.driver, self.heads, self.functions, self.count = driver, heads, functions, count
@@ -87,18 +91,18 @@ class Launches:
 
         widths = {"query": count * heads.key, "key_value": count * (heads.nope + heads.value), "key_rope": heads.rope,
                   "grad_output": count * heads.value}
-        self.maps = [tensor_map(name, width) for name, width in widths.items() if name in buffers]
-        maps = [entry[0] for entry in self.maps]
-        log_sum_exp = matrix("log_sum_exp", count, tokens)
-        self.parameters = {"flash_attention": [*maps[:3], matrix("output", tokens, count * heads.value), log_sum_exp,
-                                               query_arguments]}
-        if "grad_output" in buffers:
-            delta, head_key_rope = ctypes.c_uint64(buffers["delta"]), ctypes.c_uint64(buffers["head_key_rope"])
-            self.parameters["flash_query_gradient"] = [
-                *maps, log_sum_exp, matrix("grad_query", tokens, widths["query"]), delta, query_arguments]
-            self.parameters["flash_key_gradient"] = [
-                *maps, log_sum_exp, matrix("grad_key_value", tokens, widths["key_value"]), delta, head_key_rope,
-                key_arguments]
+        self.maps = [tensor_map(name, width) for name, width in widths.items()]
+        self.maps.append(driver.tensor_map(buffers["statistics"], cuda_driver.FLOAT32, tokens, 2 * count,
+                                           statistics_pitch(tokens) * 4, BOX_ROWS, 1, PLAIN))
+        *maps, statistics_map = [entry[0] for entry in self.maps]
+        statistics, head_key_rope = (ctypes.c_uint64(buffers[name]) for name in ("statistics", "head_key_rope"))
+        self.parameters = {
+            "flash_attention": [*maps[:3], matrix("output", tokens, count * heads.value),
+                                matrix("log_sum_exp", count, tokens), query_arguments],
+            "flash_query_gradient": [*maps, matrix("grad_query", tokens, widths["query"]), statistics,
+                                     query_arguments],
+            "flash_key_gradient": [*maps, statistics_map, matrix("grad_key_value", tokens, widths["key_value"]),
+                                   head_key_rope, key_arguments]}
 
     def __call__(self, kernel, stream=None):
         self.driver.launch(self.functions[kernel], self.grid, THREADS, self.heads.shared_bytes(kernel),

@@ -198,7 +198,7 @@ extern "C" __global__ void __launch_bounds__(Threads, 1)
     if (warp >= ConsumerWarps) {
         registers_decrease<ProducerRegisters>();
         if (warp == ConsumerWarps && lane_index() == 0) {
-            produce(Operands{&query, &keyValue, &keyRope, nullptr}, work, memory);
+            produce(Operands{&query, &keyValue, &keyRope, nullptr, nullptr}, work, memory);
         }
     } else {
         registers_increase<ConsumerRegisters>();

@@ -15,6 +15,8 @@ struct Operands {
     const TensorMap* keyRope;
     /// [T, heads value], or null in the forward.
     const TensorMap* gradOutput;
+    /// float32 [2 heads, T] in boxes [1, 64] (FlashShape.cuh), or null where it is not copied.
+    const TensorMap* statistics;
 };
 
 /// Starts the copies of <Rows> rows of all chunks of <columns> columns from (column, row) on. Rows past the sequence

@@ -7,9 +7,9 @@
 // is one sum of fixed order. The scores are computed turned, k q^T, with a row for each key: what comes out in registers
 // is p^T and ds^T, the left operands of both sums.
 //
-// Parameters by value: tensor maps of query, key_value, key_rope and grad_output (FlashCopies.cuh), logSumExp [heads, T]
-// and gradKeyValue [T, heads (nope + value)] as Matrix, delta [heads, T], headKeyRope [heads, T, rope]: each head's
-// share of the rope key's gradient, Arguments.
+// Parameters by value: tensor maps of query, key_value, key_rope, grad_output and statistics (FlashCopies.cuh),
+// gradKeyValue [T, heads (nope + value)] as Matrix, headKeyRope [heads, T, rope]: each head's share of the rope key's
+// gradient, Arguments.
 #include "Attention/FlashCopies.cuh"
 #include "Attention/FlashProducts.cuh"
 #include "Attention/FlashSoftmax.cuh"
@@ -49,61 +49,22 @@ struct Memory {
     KREWE_DEVICE uint32 emptied(int stage) const { return filled(stage + Stages); }
 };
 
-/// The loading warp: lane 0 asks the copy engine, all lanes bring two queries' log-sum-exp and delta.
-class Producer {
-public:
-    KREWE_DEVICE Producer(const Operands& operands, const Work& work, const Memory& memory, const Matrix& logSumExp,
-                          const float* delta, int tokens)
-        : operands(operands), work(work), memory(memory), logSumExp(logSumExp.row(work.head)),
-          delta(delta + static_cast<int64>(work.head) * tokens), lane(lane_index()) {}
-
-    KREWE_DEVICE void run() const {
-        if (lane == 0) {
-            barrier_arrive_expect(memory.keys_filled(), Memory::KeyBytes + Memory::ValueBytes);
-            copy_keys<TileRows>(memory.keys(), operands, memory.keys_filled(), work.head, work.tile.first);
-            copy_values<TileRows>(memory.values(), operands, memory.keys_filled(), work.head, work.tile.first);
-        }
-        RingCursor<Stages> cursor;
-        for (int query = work.tile.first; query < work.tile.stop; query += Queries, cursor.advance()) {
-            float shift[2], mean[2];
-#pragma unroll
-            for (int i = 0; i < 2; ++i) {
-                // A row past the sequence gets the probability 2^-infinity.
-                const int token = query + i * WarpThreads + lane;
-                const bool inside = token < work.tile.stop;
-                shift[i] = inside ? logSumExp[token] * Log2E : -NEGATIVE_INFINITY;
-                mean[i] = inside ? delta[token] : 0;
-            }
-            const uint32 filled = memory.filled(cursor.stage);
-            barrier_wait(memory.emptied(cursor.stage), cursor.parity ^ 1);
-#pragma unroll
-            for (int i = 0; i < 2; ++i) {
-                const uint32 place = memory.rows(cursor.stage) + (i * WarpThreads + lane) * 4;
-                store_shared(place, shift[i]);
-                store_shared(place + Queries * 4, mean[i]);
-            }
-            if (lane == 0) {
-                barrier_arrive_expect(filled, Memory::StageBytes);
-                copy_queries<Queries>(memory.queries(cursor.stage), operands, filled, work.head, query);
-                copy_gradients<Queries>(memory.gradients(cursor.stage), operands, filled, work.head, query);
-            } else {
-                barrier_arrive(filled);
-            }
-        }
+KREWE_DEVICE void produce(const Operands& operands, const Work& work, const Memory& memory, int heads) {
+    barrier_arrive_expect(memory.keys_filled(), Memory::KeyBytes + Memory::ValueBytes);
+    copy_keys<TileRows>(memory.keys(), operands, memory.keys_filled(), work.head, work.tile.first);
+    copy_values<TileRows>(memory.values(), operands, memory.keys_filled(), work.head, work.tile.first);
+    RingCursor<Stages> cursor;
+    for (int query = work.tile.first; query < work.tile.stop; query += Queries, cursor.advance()) {
+        const uint32 filled = memory.filled(cursor.stage);
+        barrier_wait(memory.emptied(cursor.stage), cursor.parity ^ 1);
+        barrier_arrive_expect(filled, Memory::StageBytes + Memory::RowBytes);
+        copy_queries<Queries>(memory.queries(cursor.stage), operands, filled, work.head, query);
+        copy_gradients<Queries>(memory.gradients(cursor.stage), operands, filled, work.head, query);
+        const uint32 rows = memory.rows(cursor.stage);
+        copy_box(rows, operands.statistics, filled, query, work.head);
+        copy_box(rows + Memory::RowBytes / 2, operands.statistics, filled, query, heads + work.head);
     }
-
-private:
-    static KREWE_DEVICE void store_shared(uint32 address, float value) {
-        asm volatile("st.shared.f32 [%0], %1;" ::"r"(address), "f"(value) : "memory");
-    }
-
-    const Operands& operands;
-    const Work& work;
-    Memory memory;
-    const float* logSumExp;
-    const float* delta;
-    int lane;
-};
+}
 
 /// A warp of the warpgroup with 64 of the tile's keys.
 class Consumer {
@@ -114,8 +75,9 @@ public:
 
     KREWE_DEVICE void run() {
         barrier_wait(memory.keys_filled(), 0);
+        clear(keys);
+        clear(values);
         RingCursor<Stages> cursor;
-        bool any = false;
         for (int query = work.tile.first; query < work.tile.stop; query += Queries, cursor.advance()) {
             const int stage = cursor.stage;
             barrier_wait(memory.filled(stage), cursor.parity);
@@ -127,21 +89,20 @@ public:
             warpgroup_wait<0>();
             hold(scores);
             hold(gradients);
-            if (query < row - lane_index() / 4 + 16) {
-                mask_past(scores, row - query);
+            if (query < row - lane_index() / 4 + 16 || query + Queries > work.tile.stop) {
+                mask(scores, row - query, work.tile.stop - query);
             }
             weigh(weights[0], gradientWeights[0], scores, gradients, stage, 0);
             start_gradients(gradients, stage, 1);
-            start_sums(weights[0], gradientWeights[0], stage, 0, any);
+            start_sums(weights[0], gradientWeights[0], stage, 0);
             warpgroup_wait<1>();
             hold(gradients);
             weigh(weights[1], gradientWeights[1], scores + 16, gradients, stage, 1);
-            start_sums(weights[1], gradientWeights[1], stage, 1, true);
+            start_sums(weights[1], gradientWeights[1], stage, 1);
             warpgroup_wait<0>();
             hold(values);
             hold(keys);
             release(memory.emptied(stage));
-            any = true;
         }
     }
 
@@ -161,6 +122,13 @@ public:
     }
 
 private:
+    template <int Chunks> static KREWE_DEVICE void clear(Sum (&sums)[Chunks]) {
+#pragma unroll
+        for (int i = 0; i < Chunks * 32; ++i) {
+            sums[i / 32][i % 32] = 0;
+        }
+    }
+
     KREWE_DEVICE void start_scores(Sum& scores, int stage) const {
         hold(scores);
         warpgroup_fence();
@@ -202,21 +170,23 @@ private:
 
     /// Starts the sums over half of a tile's queries.
     KREWE_DEVICE void start_sums(const Weights<HalfSteps>& weights, const Weights<HalfSteps>& gradientWeights, int stage,
-                                 int half, bool accumulate) {
+                                 int half) {
         hold(values);
         hold(keys);
         warpgroup_fence();
-        multiply_turned<ValueWidth, BoxBytes>(values, weights, memory.gradients(stage) + half * HalfBytes, accumulate);
-        multiply_turned<KeyWidth, BoxBytes>(keys, gradientWeights, memory.queries(stage) + half * HalfBytes, accumulate);
+        multiply_turned<ValueWidth, BoxBytes>(values, weights, memory.gradients(stage) + half * HalfBytes, true);
+        multiply_turned<KeyWidth, BoxBytes>(keys, gradientWeights, memory.queries(stage) + half * HalfBytes, true);
         warpgroup_commit();
     }
 
-    /// Scores of queries before the key become minus infinity; <diagonal>: the own first row's key less the first query.
-    static KREWE_DEVICE void mask_past(Sum& scores, int diagonal) {
+    /// Scores of queries before the key or past the sequence become minus infinity; <diagonal>: the own first row's key
+    /// less the first query, <end>: queries that the sequence still has.
+    static KREWE_DEVICE void mask(Sum& scores, int diagonal, int end) {
         const int lane = lane_index();
 #pragma unroll
         for (int i = 0; i < 32; ++i) {
-            if (sum_column(i, lane) < diagonal + i % 4 / 2 * 8) {
+            const int query = sum_column(i, lane);
+            if (query < diagonal + i % 4 / 2 * 8 || query >= end) {
                 scores[i] = NEGATIVE_INFINITY;
             }
         }
@@ -236,15 +206,15 @@ private:
 extern "C" __global__ void __launch_bounds__(Threads, 1)
     flash_key_gradient(const __grid_constant__ TensorMap query, const __grid_constant__ TensorMap keyValue,
                        const __grid_constant__ TensorMap keyRope, const __grid_constant__ TensorMap gradOutput,
-                       const __grid_constant__ Matrix logSumExp, const __grid_constant__ Matrix gradKeyValue,
-                       const float* delta, float* headKeyRope, const __grid_constant__ Arguments arguments) {
+                       const __grid_constant__ TensorMap statistics, const __grid_constant__ Matrix gradKeyValue,
+                       float* headKeyRope, const __grid_constant__ Arguments arguments) {
     alignas(1024) extern __shared__ uint8 shared[];
     const Memory memory{shared_address(shared)};
     const int warp = warp_index();
     if (threadIdx.x == 0) {
         barrier_init(memory.keys_filled(), 1);
         for (int stage = 0; stage < Stages; ++stage) {
-            barrier_init(memory.filled(stage), WarpThreads);
+            barrier_init(memory.filled(stage), 1);
             barrier_init(memory.emptied(stage), ConsumerWarps);
         }
         barrier_init_fence();
@@ -253,9 +223,8 @@ extern "C" __global__ void __launch_bounds__(Threads, 1)
     const Work work(arguments);
     if (warp >= ConsumerWarps) {
         registers_decrease<ProducerRegisters>();
-        if (warp == ConsumerWarps) {
-            const Operands operands{&query, &keyValue, &keyRope, &gradOutput};
-            Producer(operands, work, memory, logSumExp, delta, arguments.tokens).run();
+        if (warp == ConsumerWarps && lane_index() == 0) {
+            produce(Operands{&query, &keyValue, &keyRope, &gradOutput, &statistics}, work, memory, arguments.heads);
         }
     } else {
         registers_increase<ConsumerRegisters>();

@@ -7,8 +7,8 @@
 // tile's keys together with the two products of the next tile, and works on the gradients of scores in between, while
 // the other warpgroup's products run.
 //
-// Parameters by value: tensor maps of query, key_value, key_rope and grad_output (FlashCopies.cuh), logSumExp [heads, T]
-// and gradQuery [T, heads (nope + rope)] as Matrix, delta [heads, T], Arguments.
+// Parameters by value: tensor maps of query, key_value, key_rope and grad_output (FlashCopies.cuh), gradQuery
+// [T, heads (nope + rope)] as Matrix, statistics (FlashShape.cuh), Arguments.
 #include "Attention/FlashCopies.cuh"
 #include "Attention/FlashProducts.cuh"
 #include "Attention/FlashSoftmax.cuh"
@@ -57,15 +57,16 @@ KREWE_DEVICE void produce(const Operands& operands, const Work& work, const Memo
 /// A warp of the warpgroup with 64 of the tile's queries.
 class Consumer {
 public:
-    KREWE_DEVICE Consumer(const Work& work, const Memory& memory, const Arguments& arguments, const Matrix& logSumExp,
-                          const float* delta, int warp)
+    KREWE_DEVICE Consumer(const Work& work, const Memory& memory, const Arguments& arguments, const float* statistics,
+                          int warp)
         : work(work), memory(memory), panel(warp / WarpgroupWarps * BoxBytes), scale(arguments.scale),
           row(work.tile.first + warp * 16 + lane_index() / 4) {
 #pragma unroll
         for (int half = 0; half < 2; ++half) {
             const int token = min_of(row + half * 8, work.tile.end - 1);
-            shift[half] = logSumExp.row(work.head)[token] * Log2E;
-            mean[half] = delta[static_cast<int64>(work.head) * arguments.tokens + token];
+            const int64 pitch = statistics_pitch(arguments.tokens);
+            shift[half] = statistics[work.head * pitch + token];
+            mean[half] = statistics[(arguments.heads + work.head) * pitch + token];
         }
     }
 
@@ -166,8 +167,8 @@ private:
 extern "C" __global__ void __launch_bounds__(Threads, 1)
     flash_query_gradient(const __grid_constant__ TensorMap query, const __grid_constant__ TensorMap keyValue,
                          const __grid_constant__ TensorMap keyRope, const __grid_constant__ TensorMap gradOutput,
-                         const __grid_constant__ Matrix logSumExp, const __grid_constant__ Matrix gradQuery,
-                         const float* delta, const __grid_constant__ Arguments arguments) {
+                         const __grid_constant__ Matrix gradQuery, const float* statistics,
+                         const __grid_constant__ Arguments arguments) {
     alignas(1024) extern __shared__ uint8 shared[];
     const Memory memory{shared_address(shared)};
     const int warp = warp_index();
@@ -184,11 +185,11 @@ extern "C" __global__ void __launch_bounds__(Threads, 1)
     if (warp >= ConsumerWarps) {
         registers_decrease<ProducerRegisters>();
         if (warp == ConsumerWarps && lane_index() == 0) {
-            produce(Operands{&query, &keyValue, &keyRope, &gradOutput}, work, memory);
+            produce(Operands{&query, &keyValue, &keyRope, &gradOutput, nullptr}, work, memory);
         }
     } else {
         registers_increase<ConsumerRegisters>();
-        Consumer consumer(work, memory, arguments, logSumExp, delta, warp);
+        Consumer consumer(work, memory, arguments, statistics, warp);
         consumer.run();
         consumer.write(gradQuery);
     }
