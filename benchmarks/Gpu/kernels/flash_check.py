@@ -5,7 +5,7 @@ Run under compute-sanitizer too: nothing but the kernels runs on the device.
 
 import numpy as np
 
-from flash_variant import KERNELS, Launches, statistics_pitch
+from flash_variant import KERNELS, Launches
 
 GUARD = 4096
 # Each probability and each score's gradient is rounded to bfloat16, 2^-9 of itself at most; sums of many average out.
@@ -63,8 +63,8 @@ def run_case(driver, heads, functions, count, starts, random):
     bits = {name: to_bfloat16(random.normal(0, 1, (tokens, width))) for name, width in shapes.items()}
     expected = reference(heads, count, starts, scale, **{name: from_bfloat16(one) for name, one in bits.items()})
     buffers = {name: driver.upload(one) for name, one in bits.items()}
-    statistics = np.zeros((2, count, statistics_pitch(tokens)), np.float32)
-    statistics[0, :, :tokens], statistics[1, :, :tokens] = expected["log_sum_exp"] / np.log(2), expected["delta"]
+    statistics = np.zeros((tokens, count, 4), np.float32)
+    statistics[..., 0], statistics[..., 1] = expected["log_sum_exp"].T / np.log(2), expected["delta"].T
     written = ["output", "log_sum_exp", "grad_query", "grad_key_value", "head_key_rope"]
     results = []
     for _ in range(2):
@@ -87,8 +87,8 @@ def run_case(driver, heads, functions, count, starts, random):
         errors[name] = np.linalg.norm(difference) / max(np.linalg.norm(want), 1e-3 * want.size ** 0.5)
         if not errors[name] < BOUND:
             place = np.unravel_index(np.argmax(np.where(np.isnan(difference), np.inf, abs(difference))), want.shape)
-            raise AssertionError(f"{heads.name} count {count} {starts} {name}: error {errors[name]:.3g}, worst at {place}: "
-                                 f"expected {want[place]:.6g}, got {want[place] + difference[place]:.6g}")
+            raise AssertionError(f"{heads.name} count {count} {starts} {name}: error {errors[name]:.3g}, worst at "
+                                 f"{place}: expected {want[place]:.6g}, got {want[place] + difference[place]:.6g}")
     return errors
 
 

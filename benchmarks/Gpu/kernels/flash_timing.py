@@ -7,7 +7,7 @@ import torch
 from torch.nn.attention import SDPBackend, sdpa_kernel
 
 from cuda_driver import compile_kernel
-from flash_variant import KERNELS, Heads, Launches, Matrix, statistics_pitch
+from flash_variant import KERNELS, Heads, Launches, Matrix
 
 WARM_UP, RUNS = 10, 50
 BACKENDS = [SDPBackend.CUDNN_ATTENTION, SDPBackend.FLASH_ATTENTION, SDPBackend.EFFICIENT_ATTENTION]
@@ -119,7 +119,7 @@ def time_case(driver, heads, functions, count, tokens):
     empty = lambda *shape, dtype=torch.float32: torch.full(shape, float("nan"), dtype=dtype, device="cuda")
     results = {"output": empty(tokens, count * heads.value), "log_sum_exp": empty(count, tokens),
                "grad_query": empty(*problem.query.shape), "grad_key_value": empty(*problem.key_value.shape),
-               "head_key_rope": empty(count, tokens, heads.rope), "statistics": empty(2, count, statistics_pitch(tokens))}
+               "head_key_rope": empty(count, tokens, heads.rope), "statistics": empty(tokens, count, 4)}
     inputs = {name: getattr(problem, name) for name in ("query", "key_value", "key_rope", "grad_output")}
     buffers = {name: one.data_ptr() for name, one in {**inputs, **results}.items()}
     launches = Launches(driver, heads, functions, count, [0, tokens], problem.scale, buffers)

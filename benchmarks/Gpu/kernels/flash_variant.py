@@ -1,4 +1,4 @@
-"""Attention on the tensor cores for one size of heads: its kernels, and their launches as FlashAttention.cu has them."""
+"""Attention on the tensor cores for one size of heads: its kernels and their launches."""
 
 import ctypes
 import dataclasses
@@ -15,10 +15,6 @@ KERNELS = {"flash_attention": "FlashAttention.cu", "flash_query_gradient": "Flas
 
 def ceil_divide(value, divisor):
     return (value + divisor - 1) // divisor
-
-
-def statistics_pitch(tokens):
-    return ceil_divide(tokens, 4) * 4
 
 
 class Matrix(ctypes.Structure):
@@ -54,7 +50,7 @@ class Heads:
         values = ceil_divide(self.value, CHUNK) * CHUNK * 2
         if kernel == "flash_attention":
             return TILE * keys + 2 * TILE * (keys + values) + 9 * 8
-        rows = 3 * 2 * 64 * 4 if kernel == "flash_key_gradient" else 0
+        rows = 3 * 64 * 16 if kernel == "flash_key_gradient" else 0
         return (TILE + 3 * 64) * (keys + values) + rows + 7 * 8
 
     def compile(self):
@@ -92,8 +88,8 @@ class Launches:
         widths = {"query": count * heads.key, "key_value": count * (heads.nope + heads.value), "key_rope": heads.rope,
                   "grad_output": count * heads.value}
         self.maps = [tensor_map(name, width) for name, width in widths.items()]
-        self.maps.append(driver.tensor_map(buffers["statistics"], cuda_driver.FLOAT32, tokens, 2 * count,
-                                           statistics_pitch(tokens) * 4, BOX_ROWS, 1, PLAIN))
+        self.maps.append(driver.tensor_map(buffers["statistics"], cuda_driver.FLOAT32, count * 4, tokens, count * 16, 4,
+                                           BOX_ROWS, PLAIN))
         *maps, statistics_map = [entry[0] for entry in self.maps]
         statistics, head_key_rope = (ctypes.c_uint64(buffers[name]) for name in ("statistics", "head_key_rope"))
         self.parameters = {

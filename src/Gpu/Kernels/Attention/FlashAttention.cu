@@ -140,7 +140,8 @@ private:
         barrier_wait(memory.values_filled(valueCursor.stage), valueCursor.parity);
         hold(context);
         warpgroup_fence();
-        multiply_turned<ValueWidth, KeyChunks * BoxBytes>(context, weights, memory.values(valueCursor.stage), accumulate);
+        multiply_turned<ValueWidth, KeyChunks * BoxBytes>(context, weights, memory.values(valueCursor.stage),
+                                                          accumulate);
         warpgroup_commit();
     }
 

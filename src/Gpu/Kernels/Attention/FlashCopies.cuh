@@ -15,7 +15,7 @@ struct Operands {
     const TensorMap* keyRope;
     /// [T, heads value], or null in the forward.
     const TensorMap* gradOutput;
-    /// float32 [2 heads, T] in boxes [1, 64] (FlashShape.cuh), or null where it is not copied.
+    /// Statistics as float32 [T, 4 heads] in boxes [64, 4], no swizzle, or null where they are not copied.
     const TensorMap* statistics;
 };
 

@@ -4,8 +4,8 @@
 //
 // Grid: tiles of 128 keys times heads, those with the most queries behind them first; threads as in the forward. A
 // block holds its keys and values and meets queries and output gradients 64 at a time in rising order, so each element
-// is one sum of fixed order. The scores are computed turned, k q^T, with a row for each key: what comes out in registers
-// is p^T and ds^T, the left operands of both sums.
+// is one sum of fixed order. The scores are computed turned, k q^T, with a row for each key: what comes out in
+// registers is p^T and ds^T, the left operands of both sums.
 //
 // Parameters by value: tensor maps of query, key_value, key_rope, grad_output and statistics (FlashCopies.cuh),
 // gradKeyValue [T, heads (nope + value)] as Matrix, headKeyRope [heads, T, rope]: each head's share of the rope key's
@@ -31,8 +31,7 @@ struct Memory {
     static constexpr int QueryBytes = PanelBytes<KeyWidth, Queries>;
     static constexpr int StageBytes = QueryBytes + PanelBytes<ValueWidth, Queries>;
     static constexpr int Rows = KeyBytes + ValueBytes + Stages * StageBytes;
-    /// Of each query of a stage: log-sum-exp in powers of two, then delta.
-    static constexpr int RowBytes = 2 * Queries * 4;
+    static constexpr int RowBytes = Queries * sizeof(Statistics);
     static constexpr int Barriers = Rows + Stages * RowBytes;
     static constexpr int Bytes = Barriers + (1 + 2 * Stages) * 8;
     static_assert(Bytes <= 232448, "what a block may have");
@@ -49,7 +48,7 @@ struct Memory {
     KREWE_DEVICE uint32 emptied(int stage) const { return filled(stage + Stages); }
 };
 
-KREWE_DEVICE void produce(const Operands& operands, const Work& work, const Memory& memory, int heads) {
+KREWE_DEVICE void produce(const Operands& operands, const Work& work, const Memory& memory) {
     barrier_arrive_expect(memory.keys_filled(), Memory::KeyBytes + Memory::ValueBytes);
     copy_keys<TileRows>(memory.keys(), operands, memory.keys_filled(), work.head, work.tile.first);
     copy_values<TileRows>(memory.values(), operands, memory.keys_filled(), work.head, work.tile.first);
@@ -60,9 +59,7 @@ KREWE_DEVICE void produce(const Operands& operands, const Work& work, const Memo
         barrier_arrive_expect(filled, Memory::StageBytes + Memory::RowBytes);
         copy_queries<Queries>(memory.queries(cursor.stage), operands, filled, work.head, query);
         copy_gradients<Queries>(memory.gradients(cursor.stage), operands, filled, work.head, query);
-        const uint32 rows = memory.rows(cursor.stage);
-        copy_box(rows, operands.statistics, filled, query, work.head);
-        copy_box(rows + Memory::RowBytes / 2, operands.statistics, filled, query, heads + work.head);
+        copy_box(memory.rows(cursor.stage), operands.statistics, filled, work.head * StatisticsColumns, query);
     }
 }
 
@@ -147,7 +144,8 @@ private:
     /// p^T and ds^T of half of a tile's queries, rounded.
     KREWE_DEVICE void weigh(Weights<HalfSteps>& weights, Weights<HalfSteps>& gradientWeights, const float* scores,
                             const HalfSum& gradients, int stage, int half) const {
-        const uint32 place = memory.rows(stage) + half * HalfQueries * 4 + lane_index() % 4 * 8;
+        const uint32 rows =
+            memory.rows(stage) + (half * HalfQueries + sum_column(0, lane_index())) * sizeof(Statistics);
 #pragma unroll
         for (int step = 0; step < HalfSteps; ++step) {
             float p[8], ds[8];
@@ -155,8 +153,9 @@ private:
             for (int block = 0; block < 8; block += 4) {
                 const int first = step * 8 + block;
                 float shift[2], mean[2];
-                load_shared_pair(place + first * 8, shift[0], shift[1]);
-                load_shared_pair(place + first * 8 + Queries * 4, mean[0], mean[1]);
+                const uint32 row = rows + first * 2 * sizeof(Statistics);
+                load_shared_pair(row, shift[0], mean[0]);
+                load_shared_pair(row + sizeof(Statistics), shift[1], mean[1]);
 #pragma unroll
                 for (int i = 0; i < 4; ++i) {
                     p[block + i] = exp2_fast(fmaf(scores[first + i], scale * Log2E, -shift[i % 2]));
@@ -169,8 +168,8 @@ private:
     }
 
     /// Starts the sums over half of a tile's queries.
-    KREWE_DEVICE void start_sums(const Weights<HalfSteps>& weights, const Weights<HalfSteps>& gradientWeights, int stage,
-                                 int half) {
+    KREWE_DEVICE void start_sums(const Weights<HalfSteps>& weights, const Weights<HalfSteps>& gradientWeights,
+                                 int stage, int half) {
         hold(values);
         hold(keys);
         warpgroup_fence();
@@ -224,7 +223,7 @@ extern "C" __global__ void __launch_bounds__(Threads, 1)
     if (warp >= ConsumerWarps) {
         registers_decrease<ProducerRegisters>();
         if (warp == ConsumerWarps && lane_index() == 0) {
-            produce(Operands{&query, &keyValue, &keyRope, &gradOutput, &statistics}, work, memory, arguments.heads);
+            produce(Operands{&query, &keyValue, &keyRope, &gradOutput, &statistics}, work, memory);
         }
     } else {
         registers_increase<ConsumerRegisters>();

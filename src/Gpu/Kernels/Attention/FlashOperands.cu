@@ -1,5 +1,5 @@
-// What the attention kernels on the tensor cores read: float32 rounded to bfloat16, and statistics. Bound by memory: each
-// input is read once, 6 bytes an element moved, and 10 with the statistics.
+// What the attention kernels on the tensor cores read: float32 rounded to bfloat16, and the rows' statistics. Bound by
+// memory: each input is read once, 6 bytes an element moved, and 10 with the statistics.
 #include "Attention/FlashShape.cuh"
 
 using namespace krewe;
@@ -31,11 +31,10 @@ extern "C" __global__ void round_operand(Matrix source, uint16* target) {
     }
 }
 
-// target[T, heads value] = bfloat16(gradOutput), and statistics (FlashShape.cuh): the log-sum-exp in powers of two, and
-// delta, the sum of the rounded gradient times output over a head's columns, lane by lane, then over the lanes. Grid: a
-// warp for each token and head, blocks of 256 threads.
+// target[T, heads value] = bfloat16(gradOutput), and statistics; delta is the sum of the rounded gradient times output
+// over a head's columns, lane by lane, then over the lanes. Grid: a warp for each token and head, blocks of 256 threads.
 extern "C" __global__ void round_gradient(Matrix gradOutput, Matrix output, Matrix logSumExp, uint16* target,
-                                          float* statistics) {
+                                          Statistics* statistics) {
     const int tokens = gradOutput.rows, heads = logSumExp.rows;
     const int value = gradOutput.columns / heads;
     const int64 warp = static_cast<int64>(blockIdx.x) * (blockDim.x / WarpThreads) + threadIdx.x / WarpThreads;
@@ -45,7 +44,7 @@ extern "C" __global__ void round_gradient(Matrix gradOutput, Matrix output, Matr
     const int token = static_cast<int>(warp / heads), head = static_cast<int>(warp % heads);
     const float* gradients = gradOutput.row(token) + head * value;
     const float* outputs = output.row(token) + head * value;
-    uint16* rounded = target + (static_cast<int64>(token) * heads + head) * value;
+    uint16* rounded = target + warp * value;
     float sum = 0;
     for (int column = lane_index() * 4; column < value; column += WarpThreads * 4) {
         const float4 g = load_four(gradients + column), o = load_four(outputs + column);
@@ -55,8 +54,6 @@ extern "C" __global__ void round_gradient(Matrix gradOutput, Matrix output, Matr
     }
     sum = warp_sum(sum);
     if (lane_index() == 0) {
-        const int64 pitch = statistics_pitch(tokens);
-        statistics[head * pitch + token] = logSumExp.row(head)[token] * Log2E;
-        statistics[(heads + head) * pitch + token] = sum;
+        statistics[warp] = {logSumExp.row(head)[token] * Log2E, sum, {0, 0}};
     }
 }

@@ -58,7 +58,8 @@ KREWE_DEVICE void product(Sum& sum, uint64 a, uint64 b, bool accumulate) {
 KREWE_DEVICE void product(Sum (&sum)[2], uint64 a, uint64 b, bool accumulate) {
     asm volatile(
         "{ .reg .pred accumulate; setp.ne.b32 accumulate, %66, 0;"
-        " wgmma.mma_async.sync.aligned.m64n128k16.f32.bf16.bf16 {" KREWE_LIST_64 "}, %64, %65, accumulate, 1, 1, 0, 0; }"
+        " wgmma.mma_async.sync.aligned.m64n128k16.f32.bf16.bf16 {" KREWE_LIST_64
+        "}, %64, %65, accumulate, 1, 1, 0, 0; }"
         : KREWE_SUM32(sum[0]), KREWE_SUM32(sum[1])
         : "l"(a), "l"(b), "r"(static_cast<int>(accumulate)));
 }

@@ -57,16 +57,16 @@ KREWE_DEVICE void produce(const Operands& operands, const Work& work, const Memo
 /// A warp of the warpgroup with 64 of the tile's queries.
 class Consumer {
 public:
-    KREWE_DEVICE Consumer(const Work& work, const Memory& memory, const Arguments& arguments, const float* statistics,
-                          int warp)
+    KREWE_DEVICE Consumer(const Work& work, const Memory& memory, const Arguments& arguments,
+                          const Statistics* statistics, int warp)
         : work(work), memory(memory), panel(warp / WarpgroupWarps * BoxBytes), scale(arguments.scale),
           row(work.tile.first + warp * 16 + lane_index() / 4) {
 #pragma unroll
         for (int half = 0; half < 2; ++half) {
             const int token = min_of(row + half * 8, work.tile.end - 1);
-            const int64 pitch = statistics_pitch(arguments.tokens);
-            shift[half] = statistics[work.head * pitch + token];
-            mean[half] = statistics[(arguments.heads + work.head) * pitch + token];
+            const Statistics& one = statistics[static_cast<int64>(token) * arguments.heads + work.head];
+            shift[half] = one.shift;
+            mean[half] = one.mean;
         }
     }
 
@@ -114,7 +114,8 @@ private:
         hold(gradients);
         warpgroup_fence();
         multiply<KeyWidth, TileChunkBytes, BoxBytes>(scores, memory.queries() + panel, memory.keys(next.stage));
-        multiply<ValueWidth, TileChunkBytes, BoxBytes>(gradients, memory.gradients() + panel, memory.values(next.stage));
+        multiply<ValueWidth, TileChunkBytes, BoxBytes>(gradients, memory.gradients() + panel,
+                                                       memory.values(next.stage));
         next.advance();
     }
 
@@ -167,7 +168,7 @@ private:
 extern "C" __global__ void __launch_bounds__(Threads, 1)
     flash_query_gradient(const __grid_constant__ TensorMap query, const __grid_constant__ TensorMap keyValue,
                          const __grid_constant__ TensorMap keyRope, const __grid_constant__ TensorMap gradOutput,
-                         const __grid_constant__ Matrix gradQuery, const float* statistics,
+                         const __grid_constant__ Matrix gradQuery, const Statistics* statistics,
                          const __grid_constant__ Arguments arguments) {
     alignas(1024) extern __shared__ uint8 shared[];
     const Memory memory{shared_address(shared)};

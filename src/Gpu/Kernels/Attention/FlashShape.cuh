@@ -90,9 +90,13 @@ struct Arguments {
     float scale;
 };
 
-/// What the gradients need of each head and token, float32 [2 heads, pitch]: the log-sum-exp in powers of two of all
-/// heads, then delta = dO . output of all heads. The copy engine wants rows a multiple of 16 bytes apart.
-KREWE_DEVICE constexpr int statistics_pitch(int tokens) { return ceil_divide(tokens, 4) * 4; }
+/// What the gradients need of each token and head: float32 [T, heads, 4], the log-sum-exp in powers of two, delta =
+/// dO . output, and two zeros, since the copy engine reads 16 bytes at a time.
+struct alignas(16) Statistics {
+    float shift, mean, unused[2];
+};
+
+constexpr int StatisticsColumns = sizeof(Statistics) / 4;
 
 /// The tile and head of a block: tile by tile, so that all heads' longest come first.
 struct Work {
