@@ -18,6 +18,7 @@ internal sealed partial class CudaKernels : IKernels, IIndexChecks, IDisposable
     private readonly CudaMemoryPool _pool;
     private readonly CudaStream _stream;
     private readonly int _multiprocessors;
+    private readonly bool _hasWarpgroups;
 
     /// <summary>The kernels of a device.</summary>
     /// <param name="context">Of the device.</param>
@@ -30,6 +31,7 @@ internal sealed partial class CudaKernels : IKernels, IIndexChecks, IDisposable
         _pool = pool;
         _stream = stream;
         _multiprocessors = context.Multiprocessors;
+        _hasWarpgroups = context.ComputeCapability.Major == 9;
         Name = $"cuda/sm_{context.ComputeCapability.Major}{context.ComputeCapability.Minor}";
     }
 

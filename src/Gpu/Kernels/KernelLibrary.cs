@@ -3,8 +3,8 @@ using Krewe.Gpu.Driver;
 
 namespace Krewe.Gpu.Kernels;
 
-/// <summary>Kernels of one context by source file and name. A file is compiled, or read from the cache, when its first
-/// kernel is asked for.</summary>
+/// <summary>Kernels of one context by source file, options and name. A file is compiled, or read from the cache, when
+/// its first kernel is asked for.</summary>
 /// <param name="compiler">For the context's device.</param>
 /// <param name="cache">Where machine code is kept.</param>
 internal sealed class KernelLibrary(CudaRuntimeCompiler compiler, KernelCache cache) : IDisposable
@@ -14,12 +14,14 @@ internal sealed class KernelLibrary(CudaRuntimeCompiler compiler, KernelCache ca
     /// <summary>A kernel.</summary>
     /// <param name="file">Path of its source below <c>src/Gpu/Kernels</c>.</param>
     /// <param name="name">Its name.</param>
-    public CudaKernel Kernel(string file, string name)
+    /// <param name="options">Options of the run-time compiler: the sizes that the source is compiled for.</param>
+    public CudaKernel Kernel(string file, string name, params IReadOnlyList<string> options)
     {
-        if (!_modules.TryGetValue(file, out CudaModule? module))
+        string key = string.Join(' ', [file, .. options]);
+        if (!_modules.TryGetValue(key, out CudaModule? module))
         {
-            module = new(file, cache.GetOrCompile(KernelSource.Embedded(file), compiler));
-            _modules.Add(file, module);
+            module = new(key, cache.GetOrCompile(KernelSource.Embedded(file, options), compiler));
+            _modules.Add(key, module);
         }
 
         return module.Kernel(name);
