@@ -17,7 +17,7 @@ internal sealed partial class CudaKernels
     private CudaKernel RoundGradient => field ??= _library.Kernel("Attention/FlashOperands.cu", "round_gradient");
 
     /// <summary>Whether a call goes to the tensor cores: its operands are bfloat16, the card is a Hopper, and there are
-    /// kernels for its head sizes. Other calls stay in float32.</summary>
+    /// kernels for its head sizes. Other calls take the float32 kernels, which round the same operands.</summary>
     private bool IsFlash(in AttentionShape attention) =>
         attention.Operand == DType.BFloat16 && attention.Scale > 0 && _hasWarpgroups && new FlashHeads(attention).Fit;
 

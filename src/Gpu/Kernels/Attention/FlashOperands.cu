@@ -32,7 +32,7 @@ extern "C" __global__ void round_operand(Matrix source, uint16* target) {
 }
 
 // target[T, heads value] = bfloat16(gradOutput), and statistics; delta is the sum of the rounded gradient times output
-// over a head's columns, lane by lane, then over the lanes. Grid: a warp for each token and head, blocks of 256 threads.
+// over a head's columns, lane by lane, then over the lanes. Grid: a warp for each token and head, blocks of 256.
 extern "C" __global__ void round_gradient(Matrix gradOutput, Matrix output, Matrix logSumExp, uint16* target,
                                           Statistics* statistics) {
     const int tokens = gradOutput.rows, heads = logSumExp.rows;
