@@ -13,6 +13,10 @@
 // what it is packed with. Rows of the neighbour that lie in the last tile are multiplied by probabilities of zero, so
 // they must be finite.
 //
+// Bytes: queries and outputs once, keys and values once for each 128 queries behind them, mostly from the L2 cache.
+// Measured on an H100 (benchmarks/Gpu/results/flash-attention.txt): 156 us for 4096 tokens of 16 heads of 192 and 128,
+// 550 TFLOP/s; PyTorch's scaled_dot_product_attention (cuDNN) 187 us.
+//
 // Parameters by value: tensor maps of query, key_value and key_rope (FlashCopies.cuh), output [T, heads value] and
 // logSumExp [heads, T] as Matrix, Arguments.
 #include "Attention/FlashCopies.cuh"

@@ -7,6 +7,8 @@
 // tile's keys together with the two products of the next tile, and works on the gradients of scores in between, while
 // the other warpgroup's products run.
 //
+// Bytes as the forward. Measured on an H100: 193 us for 4096 tokens of 16 heads of 192 and 128.
+//
 // Parameters by value: tensor maps of query, key_value, key_rope and grad_output (FlashCopies.cuh), gradQuery
 // [T, heads (nope + rope)] as Matrix, statistics (FlashShape.cuh), Arguments.
 #include "Attention/FlashCopies.cuh"
