@@ -55,7 +55,7 @@ internal readonly record struct FlashHeads(int Nope, int Rope, int Value)
     /// <summary>Of <c>flash_query_gradient</c>: queries and gradients, three stages of 64 keys and values.</summary>
     public int QueryGradientBytes => GradientBytes;
 
-    /// <summary>Of <c>flash_key_gradient</c>: keys and values, three stages of 64 queries with their statistics.</summary>
+    /// <summary>Of <c>flash_key_gradient</c>: keys and values, three stages of 64 queries, with statistics.</summary>
     public int KeyGradientBytes => GradientBytes + (Stages * BoxRows * StatisticsColumns * sizeof(float));
 
     private int GradientBytes =>

@@ -7,8 +7,8 @@
 // is one sum of fixed order. The scores are computed turned, k q^T, with a row for each key: what comes out in
 // registers is p^T and ds^T, the left operands of both sums.
 //
-// Bytes: keys and values once, queries and gradients once for each 128 keys before them. Measured on an H100: 290 us for
-// 4096 tokens of 16 heads of 192 and 128; with the queries' gradients and delta 521 us, PyTorch (cuDNN) 623 us.
+// Bytes: keys and values once, queries and gradients once for each 128 keys before them. Measured on an H100: 290 us
+// for 4096 tokens of 16 heads of 192 and 128; with the queries' gradients and delta 521 us, PyTorch (cuDNN) 623 us.
 //
 // Parameters by value: tensor maps of query, key_value, key_rope, grad_output and statistics (FlashCopies.cuh),
 // gradKeyValue [T, heads (nope + value)] as Matrix, headKeyRope [heads, T, rope]: each head's share of the rope key's
