@@ -1,5 +1,4 @@
 using Krewe.Model.Configuration;
-using Krewe.Model.Generation;
 using Krewe.Model.Kernels;
 using Krewe.Model.Tensors;
 
@@ -101,12 +100,9 @@ public sealed class OutputHead : IDisposable
             int rows = Math.Min(EvaluationRows, hidden.Rows - start);
             Tensor part = logits.SliceRows(0, rows);
             kernels.Linear(hidden.SliceRows(start, rows), _weight.Value, part);
-            kernels.CrossEntropy(part, Part(targets, start, rows), Part(state.Losses, start, rows), 0);
-            for (int row = 0; row < rows; row++)
-            {
-                state.ArgMax.AsSpan<int>()[start + row] =
-                    Sampler.ArgMax(part.Row(row));
-            }
+            kernels.CrossEntropy(
+                part, targets.SliceElements(start, rows), state.Losses.SliceElements(start, rows), 0);
+            kernels.ArgMax(part, state.ArgMax.SliceElements(start, rows));
         }
     }
 
@@ -120,7 +116,4 @@ public sealed class OutputHead : IDisposable
 
     /// <inheritdoc/>
     public void Dispose() => Parameters.Dispose();
-
-    private static Tensor Part(Tensor vector, int start, int count) =>
-        new(vector.Address + (start * vector.DType.SizeInBytes()), new(count), vector.DType);
 }
