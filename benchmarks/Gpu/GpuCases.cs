@@ -113,6 +113,13 @@ internal sealed partial class GpuCases(CudaDevice device, int repetitions, strin
         await CaseAsync(
             "  backward", 1, pairs * 2 * ((3 * 192) + (2 * 128)), "GFLOP/s",
             k => k.AttentionBackward(o, q, kv, kr, o, lse, gq, gkv, gkr, shape));
+        AttentionShape rounded = shape with { Operand = DType.BFloat16 };
+        await CaseAsync(
+            "  of bfloat16 operands", 20, pairs * 2 * (192 + 128), "GFLOP/s",
+            k => k.Attention(q, kv, kr, o, lse, rounded));
+        await CaseAsync(
+            "  backward", 10, pairs * 2 * ((3 * 192) + (2 * 128)), "GFLOP/s",
+            k => k.AttentionBackward(o, q, kv, kr, o, lse, gq, gkv, gkr, rounded));
         Tensor up = await NormalAsync(heads * 256, latent);
         Tensor cache = await NormalAsync(tokens, latent + 64);
         await CaseAsync(

@@ -16,7 +16,7 @@ attention_delta(Matrix grad_output, Matrix output, AttentionSizes sizes, float* 
     const float* g = grad_output.row(t) + head * sizes.value;
     const float* o = output.row(t) + head * sizes.value;
     float sum = 0;
-    for (int v = 0; v < sizes.value; v++) sum = fmaf(g[v], o[v], sum);
+    for (int v = 0; v < sizes.value; v++) sum = fmaf(sizes.operand(g[v]), o[v], sum);
     delta[(long long)head * sizes.tokens + t] = sum;
 }
 
@@ -24,9 +24,10 @@ attention_delta(Matrix grad_output, Matrix output, AttentionSizes sizes, float* 
 struct Pair {
     float weight, gradient;
 
-    __device__ Pair(float dot, float dp, float log_sum_exp, float delta, float scale) {
-        weight = expf(scale * dot - log_sum_exp);
-        gradient = weight * (dp - delta) * scale;
+    __device__ Pair(float dot, float dp, float log_sum_exp, float delta, const AttentionSizes& sizes) {
+        float p = expf(sizes.scale * dot - log_sum_exp);
+        weight = sizes.operand(p);
+        gradient = sizes.operand(p * (dp - delta)) * sizes.scale;
     }
 };
 
@@ -47,13 +48,13 @@ extern "C" __global__ void __launch_bounds__(Threads) attention_backward_query(
     const int lane = threadIdx.x % 32, row0 = threadIdx.x / 32 * RowsOfWarp;
     const int values_base = head * (sizes.nope + sizes.value) + sizes.nope;
 
-    load_rows<Rows>(q, key, query, head * sizes.key(), sizes.key(), key, tile.first, tile.end);
-    load_rows<Rows>(g, value, grad_output, head * sizes.value, sizes.value, value, tile.first, tile.end);
+    load_rows<Rows>(q, key, sizes, query, head * sizes.key(), sizes.key(), key, tile.first, tile.end);
+    load_rows<Rows>(g, value, sizes, grad_output, head * sizes.value, sizes.value, value, tile.first, tile.end);
     for (int i = threadIdx.x; i < Rows * key; i += Threads) dq[i] = 0;
     for (int k0 = tile.start; k0 < tile.end; k0 += Keys) {
         __syncthreads();
         load_keys<Keys>(k, key_value, key_rope, sizes, head, k0, tile.end);
-        load_rows<Keys>(v, value + 1, key_value, values_base, sizes.value, value, k0, tile.end);
+        load_rows<Keys>(v, value + 1, sizes, key_value, values_base, sizes.value, value, k0, tile.end);
         __syncthreads();
         float scores[RowsOfWarp], dp[RowsOfWarp];
         dots<RowsOfWarp>(q + row0 * key, k + lane * (key + 1), key, scores);
@@ -66,7 +67,7 @@ extern "C" __global__ void __launch_bounds__(Threads) attention_backward_query(
             if (row < tile.end && k0 + lane <= row)
                 gradients[e] = Pair(
                     scores[e], dp[e], log_sum_exp.row(head)[row], delta[(long long)head * sizes.tokens + row],
-                    sizes.scale).gradient;
+                    sizes).gradient;
         }
 
         *(float4*)&ds[lane * Rows + row0] = make_float4(gradients[0], gradients[1], gradients[2], gradients[3]);
@@ -104,13 +105,13 @@ extern "C" __global__ void __launch_bounds__(Threads) attention_backward_key(
     const int j = threadIdx.x % Rows, row0 = threadIdx.x / Rows * Each;
 
     load_keys<Rows>(k, key_value, key_rope, sizes, head, tile.first, tile.end);
-    load_rows<Rows>(v, value + 1, key_value, base + sizes.nope, sizes.value, value, tile.first, tile.end);
+    load_rows<Rows>(v, value + 1, sizes, key_value, base + sizes.nope, sizes.value, value, tile.first, tile.end);
     for (int i = threadIdx.x; i < Rows * key; i += Threads) dk[i] = 0;
     for (int i = threadIdx.x; i < Rows * value; i += Threads) dv[i] = 0;
     for (int q0 = tile.first; q0 < tile.stop; q0 += Rows) {
         __syncthreads();
-        load_rows<Rows>(q, key, query, head * sizes.key(), sizes.key(), key, q0, tile.stop);
-        load_rows<Rows>(g, value, grad_output, head * sizes.value, sizes.value, value, q0, tile.stop);
+        load_rows<Rows>(q, key, sizes, query, head * sizes.key(), sizes.key(), key, q0, tile.stop);
+        load_rows<Rows>(g, value, sizes, grad_output, head * sizes.value, sizes.value, value, q0, tile.stop);
         __syncthreads();
         float scores[Each], dp[Each];
         dots<Each>(q + row0 * key, k + j * (key + 1), key, scores);
@@ -122,7 +123,7 @@ extern "C" __global__ void __launch_bounds__(Threads) attention_backward_key(
             if (seen) {
                 const Pair pair(
                     scores[e], dp[e], log_sum_exp.row(head)[row], delta[(long long)head * sizes.tokens + row],
-                    sizes.scale);
+                    sizes);
                 weight = pair.weight;
                 gradient = pair.gradient;
             }

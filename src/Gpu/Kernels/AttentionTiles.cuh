@@ -14,10 +14,19 @@ struct AttentionSizes {
     int heads, nope, rope, value;
     float scale;
     int tokens;
+    // 1 where operands of products are rounded to bfloat16.
+    int rounded;
 
     __device__ int key() const { return nope + rope; }
     __device__ int key_pad() const { return (nope + rope + 3) / 4 * 4; }
     __device__ int value_pad() const { return (value + 3) / 4 * 4; }
+
+    // A value as the operand of a product; rounding to the nearest even leaves a NaN as it is.
+    __device__ float operand(float value) const {
+        if (!rounded || value != value) return value;
+        unsigned bits = __float_as_uint(value);
+        return __uint_as_float((bits + 0x7fff + (bits >> 16 & 1)) & 0xffff0000);
+    }
 };
 
 // Rows [first, end) of one tile within the sequence [start, stop); mirrors TokenTile.
@@ -25,16 +34,17 @@ struct TokenTile {
     int start, stop, first, end;
 };
 
-// room[i][d], rows `distance` apart: `columns` columns of row first + i from `base` on; zeros past `end` and, up to
-// `pad`, behind the row. A warp takes a row.
+// room[i][d], rows `distance` apart: `columns` columns of row first + i from `base` on, as operands; zeros past `end`
+// and, up to `pad`, behind the row. A warp takes a row.
 template <int Count>
 __device__ void load_rows(
-    float* room, int distance, const Matrix& source, int base, int columns, int pad, int first, int end) {
+    float* room, int distance, const AttentionSizes& sizes, const Matrix& source, int base, int columns, int pad,
+    int first, int end) {
     for (int i = threadIdx.x / 32; i < Count; i += Threads / 32) {
         const bool inside = first + i < end;
         const float* row = source.row(first + i) + base;
         for (int d = threadIdx.x % 32; d < pad; d += 32)
-            room[i * distance + d] = inside && d < columns ? row[d] : 0.0f;
+            room[i * distance + d] = inside && d < columns ? sizes.operand(row[d]) : 0.0f;
     }
 }
 
@@ -52,7 +62,7 @@ __device__ void load_keys(
             float value = 0.0f;
             if (inside && d < sizes.nope) value = nope[d];
             else if (inside && d < sizes.key()) value = rope[d];
-            room[i * (pad + 1) + d] = value;
+            room[i * (pad + 1) + d] = sizes.operand(value);
         }
     }
 }

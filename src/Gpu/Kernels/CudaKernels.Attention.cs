@@ -30,6 +30,17 @@ internal sealed partial class CudaKernels
         Tensor query, Tensor keyValue, Tensor keyRope, Tensor output, Tensor logSumExp, in AttentionShape attention)
     {
         KernelChecks.Attention(query, keyValue, keyRope, output, logSumExp, attention);
+        if (query.Rows == 0)
+        {
+            return;
+        }
+
+        if (IsFlash(attention))
+        {
+            FlashAttention(query, keyValue, keyRope, output, logSumExp, attention);
+            return;
+        }
+
         nint tiles = UploadTiles(attention.SequenceStarts, out int count);
         KernelArguments arguments = new();
         arguments.Add(Device(query));
@@ -51,6 +62,19 @@ internal sealed partial class CudaKernels
     {
         KernelChecks.AttentionBackward(
             gradOutput, query, keyValue, keyRope, output, logSumExp, gradQuery, gradKeyValue, gradKeyRope, attention);
+        if (query.Rows == 0)
+        {
+            return;
+        }
+
+        if (IsFlash(attention))
+        {
+            FlashAttentionBackward(
+                gradOutput, query, keyValue, keyRope, output, logSumExp, gradQuery, gradKeyValue, gradKeyRope,
+                attention);
+            return;
+        }
+
         int tokens = query.Rows;
         int heads = attention.Heads;
         (int key, int value) = Pads(attention);
@@ -84,8 +108,13 @@ internal sealed partial class CudaKernels
         floats = AttentionRows * ((3 * (key + value)) + 2 + (2 * AttentionRows));
         Launch(AttentionBackwardKey, TilesByHeads(count, heads, floats), ref arguments);
 
-        arguments = new();
-        arguments.Add(headKeyRope.Address);
+        AddHeadKeyRope(headKeyRope.Address, gradKeyRope, heads);
+    }
+
+    private void AddHeadKeyRope(nint headKeyRope, Tensor gradKeyRope, int heads)
+    {
+        KernelArguments arguments = new();
+        arguments.Add(headKeyRope);
         arguments.Add(Device(gradKeyRope));
         arguments.Add(heads);
         Launch(SumHeadKeyRope, Elements(gradKeyRope), ref arguments);
@@ -114,16 +143,20 @@ internal sealed partial class CudaKernels
     /// <summary>Tiles of each sequence's rows, in order, on the device.</summary>
     private nint UploadTiles(int[] starts, out int count)
     {
+        ListTiles(starts, AttentionRows);
+        count = _tiles.Count;
+        return Submission.Upload<TokenTile>(CollectionsMarshal.AsSpan(_tiles));
+    }
+
+    private void ListTiles(int[] starts, int rows)
+    {
         _tiles.Clear();
         for (int s = 0; s + 1 < starts.Length; s++)
         {
-            for (int first = starts[s]; first < starts[s + 1]; first += AttentionRows)
+            for (int first = starts[s]; first < starts[s + 1]; first += rows)
             {
-                _tiles.Add(new(starts[s], starts[s + 1], first, Math.Min(first + AttentionRows, starts[s + 1])));
+                _tiles.Add(new(starts[s], starts[s + 1], first, Math.Min(first + rows, starts[s + 1])));
             }
         }
-
-        count = _tiles.Count;
-        return Submission.Upload<TokenTile>(CollectionsMarshal.AsSpan(_tiles));
     }
 }

@@ -20,6 +20,7 @@ internal sealed partial class CudaKernels : IKernels, IIndexChecks, IDisposable
     private readonly CudaStream _stream;
     private readonly int _multiprocessors;
     private readonly Fp8Products? _fp8Products;
+    private readonly bool _hasWarpgroups;
 
     /// <summary>The kernels of a device.</summary>
     /// <param name="context">Of the device.</param>
@@ -37,6 +38,7 @@ internal sealed partial class CudaKernels : IKernels, IIndexChecks, IDisposable
         _fp8Products = products == ProductPath.Fast && Fp8Products.RunsOn(context.ComputeCapability)
             ? new(library, pool, stream, _multiprocessors)
             : null;
+        _hasWarpgroups = context.ComputeCapability.Major == 9;
         Name = $"cuda/sm_{context.ComputeCapability.Major}{context.ComputeCapability.Minor}";
     }
 

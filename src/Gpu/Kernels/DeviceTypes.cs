@@ -46,6 +46,7 @@ internal readonly struct DeviceAttention(in AttentionShape shape, int tokens)
     private readonly int _value = shape.ValueDim;
     private readonly float _scale = shape.Scale;
     private readonly int _tokens = tokens;
+    private readonly int _rounded = shape.Operand == DType.BFloat16 ? 1 : 0;
 }
 
 /// <summary>Tokens [first, end) of the sequence [start, stop); mirrors <c>TokenTile</c>.</summary>

@@ -3,8 +3,8 @@ using Krewe.Gpu.Driver;
 
 namespace Krewe.Gpu.Kernels;
 
-/// <summary>Kernels of one context by source file and name. A file is compiled, or read from the cache, when its first
-/// kernel is asked for.</summary>
+/// <summary>Kernels of one context by source file, options and name. A file is compiled, or read from the cache, when
+/// its first kernel is asked for.</summary>
 /// <param name="compiler">For the context's device.</param>
 /// <param name="cache">Where machine code is kept.</param>
 internal sealed class KernelLibrary(CudaRuntimeCompiler compiler, KernelCache cache) : IDisposable

@@ -51,6 +51,13 @@ KREWE_DEVICE void load_shared_pair(uint32 address, float& first, float& second) 
     asm volatile("ld.shared.v2.f32 {%0, %1}, [%2];" : "=f"(first), "=f"(second) : "r"(address) : "memory");
 }
 
+/// Two floats as bfloat16, rounded to the nearest even, the first in the lower half.
+KREWE_DEVICE uint32 pack_bfloat16(float low, float high) {
+    uint32 packed;
+    asm("cvt.rn.bf16x2.f32 %0, %1, %2;" : "=r"(packed) : "f"(high), "f"(low));
+    return packed;
+}
+
 /// A load through the read-only path: the memory must not change while the kernel runs.
 KREWE_DEVICE float load_constant(const float* pointer) {
     float value;
@@ -74,6 +81,10 @@ KREWE_DEVICE void barrier_init_fence() { asm volatile("fence.mbarrier_init.relea
 /// Arrives and announces <bytes> that the copy engine will bring within this phase.
 KREWE_DEVICE void barrier_arrive_expect(uint32 barrier, uint32 bytes) {
     asm volatile("mbarrier.arrive.expect_tx.shared::cta.b64 _, [%0], %1;" ::"r"(barrier), "r"(bytes) : "memory");
+}
+
+KREWE_DEVICE void barrier_arrive(uint32 barrier) {
+    asm volatile("mbarrier.arrive.shared::cta.b64 _, [%0];" ::"r"(barrier) : "memory");
 }
 
 /// Arrives at the barrier of the same offset in block <rank> of the cluster, which may be the own block. Orders the

@@ -95,7 +95,8 @@ public partial interface IKernels
 
     /// <summary>
     /// Causal multi-head latent attention in its expanded form (report eq. 1-11): per head,
-    /// softmax(scale * q [kNope; kRope]^T) v, each sequence on its own.
+    /// softmax(scale * q [kNope; kRope]^T) v, each sequence on its own. Under BFloat16 operands queries, keys, values
+    /// and exp(score - maximum) are rounded before they are multiplied, the latter not in the softmax's denominator.
     /// </summary>
     /// <param name="query">[T, H * (nope + rope)], rotated.</param>
     /// <param name="keyValue">
@@ -108,7 +109,10 @@ public partial interface IKernels
     void Attention(
         Tensor query, Tensor keyValue, Tensor keyRope, Tensor output, Tensor logSumExp, in AttentionShape attention);
 
-    /// <summary>Gradients of <see cref="Attention"/>; all three are overwritten.</summary>
+    /// <summary>
+    /// Gradients of <see cref="Attention"/>; all three are overwritten. Under BFloat16 operands gradOutput and the
+    /// probabilities are rounded as well, and the gradients of scores before they are scaled.
+    /// </summary>
     /// <param name="gradOutput">[T, H * value].</param>
     /// <param name="query">As given to the forward.</param>
     /// <param name="keyValue">As given to the forward.</param>
@@ -135,7 +139,7 @@ public partial interface IKernels
     /// </param>
     /// <param name="firstPosition">Position of the query's first row.</param>
     /// <param name="output">[R, H * value].</param>
-    /// <param name="attention">Head sizes and scale; the sequence starts are not read.</param>
+    /// <param name="attention">Head sizes and scale; sequence starts and operands are not read.</param>
     void AbsorbedAttention(
         Tensor query, Tensor upProjection, Tensor cache, int firstPosition, Tensor output, in AttentionShape attention);
 

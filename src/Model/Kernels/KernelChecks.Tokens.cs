@@ -67,6 +67,12 @@ internal static unsafe partial class KernelChecks
         {
             throw new ArgumentException($"attention: expected positive sizes, got {attention}", nameof(attention));
         }
+
+        if (attention.Operand is not (DType.Float32 or DType.BFloat16))
+        {
+            throw new ArgumentException(
+                $"attention: expected operands in Float32 or BFloat16, got {attention.Operand}", nameof(attention));
+        }
     }
 
     internal static void Route(

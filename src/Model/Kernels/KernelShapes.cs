@@ -18,8 +18,11 @@ public readonly record struct GroupedProduct(
 /// <param name="ValueDim"><c>v_head_dim</c>.</param>
 /// <param name="Scale">Softmax scale: (nope + rope)^-0.5, times mscale^2 under YaRN.</param>
 /// <param name="SequenceStarts">S + 1 rising token offsets: sequence s is [starts[s], starts[s+1]).</param>
+/// <param name="Operand">What the operands of the products are rounded to: Float32 (not at all) or BFloat16. Scores,
+/// softmax and sums are float32 either way.</param>
 public readonly record struct AttentionShape(
-    int Heads, int NopeDim, int RopeDim, int ValueDim, float Scale, int[] SequenceStarts);
+    int Heads, int NopeDim, int RopeDim, int ValueDim, float Scale, int[] SequenceStarts,
+    DType Operand = DType.Float32);
 
 /// <summary>Sizes and rules of the gate.</summary>
 /// <param name="Experts">E.</param>

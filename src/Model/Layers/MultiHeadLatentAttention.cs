@@ -257,5 +257,5 @@ public sealed class MultiHeadLatentAttention
 
     private AttentionShape Shape(int[] sequenceStarts) => new(
         _config.NumAttentionHeads, _config.QkNopeHeadDim, _config.QkRopeHeadDim, _config.VHeadDim,
-        _config.SoftmaxScale, sequenceStarts);
+        _config.SoftmaxScale, sequenceStarts, _recipe.Attention);
 }

@@ -7,8 +7,8 @@ namespace Krewe.Model.Precision;
 /// emulated: values are rounded as the recipe says, sums are float32.
 /// </summary>
 /// <remarks>
-/// High under every recipe, as float32: embedding, output head, router, norms, rotary embedding, softmax and the products
-/// of the attention core, the residual stream, master weights and weight gradients.
+/// High under every recipe, as float32: embedding, output head, router, norms, rotary embedding, softmax, the residual
+/// stream, master weights and weight gradients.
 /// </remarks>
 public sealed record PrecisionRecipe
 {
@@ -17,6 +17,12 @@ public sealed record PrecisionRecipe
 
     /// <summary>Projections of attention but the last; dense MLPs and shared experts.</summary>
     public ProductPrecision Linear { get; init; } = ProductPrecision.Float32;
+
+    /// <summary>
+    /// What the operands of the attention core's products are rounded to, forward and backward: Float32 or BFloat16.
+    /// Decoding over the latent cache keeps float32.
+    /// </summary>
+    public DType Attention { get; init; } = DType.Float32;
 
     /// <summary>The Linear after attention (o_proj).</summary>
     public ProductPrecision AttentionOutput { get; init; } = ProductPrecision.Float32;
@@ -52,11 +58,12 @@ public sealed record PrecisionRecipe
     /// <summary>Everything in float32.</summary>
     public static PrecisionRecipe Fp32 { get; } = new() { Name = "fp32" };
 
-    /// <summary>Operands of all Linears in bfloat16: what FP8 is compared with.</summary>
+    /// <summary>Operands of all Linears and of attention in bfloat16: what FP8 is compared with.</summary>
     public static PrecisionRecipe Bf16 { get; } = new()
     {
         Name = "bf16",
         Linear = ProductPrecision.BFloat16,
+        Attention = DType.BFloat16,
         AttentionOutput = ProductPrecision.BFloat16,
         Experts = ProductPrecision.BFloat16,
         MtpProjection = ProductPrecision.BFloat16,

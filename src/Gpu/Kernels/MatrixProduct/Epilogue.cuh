@@ -7,13 +7,6 @@
 
 namespace krewe {
 
-/// Two floats as bfloat16, rounded to the nearest even, the first in the lower half.
-KREWE_DEVICE uint32 pack_bfloat16(float low, float high) {
-    uint32 packed;
-    asm("cvt.rn.bf16x2.f32 %0, %1, %2;" : "=r"(packed) : "f"(high), "f"(low));
-    return packed;
-}
-
 /// Stores four 8 x 8 matrices of 16 bits; lane l names the address of row l % 8 of matrix l / 8.
 KREWE_DEVICE void store_matrices(uint32 address, uint32 m0, uint32 m1, uint32 m2, uint32 m3) {
     asm volatile("stmatrix.sync.aligned.m8n8.x4.shared.b16 [%0], {%1, %2, %3, %4};" ::"r"(address), "r"(m0), "r"(m1),

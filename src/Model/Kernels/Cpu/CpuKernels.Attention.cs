@@ -18,6 +18,13 @@ public sealed unsafe partial class CpuKernels
         Tensor query, Tensor keyValue, Tensor keyRope, Tensor output, Tensor logSumExp, in AttentionShape attention)
     {
         KernelChecks.Attention(query, keyValue, keyRope, output, logSumExp, attention);
+        if (attention.Operand == DType.BFloat16)
+        {
+            query = Rounded(query, ScratchUse.RoundedQuery);
+            keyValue = Rounded(keyValue, ScratchUse.RoundedKeyValue);
+            keyRope = Rounded(keyRope, ScratchUse.RoundedKeyRope);
+        }
+
         switch (_isa)
         {
             case Isa.Avx512:
@@ -29,6 +36,24 @@ public sealed unsafe partial class CpuKernels
             default:
                 Attention(new AttentionLoop<MicroKernel128>(query, keyValue, keyRope, output, logSumExp, attention));
                 break;
+        }
+    }
+
+    /// <summary>A copy rounded to bfloat16, in the calling thread's scratch memory.</summary>
+    private Tensor Rounded(Tensor source, ScratchUse use)
+    {
+        float* room = Scratch.Current.Floats(use, Math.Max(1, source.Count));
+        Tensor copy = new((nint)room, new TensorShape(source.Rows, source.Columns));
+        RoundToBFloat16(source, copy);
+        return copy;
+    }
+
+    /// <summary>Rounds <paramref name="count"/> values to bfloat16 where they are.</summary>
+    private static void RoundInPlace(float* values, int count)
+    {
+        for (int i = 0; i < count; i += VectorMath.Width)
+        {
+            VectorMath.Store(BFloat16.Round(VectorMath.Load(values + i, count - i)), values + i, count - i);
         }
     }
 
@@ -128,6 +153,10 @@ public sealed unsafe partial class CpuKernels
                     SoftmaxRow(
                         scores + (i * KeyBlock), Math.Min(keys, first + i + 1 - key), keys, key == 0,
                         ref maxima[i], ref sums[i], context + ((nint)i * output.RowStride), value);
+                    if (shape.Operand == DType.BFloat16)
+                    {
+                        RoundInPlace(scores + (i * KeyBlock), keys);
+                    }
                 }
 
                 Run<TKernel>(

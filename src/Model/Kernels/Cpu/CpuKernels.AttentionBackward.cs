@@ -18,6 +18,14 @@ public sealed unsafe partial class CpuKernels
         KernelChecks.AttentionBackward(
             gradOutput, query, keyValue, keyRope, output, logSumExp,
             gradQuery, gradKeyValue, gradKeyRope, attention);
+        if (attention.Operand == DType.BFloat16)
+        {
+            gradOutput = Rounded(gradOutput, ScratchUse.RoundedGradient);
+            query = Rounded(query, ScratchUse.RoundedQuery);
+            keyValue = Rounded(keyValue, ScratchUse.RoundedKeyValue);
+            keyRope = Rounded(keyRope, ScratchUse.RoundedKeyRope);
+        }
+
         long shares = (long)attention.Heads * query.Rows * attention.RopeDim;
         AttentionGradients g = new(
             gradOutput, query, keyValue, keyRope, output, logSumExp, gradQuery, gradKeyValue,
@@ -117,7 +125,7 @@ public sealed unsafe partial class CpuKernels
                 {
                     ScoreGradients(
                         p + (i * KeyBlock), ds + (i * KeyBlock), Math.Min(keys, first + i + 1 - key), keys,
-                        shape.Scale, lse[i], delta[i]);
+                        shape, lse[i], delta[i]);
                 }
 
                 skip = CausalSkip.PastQueries;
@@ -177,20 +185,27 @@ public sealed unsafe partial class CpuKernels
             return p;
         }
 
-        /// <summary>p = exp(scale * score - lse); ds = p (dp - delta) scale; both zero past the diagonal.</summary>
+        /// <summary>p = exp(scale * score - lse); ds = p (dp - delta) scale; both zero past the diagonal, and rounded,
+        /// ds before it is scaled, where the operands are bfloat16.</summary>
         [MethodImpl(MethodImplOptions.AggressiveOptimization)]
         private static void ScoreGradients(
-            float* p, float* ds, int seen, int keys, float scale, float logSumExp, float delta)
+            float* p, float* ds, int seen, int keys, in AttentionShape shape, float logSumExp, float delta)
         {
-            Vector512<float> factor = Vector512.Create(scale);
+            Vector512<float> factor = Vector512.Create(shape.Scale);
             Vector512<float> shift = Vector512.Create(logSumExp);
             Vector512<float> mean = Vector512.Create(delta);
             for (int j = 0; j < seen; j += VectorMath.Width)
             {
                 // The block's rows are longer than any multiple of 16 below them: whole vectors, cut afterwards.
                 Vector512<float> e = VectorMath.Exp((Vector512.Load(p + j) * factor) - shift);
+                Vector512<float> d = e * (Vector512.Load(ds + j) - mean);
+                if (shape.Operand == DType.BFloat16)
+                {
+                    (e, d) = (BFloat16.Round(e), BFloat16.Round(d));
+                }
+
                 e.Store(p + j);
-                (e * (Vector512.Load(ds + j) - mean) * factor).Store(ds + j);
+                (d * factor).Store(ds + j);
             }
 
             new Span<float>(p + seen, keys - seen).Clear();

@@ -26,6 +26,18 @@ internal enum ScratchUse
     /// <summary>Row maxima, sums and differences of attention.</summary>
     RowStatistics,
 
+    /// <summary>Queries of attention, rounded.</summary>
+    RoundedQuery,
+
+    /// <summary>Keys and values of attention, rounded.</summary>
+    RoundedKeyValue,
+
+    /// <summary>The shared key of attention, rounded.</summary>
+    RoundedKeyRope,
+
+    /// <summary>The gradient of attention's output, rounded.</summary>
+    RoundedGradient,
+
     /// <summary>A copy of the query, absorbed.</summary>
     AbsorbedQuery,
 

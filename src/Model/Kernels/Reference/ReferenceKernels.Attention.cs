@@ -1,3 +1,4 @@
+using Krewe.Model.Precision;
 using Krewe.Model.Tensors;
 
 namespace Krewe.Model.Kernels.Reference;
@@ -32,7 +33,8 @@ public sealed unsafe partial class ReferenceKernels
                     context.Clear();
                     for (int j = start; j <= i; j++)
                     {
-                        MultiplyAdd(row[j - start], Value(keyValue, attention, h, j), context);
+                        float weight = Round(row[j - start], attention);
+                        MultiplyAdd(weight, Rounded(Value(keyValue, attention, h, j), attention), context);
                     }
 
                     Divide(context, sum);
@@ -94,8 +96,31 @@ public sealed unsafe partial class ReferenceKernels
     private static float Score(
         Tensor query, Tensor keyValue, Tensor keyRope, in AttentionShape attention, int h, int i, int j)
     {
-        float dot = Dot(QueryNope(query, attention, h, i), KeyNope(keyValue, attention, h, j));
-        return attention.Scale * Dot(QueryRope(query, attention, h, i), keyRope.Row(j), dot);
+        float dot = Dot(
+            Rounded(QueryNope(query, attention, h, i), attention),
+            Rounded(KeyNope(keyValue, attention, h, j), attention));
+        return attention.Scale * Dot(
+            Rounded(QueryRope(query, attention, h, i), attention), Rounded(keyRope.Row(j), attention), dot);
+    }
+
+    private static float Round(float value, in AttentionShape attention) =>
+        attention.Operand == DType.BFloat16 ? BFloat16Format.Round(value) : value;
+
+    /// <summary>An operand of a product: a rounded copy, or the values themselves.</summary>
+    private static ReadOnlySpan<float> Rounded(ReadOnlySpan<float> values, in AttentionShape attention)
+    {
+        if (attention.Operand != DType.BFloat16)
+        {
+            return values;
+        }
+
+        float[] copy = new float[values.Length];
+        for (int i = 0; i < copy.Length; i++)
+        {
+            copy[i] = BFloat16Format.Round(values[i]);
+        }
+
+        return copy;
     }
 
     /// <summary>Replaces scores by exp(score - maximum); gives the maximum and the sum in rising order.</summary>

@@ -50,23 +50,25 @@ public sealed unsafe partial class ReferenceKernels
         Tensor gradQuery, Tensor gradKeyValue, Span<float> gradKeyRope, in AttentionShape attention,
         int h, int start, int i)
     {
-        Span<float> g = gradOutput.Row(i).Slice(h * attention.ValueDim, attention.ValueDim);
+        ReadOnlySpan<float> g = Rounded(
+            gradOutput.Row(i).Slice(h * attention.ValueDim, attention.ValueDim), attention);
+        ReadOnlySpan<float> queryNope = Rounded(QueryNope(query, attention, h, i), attention);
+        ReadOnlySpan<float> queryRope = Rounded(QueryRope(query, attention, h, i), attention);
 
         // sum over keys of p dp, which is g . output: the row term of the softmax Jacobian.
         float delta = Dot(g, output.Row(i).Slice(h * attention.ValueDim, attention.ValueDim));
         for (int j = start; j <= i; j++)
         {
             float p = MathF.Exp(Score(query, keyValue, keyRope, attention, h, i, j) - logSumExp);
-            MultiplyAdd(p, g, Value(gradKeyValue, attention, h, j));
+            MultiplyAdd(Round(p, attention), g, Value(gradKeyValue, attention, h, j));
 
-            float dp = Dot(g, Value(keyValue, attention, h, j));
-            float ds = p * (dp - delta) * attention.Scale;
-            MultiplyAdd(ds, KeyNope(keyValue, attention, h, j), QueryNope(gradQuery, attention, h, i));
-            MultiplyAdd(ds, keyRope.Row(j), QueryRope(gradQuery, attention, h, i));
-            MultiplyAdd(ds, QueryNope(query, attention, h, i), KeyNope(gradKeyValue, attention, h, j));
-            MultiplyAdd(
-                ds, QueryRope(query, attention, h, i),
-                gradKeyRope.Slice(j * attention.RopeDim, attention.RopeDim));
+            float dp = Dot(g, Rounded(Value(keyValue, attention, h, j), attention));
+            float ds = Round(p * (dp - delta), attention) * attention.Scale;
+            ReadOnlySpan<float> keyNope = Rounded(KeyNope(keyValue, attention, h, j), attention);
+            MultiplyAdd(ds, keyNope, QueryNope(gradQuery, attention, h, i));
+            MultiplyAdd(ds, Rounded(keyRope.Row(j), attention), QueryRope(gradQuery, attention, h, i));
+            MultiplyAdd(ds, queryNope, KeyNope(gradKeyValue, attention, h, j));
+            MultiplyAdd(ds, queryRope, gradKeyRope.Slice(j * attention.RopeDim, attention.RopeDim));
         }
     }
 }
