@@ -28,7 +28,7 @@ public sealed class SeparateMemoryDevice(IDevice inner) : IDevice
 
     public Arena CreateHostArena(string name) => new HostArena($"{Name}/{name}, on the host");
 
-    public Task SubmitAsync(Action<IKernels> work, WorkPriority priority = WorkPriority.Normal) => inner.SubmitAsync(
+    public Task SubmitAsync(Action<IKernels> work, WorkPriority priority = default) => inner.SubmitAsync(
         _ =>
         {
             work(_kernels);
@@ -37,7 +37,7 @@ public sealed class SeparateMemoryDevice(IDevice inner) : IDevice
         priority);
 
     public Task SubmitAsync<TState>(
-        Action<IKernels, TState> work, TState state, WorkPriority priority = WorkPriority.Normal) =>
+        Action<IKernels, TState> work, TState state, WorkPriority priority = default) =>
         SubmitAsync(kernels => work(kernels, state), priority);
 
     public void Dispose()

@@ -77,7 +77,7 @@ public sealed class CudaDevice : IDevice
     public Arena CreateHostArena(string name) => new PageLockedArena($"{Name}/{name}, on the host", Context);
 
     /// <inheritdoc/>
-    public Task SubmitAsync(Action<IKernels> work, WorkPriority priority = WorkPriority.Normal)
+    public Task SubmitAsync(Action<IKernels> work, WorkPriority priority = default)
     {
         ArgumentNullException.ThrowIfNull(work);
         return Enqueue(new CudaWork<Action<IKernels>>(static (kernels, action) => action(kernels), work), priority);
@@ -85,7 +85,7 @@ public sealed class CudaDevice : IDevice
 
     /// <inheritdoc/>
     public Task SubmitAsync<TState>(
-        Action<IKernels, TState> work, TState state, WorkPriority priority = WorkPriority.Normal)
+        Action<IKernels, TState> work, TState state, WorkPriority priority = default)
     {
         ArgumentNullException.ThrowIfNull(work);
         return Enqueue(new CudaWork<TState>(work, state), priority);

@@ -21,7 +21,7 @@ public sealed partial class PipelineStageGrain
         arena.Reset();
         Tensor rows = default;
         await host.Device.SubmitAsync(
-            kernels => rows = embedding.Forward(kernels, arena, arena.Upload(kernels, tokens.AsSpan())));
+            kernels => rows = embedding.Forward(kernels, arena, arena.Upload(kernels, tokens.AsSpan())), call.Priority);
         return await SendAsync(rows, process, call, entry);
     }
 
@@ -60,13 +60,15 @@ public sealed partial class PipelineStageGrain
         Tensor targets = await post.OpenAsync(request.Targets, arena, entry.Abandoned);
         var state = new OutputHead.State();
         Tensor gradHidden = default;
-        await host.Device.SubmitAsync(kernels =>
-        {
-            head.Forward(kernels, arena, hidden, targets, (float)request.GradScale, keepLogits: false, state);
-            gradHidden = arena.Allocate(hidden.Rows, hidden.Columns);
-            head.BackwardInput(kernels, state, gradHidden);
-            head.BackwardWeight(kernels, call.Slot, state);
-        });
+        await host.Device.SubmitAsync(
+            kernels =>
+            {
+                head.Forward(kernels, arena, hidden, targets, (float)request.GradScale, keepLogits: false, state);
+                gradHidden = arena.Allocate(hidden.Rows, hidden.Columns);
+                head.BackwardInput(kernels, state, gradHidden);
+                head.BackwardWeight(kernels, call.Slot, state);
+            },
+            call.Priority);
         return new(
             await SendAsync(state.Losses, request.Process, call, entry),
             await SendAsync(gradHidden, request.Process, call, entry));

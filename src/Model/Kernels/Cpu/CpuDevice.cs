@@ -46,7 +46,7 @@ public sealed class CpuDevice : IDevice, IComputeJob
     public Arena CreateHostArena(string name) => CreateArena(name);
 
     /// <inheritdoc/>
-    public Task SubmitAsync(Action<IKernels> work, WorkPriority priority = WorkPriority.Normal)
+    public Task SubmitAsync(Action<IKernels> work, WorkPriority priority = default)
     {
         ArgumentNullException.ThrowIfNull(work);
         return Enqueue(new Work<Action<IKernels>>(static (kernels, action) => action(kernels), work), priority);
@@ -54,7 +54,7 @@ public sealed class CpuDevice : IDevice, IComputeJob
 
     /// <inheritdoc/>
     public Task SubmitAsync<TState>(
-        Action<IKernels, TState> work, TState state, WorkPriority priority = WorkPriority.Normal)
+        Action<IKernels, TState> work, TState state, WorkPriority priority = default)
     {
         ArgumentNullException.ThrowIfNull(work);
         return Enqueue(new Work<TState>(work, state), priority);

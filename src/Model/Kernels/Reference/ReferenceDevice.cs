@@ -48,12 +48,12 @@ public sealed class ReferenceDevice : IDevice
     public Arena CreateHostArena(string name) => CreateArena(name);
 
     /// <inheritdoc/>
-    public Task SubmitAsync(Action<IKernels> work, WorkPriority priority = WorkPriority.Normal)
+    public Task SubmitAsync(Action<IKernels> work, WorkPriority priority = default)
         => SubmitAsync(static (kernels, action) => action(kernels), work, priority);
 
     /// <inheritdoc/>
     public Task SubmitAsync<TState>(
-        Action<IKernels, TState> work, TState state, WorkPriority priority = WorkPriority.Normal)
+        Action<IKernels, TState> work, TState state, WorkPriority priority = default)
     {
         ArgumentNullException.ThrowIfNull(work);
         try
