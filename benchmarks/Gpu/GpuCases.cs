@@ -77,7 +77,7 @@ internal sealed partial class GpuCases(CudaDevice device, int repetitions, strin
         await CaseAsync("add", 10, 3 * bytes, "GB/s", k => k.Add(x, y));
         await CaseAsync("copy", 10, 2 * bytes, "GB/s", k => k.Copy(x, y));
         await CaseAsync("gather rows", 10, 2 * bytes, "GB/s", k => k.GatherRows(x, rows, default, y));
-        await CaseAsync("sum of squares", 10, bytes, "GB/s", k => k.SumOfSquares(x));
+        await CaseAsync("sum of squares", 10, bytes, "GB/s", k => k.SumsOfSquares([x], new double[1]));
         _arena.Reset();
         const int v = 129_280;
         Tensor logits = await NormalAsync(512, v);

@@ -123,7 +123,7 @@ public abstract class ForwardingKernels(IKernels inner) : IKernels
 
     public virtual void Fill(Tensor destination, float value) => inner.Fill(destination, value);
 
-    public virtual double SumOfSquares(Tensor values) => inner.SumOfSquares(values);
+    public virtual void SumsOfSquares(ReadOnlySpan<Tensor> values, Span<double> sums) => inner.SumsOfSquares(values, sums);
 
     public virtual void AdamW(Tensor weight, Tensor gradient, Tensor firstMoment, Tensor secondMoment, in AdamWStep step) =>
         inner.AdamW(weight, gradient, firstMoment, secondMoment, step);

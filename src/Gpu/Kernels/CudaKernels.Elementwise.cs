@@ -9,8 +9,9 @@ namespace Krewe.Gpu.Kernels;
 /// <content>Add, copy, fill and the norm; <c>Elementwise.cu</c>.</content>
 internal sealed unsafe partial class CudaKernels
 {
-    /// <summary>Blocks of the sum of squares: fixed, so that the order is.</summary>
+    /// <summary>Most blocks of a sum of squares; their number depends on the size alone, so that the order does.</summary>
     private const int PartialSums = 1024;
+    private const int ElementsOfPartialSum = 4096;
 
     private CudaKernel AddKernel => field ??= _library.Kernel("Elementwise.cu", "add");
 
@@ -77,27 +78,34 @@ internal sealed unsafe partial class CudaKernels
     }
 
     /// <inheritdoc/>
-    /// <remarks>Waits for everything submitted so far: the host wants the number.</remarks>
-    public double SumOfSquares(Tensor values)
+    /// <remarks>Waits for everything submitted so far, once: the host wants the numbers.</remarks>
+    public void SumsOfSquares(ReadOnlySpan<Tensor> values, Span<double> sums)
     {
-        KernelChecks.Values(values);
-        if (values.Count == 0)
+        KernelChecks.SumsOfSquares(values, sums);
+        if (values.IsEmpty)
         {
-            return 0;
+            return;
         }
 
-        StagingPiece partial = Submission.Take(PartialSums * sizeof(double));
-        StagingPiece result = Submission.Take(sizeof(double));
-        KernelArguments arguments = new();
-        arguments.Add(Device(values));
-        arguments.Add(partial.Device);
-        Launch(Squares, Rows(PartialSums), ref arguments);
-        arguments = new();
-        arguments.Add(partial.Device);
-        arguments.Add(result.Device);
-        Launch(SumPartials, Rows(1), ref arguments);
-        result.ToHost(_stream);
-        _stream.Synchronize();
-        return *(double*)result.Host;
+        // One room for the partial sums of all: a tensor's are added before the next one's are written.
+        using Scratch partial = Take(PartialSums * sizeof(double), nameof(SumsOfSquares));
+        StagingPiece results = Submission.Take(values.Length * sizeof(double));
+        for (int i = 0; i < values.Length; i++)
+        {
+            int blocks = (int)Math.Clamp(values[i].Count / ElementsOfPartialSum, 1, PartialSums);
+            KernelArguments arguments = new();
+            arguments.Add(Device(values[i]));
+            arguments.Add(partial.Address);
+            Launch(Squares, Rows(blocks), ref arguments);
+            arguments = new();
+            arguments.Add(partial.Address);
+            arguments.Add(blocks);
+            arguments.Add(results.Device + (i * sizeof(double)));
+            Launch(SumPartials, Rows(1), ref arguments);
+        }
+
+        results.ToHost(_stream);
+        Submission.Synchronize();
+        new ReadOnlySpan<double>((void*)results.Host, values.Length).CopyTo(sums);
     }
 }

@@ -38,7 +38,7 @@ COPY(copy_4, unsigned int)
 COPY(copy_8, unsigned long long)
 
 // partial[b] = sum in float64 of the squares of the elements that fall to block b and its threads in turn. The number
-// of blocks is fixed: so is the order. Grid 1024, block 256.
+// of blocks depends on the size alone: so does the order. Grid up to 1024, block 256.
 extern "C" __global__ void __launch_bounds__(256) squares(Matrix values, double* partial) {
     __shared__ double room[8];
     const long long step = (long long)gridDim.x * blockDim.x;
@@ -52,11 +52,11 @@ extern "C" __global__ void __launch_bounds__(256) squares(Matrix values, double*
     if (threadIdx.x == 0) partial[blockIdx.x] = sum;
 }
 
-// result = sum of 1024 partial sums. One block of 256.
-extern "C" __global__ void __launch_bounds__(256) sum_partials(const double* partial, double* result) {
+// result = sum of partial sums, up to 1024. One block of 256.
+extern "C" __global__ void __launch_bounds__(256) sum_partials(const double* partial, int count, double* result) {
     __shared__ double room[8];
     double sum = 0;
-    for (int i = threadIdx.x; i < 1024; i += 256) sum += partial[i];
+    for (int i = threadIdx.x; i < count; i += 256) sum += partial[i];
     sum = block_sum(sum, room);
     if (threadIdx.x == 0) *result = sum;
 }

@@ -124,12 +124,7 @@ public sealed partial class ExpertHostGrain(
         await WeightsDoneAsync();
         var norms = new List<GradientNorm>();
         await RunOnAllAsync((kernels, experts) =>
-        {
-            foreach (Expert expert in experts)
-            {
-                Optimizer.Norms(kernels, expert.Parameters, norms);
-            }
-        });
+            Optimizer.Norms(kernels, experts.Select(expert => expert.Parameters), norms));
         return norms;
     }
 

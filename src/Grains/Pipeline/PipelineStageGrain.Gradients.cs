@@ -36,13 +36,7 @@ public sealed partial class PipelineStageGrain
         using StepGate.Entry entry = Model.Gate.Enter(attempt);
         var norms = new List<GradientNorm>();
         ModelStage stage = Hosted.Stage;
-        await host.Device.SubmitAsync(kernels =>
-        {
-            foreach (ParameterSet parameters in stage.ParameterSets)
-            {
-                Optimizer.Norms(kernels, parameters, norms);
-            }
-        });
+        await host.Device.SubmitAsync(kernels => Optimizer.Norms(kernels, stage.ParameterSets, norms));
         return norms;
     }
 

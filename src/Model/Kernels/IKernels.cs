@@ -243,8 +243,10 @@ public partial interface IKernels
     /// <param name="value">The value.</param>
     void Fill(Tensor destination, float value);
 
-    /// <summary>Sum of squares in float64, in a fixed order.</summary>
-    double SumOfSquares(Tensor values);
+    /// <summary>Sum of squares of each tensor in float64, in a fixed order: one wait for all of them.</summary>
+    /// <param name="values">Float32, of any shape.</param>
+    /// <param name="sums">As many; overwritten.</param>
+    void SumsOfSquares(ReadOnlySpan<Tensor> values, Span<double> sums);
 
     /// <summary>
     /// One AdamW step (decoupled decay, as PyTorch orders it): g = grad * gradScale; w -= lr * wd * w;

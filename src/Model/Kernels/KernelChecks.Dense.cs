@@ -124,7 +124,18 @@ internal static unsafe partial class KernelChecks
         destination, destination.Rows, destination.Columns,
         destination.DType == DType.BFloat16 ? DType.BFloat16 : DType.Float32, nameof(destination));
 
-    internal static void Values(Tensor values) => Matrix(values, values.Rows, values.Columns);
+    internal static void SumsOfSquares(ReadOnlySpan<Tensor> values, Span<double> sums)
+    {
+        if (sums.Length != values.Length)
+        {
+            throw new ArgumentException($"sums: expected {values.Length} sums, got {sums.Length}", nameof(sums));
+        }
+
+        foreach (Tensor tensor in values)
+        {
+            Matrix(tensor, tensor.Rows, tensor.Columns, nameof(values));
+        }
+    }
 
     internal static void AdamW(
         Tensor weight, Tensor gradient, Tensor firstMoment, Tensor secondMoment, in AdamWStep step)

@@ -135,13 +135,7 @@ public sealed class LocalModel : IInspectable, IExpertFleet, IDisposable
     public async Task<IReadOnlyList<GradientNorm>> GradientNormsAsync()
     {
         var norms = new List<GradientNorm>();
-        await _device.SubmitAsync(kernels =>
-        {
-            foreach (ParameterSet set in ParameterSets)
-            {
-                Optimizer.Norms(kernels, set, norms);
-            }
-        });
+        await _device.SubmitAsync(kernels => Optimizer.Norms(kernels, ParameterSets, norms));
         return norms;
     }
 

@@ -11,13 +11,21 @@ public readonly record struct GradientNorm(string Name, double SumOfSquares);
 /// <summary>AdamW over a set of parameters, and the global norm over sets.</summary>
 public static class Optimizer
 {
-    /// <summary>Squared gradient norms of a set, its banks summed.</summary>
-    public static void Norms(IKernels kernels, ParameterSet parameters, ICollection<GradientNorm> norms)
+    /// <summary>Squared gradient norms of sets, their banks summed.</summary>
+    public static void Norms(IKernels kernels, IEnumerable<ParameterSet> sets, ICollection<GradientNorm> norms)
     {
-        parameters.MergeGradients(kernels);
-        foreach (Parameter parameter in parameters.All)
+        var parameters = new List<Parameter>();
+        foreach (ParameterSet set in sets)
         {
-            norms.Add(new(parameter.Name, kernels.SumOfSquares(parameter.Gradient)));
+            set.MergeGradients(kernels);
+            parameters.AddRange(set.All);
+        }
+
+        var sums = new double[parameters.Count];
+        kernels.SumsOfSquares([.. parameters.Select(parameter => parameter.Gradient)], sums);
+        for (int i = 0; i < sums.Length; i++)
+        {
+            norms.Add(new(parameters[i].Name, sums[i]));
         }
     }
 
@@ -40,8 +48,9 @@ public static class Optimizer
         {
             AdamWStep own = parameter.Decays ? rates : rates with { WeightDecay = 0 };
             kernels.AdamW(parameter.Value, parameter.Gradient, parameter.FirstMoment, parameter.SecondMoment, own);
-            kernels.Fill(parameter.Gradient, 0);
         }
+
+        parameters.ZeroGradients(kernels);
 
         parameters.AppliedStep = rates.Step;
     }

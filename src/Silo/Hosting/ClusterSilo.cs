@@ -61,6 +61,7 @@ public sealed class ClusterSilo : IAsyncDisposable
         ClusterSettings settings, Action<string> end, bool verbose = false, CancellationToken cancellationToken = default)
     {
         settings.ThrowIfInvalid();
+        DeviceName.ThrowIfMissing([settings.Device]);
         IMembership membership = IMembership.Of(settings);
         await membership.PrepareAsync(cancellationToken);
         bool isLocal = FreePorts.IsFree(settings.Advertise, 0);

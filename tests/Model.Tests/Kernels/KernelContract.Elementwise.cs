@@ -173,12 +173,18 @@ public abstract unsafe partial class KernelContract
     public void Sum_of_squares_agrees_and_repeats() => EveryLength((length, gap, context) =>
     {
         Tensor values = Data.Normal(3, length, gap: gap);
-        double expected = _reference.SumOfSquares(values);
-        double actual = 0;
-        double again = 0;
-        RunOnDevice((k, t) => actual = k.SumOfSquares(t[0]), [values]);
-        RunOnDevice((k, t) => again = k.SumOfSquares(t[0]), [values]);
-        Assert.True(Math.Abs(actual - expected) <= 1e-12 * expected, $"{context}: expected {expected}, got {actual}");
+        Tensor more = Data.Normal(40, length);
+        double[] expected = new double[2], actual = new double[2], again = new double[2];
+        _reference.SumsOfSquares([values, more], expected);
+        RunOnDevice((k, t) => k.SumsOfSquares(t, actual), [values, more]);
+        RunOnDevice((k, t) => k.SumsOfSquares(t, again), [values, more]);
+        for (int i = 0; i < expected.Length; i++)
+        {
+            Assert.True(
+                Math.Abs(actual[i] - expected[i]) <= 1e-12 * expected[i],
+                $"{context}, {i}: expected {expected[i]}, got {actual[i]}");
+        }
+
         Assert.Equal(actual, again);
         _results.Reset();
     });

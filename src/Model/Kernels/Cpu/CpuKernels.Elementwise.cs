@@ -33,9 +33,17 @@ public sealed unsafe partial class CpuKernels
     }
 
     /// <inheritdoc/>
-    public double SumOfSquares(Tensor values)
+    public void SumsOfSquares(ReadOnlySpan<Tensor> values, Span<double> sums)
     {
-        KernelChecks.Values(values);
+        KernelChecks.SumsOfSquares(values, sums);
+        for (int i = 0; i < values.Length; i++)
+        {
+            sums[i] = SumOfSquares(values[i]);
+        }
+    }
+
+    private double SumOfSquares(Tensor values)
+    {
         Parts parts = new(values, values.IsDense);
         double* partial = (double*)Scratch.Current.Bytes(
             ScratchUse.Partials, Math.Max(1, parts.Number) * (long)sizeof(double));

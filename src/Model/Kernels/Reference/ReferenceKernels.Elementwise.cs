@@ -53,9 +53,17 @@ public sealed unsafe partial class ReferenceKernels
     }
 
     /// <inheritdoc/>
-    public double SumOfSquares(Tensor values)
+    public void SumsOfSquares(ReadOnlySpan<Tensor> values, Span<double> sums)
     {
-        KernelChecks.Values(values);
+        KernelChecks.SumsOfSquares(values, sums);
+        for (int i = 0; i < values.Length; i++)
+        {
+            sums[i] = SumOfSquares(values[i]);
+        }
+    }
+
+    private static double SumOfSquares(Tensor values)
+    {
         double sum = 0;
         for (int m = 0; m < values.Rows; m++)
         {
