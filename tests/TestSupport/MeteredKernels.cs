@@ -11,6 +11,8 @@ internal sealed class MeteredKernels(IKernels inner) : IKernels
 
     public string Name => inner.Name;
 
+    public DType BFloat16Storage => inner.BFloat16Storage;
+
     public void Linear(Tensor input, Tensor weight, Tensor output, bool accumulate = false)
     {
         MultiplyAdds += input.Rows * weight.Count;

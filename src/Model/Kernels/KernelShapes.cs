@@ -2,7 +2,7 @@ using Krewe.Model.Tensors;
 
 namespace Krewe.Model.Kernels;
 
-/// <summary>One product of a grouped launch.</summary>
+/// <summary>One product of a grouped launch. Operands are Float32 or BFloat16, both alike; results are Float32.</summary>
 /// <param name="Input">[R, D], or [rows, D] where no gather is given.</param>
 /// <param name="Weight">[N, D].</param>
 /// <param name="Output">[M, N].</param>

@@ -38,7 +38,7 @@ public sealed class LocalModel : IInspectable, IExpertFleet, IDisposable
         Stages = [.. StageRange.Partition(config, stages)
             .Select(range => new ModelStage(config, range, device, this, maxPositions, recipe))];
         Stages[0].Embedding = _embedding = new(config, device);
-        Last.Head = _head = new(config, device);
+        Last.Head = _head = new(config, device, recipe);
         foreach (ModelStage stage in Stages)
         {
             foreach (ParameterSet set in stage.ParameterSets)

@@ -12,6 +12,8 @@ public sealed class CudaKernelsTests : KernelContract
 
     protected override IKernels Kernels => _device.Kernels;
 
+    protected override double BFloat16ProductTolerance => Tolerance;
+
     protected override Arena CreateArena() => _device.CreateArena("contract");
 
     protected override void Submit(Action<IKernels> work) => _device.SubmitAsync(work).GetAwaiter().GetResult();
