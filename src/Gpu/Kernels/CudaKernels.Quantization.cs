@@ -16,9 +16,6 @@ internal sealed partial class CudaKernels
     public void Dequantize(QuantizedTensor source, Tensor destination) => throw Missing();
 
     /// <inheritdoc/>
-    public void RoundToBFloat16(Tensor source, Tensor destination) => throw Missing();
-
-    /// <inheritdoc/>
     public void ScaledLinear(QuantizedTensor input, QuantizedTensor weight, Tensor output, bool accumulate = false) =>
         throw Missing();
 

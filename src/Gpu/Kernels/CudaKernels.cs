@@ -40,7 +40,11 @@ internal sealed partial class CudaKernels : IKernels, IIndexChecks, IDisposable
     public CudaSubmission Submission { get; set; } = null!;
 
     /// <inheritdoc/>
-    public void Dispose() => _library.Dispose();
+    public void Dispose()
+    {
+        _blas?.Dispose();
+        _library.Dispose();
+    }
 
     private static DeviceMatrix Device(Tensor tensor) => new(tensor);
 

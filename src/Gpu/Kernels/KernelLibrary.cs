@@ -14,12 +14,14 @@ internal sealed class KernelLibrary(CudaRuntimeCompiler compiler, KernelCache ca
     /// <summary>A kernel.</summary>
     /// <param name="file">Path of its source below <c>src/Gpu/Kernels</c>.</param>
     /// <param name="name">Its name.</param>
-    public CudaKernel Kernel(string file, string name)
+    /// <param name="options">Of the compiler, where the source has variants.</param>
+    public CudaKernel Kernel(string file, string name, params IReadOnlyList<string> options)
     {
-        if (!_modules.TryGetValue(file, out CudaModule? module))
+        string key = options.Count == 0 ? file : $"{file} {string.Join(' ', options)}";
+        if (!_modules.TryGetValue(key, out CudaModule? module))
         {
-            module = new(file, cache.GetOrCompile(KernelSource.Embedded(file), compiler));
-            _modules.Add(file, module);
+            module = new(file, cache.GetOrCompile(KernelSource.Embedded(file, options), compiler));
+            _modules.Add(key, module);
         }
 
         return module.Kernel(name);

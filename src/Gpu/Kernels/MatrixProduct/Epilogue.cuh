@@ -37,7 +37,11 @@ KREWE_DEVICE void copy_piece(void* target, uint32 source) {
 class Epilogue {
 public:
     KREWE_DEVICE Epilogue(const Arguments& arguments, const TensorMap* output, uint32 memory)
-        : arguments(arguments), output(output), memory(memory), lane(lane_index()) {}
+        : arguments(&arguments), output(output), memory(memory), lane(lane_index()) {}
+
+    /// Of a product whose tensor map ends where the output ends.
+    KREWE_DEVICE Epilogue(const TensorMap* output, uint32 memory)
+        : arguments(nullptr), output(output), memory(memory), lane(lane_index()) {}
 
     /// Writes the warp's 16 rows of each wave, from <row> and each 64 further on, patch after patch; rows before
     /// <rowEnd> belong to the tile's group. The recursion keeps all indices of the sums constant.
@@ -123,15 +127,15 @@ private:
         for (int i = lane; i < Shape::PatchRows * rowPieces; i += WarpThreads) {
             const int ownRow = i / rowPieces;
             const int ownColumn = column + i % rowPieces * pieceColumns;
-            if (row + ownRow < rowEnd && ownColumn < arguments.columns) {
-                const int64 index = static_cast<int64>(row + ownRow) * arguments.columns + ownColumn;
-                uint8* target = static_cast<uint8*>(arguments.output) + index * Shape::OutputBytes;
+            if (row + ownRow < rowEnd && ownColumn < arguments->columns) {
+                const int64 index = static_cast<int64>(row + ownRow) * arguments->columns + ownColumn;
+                uint8* target = static_cast<uint8*>(arguments->output) + index * Shape::OutputBytes;
                 copy_piece(target, piece_address(patch, ownRow, i % rowPieces));
             }
         }
     }
 
-    const Arguments& arguments;
+    const Arguments* arguments;
     const TensorMap* output;
     uint32 memory;
     int lane;
