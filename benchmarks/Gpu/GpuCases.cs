@@ -6,10 +6,10 @@ using Krewe.Model.Tensors;
 namespace Krewe.GpuSpeed;
 
 /// <summary>
-/// The exact float32 kernels at sizes of DeepSeek-V3's layers for 4096 tokens. A repetition submits several calls as
+/// The kernels at sizes of DeepSeek-V3's layers for 4096 tokens, and of docs-26m's for 32768. A repetition submits several calls as
 /// one work and divides its time by them; the first work warms up. Values are near to normal, never zeros.
 /// </summary>
-internal sealed class GpuCases(CudaDevice device, int repetitions, string filter) : IDisposable
+internal sealed partial class GpuCases(CudaDevice device, int repetitions, string filter) : IDisposable
 {
     private const int Tokens = 4096;
     private readonly Arena _arena = device.CreateArena("benchmark");
@@ -20,6 +20,7 @@ internal sealed class GpuCases(CudaDevice device, int repetitions, string filter
         Console.WriteLine(
             $"{"case",-44} {"median us",10} {"min",9} {"max",9} {"rate",9} unit");
         await ProductsAsync();
+        await RoundedProductsAsync();
         await RowsAsync();
         await AttentionAsync();
         await RoutingAsync();

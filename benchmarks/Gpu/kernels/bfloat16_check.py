@@ -27,9 +27,9 @@ def ones(values):
 def stored(driver, random, rows, columns):
     """A matrix on the device with a gap behind each row, NaN there, and its values."""
     bits, values = ones(random.normal(0, 1, (rows, columns)))
-    room = np.full((rows, columns + GAP), 0x7FC1, np.uint16)
+    room = np.full((rows, (columns + 7) // 8 * 8 + GAP), 0x7FC1, np.uint16)
     room[:, :columns] = bits
-    return Matrix(driver.upload(room), rows, columns, columns + GAP), values
+    return Matrix(driver.upload(room), rows, columns, room.shape[1]), values
 
 
 def run_case(driver, variant, function, case, random):

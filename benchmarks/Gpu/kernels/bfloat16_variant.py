@@ -86,16 +86,19 @@ class Launch:
         first_tiles = (ctypes.c_int * len(products))()
         tiles = 0
 
+        def tensor_map(matrix, kind, size, *box):
+            made, _room = driver.tensor_map(matrix.pointer, kind, matrix.columns, matrix.rows, matrix.pitch * size, *box,
+                                            SWIZZLE_128_BYTES)
+            return type(made).from_buffer_copy(made)
+
         def operand(matrix, across, tile):
-            return driver.tensor_map(matrix.pointer, cuda_driver.BFLOAT16, matrix.columns, matrix.rows,
-                                     matrix.pitch * 2, BLOCK, BLOCK if across else tile, SWIZZLE_128_BYTES)[0]
+            return tensor_map(matrix, cuda_driver.BFLOAT16, 2, BLOCK, BLOCK if across else tile)
 
         for i, (a, b, c) in enumerate(products):
-            result = driver.tensor_map(c.pointer, cuda_driver.FLOAT32, c.columns, c.rows, c.pitch * 4, 32, 8,
-                                       SWIZZLE_128_BYTES)
+            result = tensor_map(c, cuda_driver.FLOAT32, 4, 32, 8)
             depth = a.rows if variant.across_a else a.columns
             entries[i] = Product(operand(a, variant.across_a, variant.rows),
-                                 operand(b, variant.across_b, variant.columns), result[0], c.rows, c.columns, depth)
+                                 operand(b, variant.across_b, variant.columns), result, c.rows, c.columns, depth)
             first_tiles[i] = tiles
             tiles += ceil_divide(c.rows, variant.rows) * ceil_divide(c.columns, variant.columns)
         self.list = ProductList(driver.upload_bytes(entries), driver.upload_bytes(first_tiles), len(products), tiles)

@@ -21,7 +21,7 @@
 // each; two warpgroups multiply; the copy engine brings the result away (Epilogue). A chain of sums runs over k from
 // its beginning to its end, whatever the tile, and is added to c once: the same bits every time, and for a row
 // whatever rows are beside it. Bytes moved: each operand about once from device memory, since bands of 2048 rows share
-// the L2 cache.
+// the L2 cache; a result that is added to twice.
 #define KREWE_BFLOAT16 1
 #ifndef KREWE_KIND
 #define KREWE_KIND 0
@@ -59,12 +59,33 @@ KREWE_DEVICE void copy_operand(uint32 target, const TensorMap* map, uint32 fille
     }
 }
 
+/// Asks for what the tile will be added to, so that the additions at its end find it in the L2 cache.
+KREWE_DEVICE void prefetch_result(const ProductTile& tile) {
+    constexpr int columns = Shape::PatchColumns, rows = Shape::PatchRows;
+    constexpr int across = Shape::TileColumns / columns;
+    const TensorMap* map = &tile.product->c;
+    if (tile.entered) {
+        acquire_tensor_map(map);
+    }
+#pragma unroll 1
+    for (int i = lane_index(); i < across * Shape::TileRows / rows; i += WarpThreads) {
+        const int column = tile.column + i % across * columns;
+        const int row = tile.row + i / across * rows;
+        if (row < tile.product->m && column < tile.product->n) {
+            prefetch_box(map, column, row);
+        }
+    }
+}
+
 /// Brings all blocks of K of all tiles, one lane of the warp.
 KREWE_DEVICE void produce(const ProductList& list, SharedMemory memory) {
     ProductWalk walk(list);
     StageCursor cursor;
     ProductTile tile;
     while (walk.next(tile)) {
+        if (Shape::output == Output::Float32Sum) {
+            prefetch_result(tile);
+        }
         if (lane_index() == 0) {
             if (tile.entered) {
                 acquire_tensor_map(&tile.product->a);
