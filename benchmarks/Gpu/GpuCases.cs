@@ -161,7 +161,7 @@ internal sealed partial class GpuCases(CudaDevice device, int repetitions, strin
         });
         await CaseAsync(
             "adamw 29.4 M parameters", 10, 7 * 4.0 * w.Count, "GB/s",
-            k => k.AdamW(w, g, m, v, new(1e-3f, 0.9f, 0.95f, 1e-8f, 0.1f, 10, 1)));
+            k => k.AdamW([new(w, g, m, v)], new(1e-3f, 0.9f, 0.95f, 1e-8f, 0.1f, 10, 1)));
         _arena.Reset();
     }
 

@@ -142,8 +142,7 @@ internal sealed class MeteredKernels(IKernels inner) : IKernels
 
     public double SumOfSquares(Tensor values) => inner.SumOfSquares(values);
 
-    public void AdamW(Tensor weight, Tensor gradient, Tensor firstMoment, Tensor secondMoment, in AdamWStep step) =>
-        inner.AdamW(weight, gradient, firstMoment, secondMoment, step);
+    public void AdamW(ReadOnlySpan<AdamWParameter> parameters, in AdamWStep step) => inner.AdamW(parameters, step);
 
     private void Count(ReadOnlySpan<GroupedProduct> products)
     {

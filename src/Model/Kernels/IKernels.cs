@@ -248,13 +248,11 @@ public partial interface IKernels
     double SumOfSquares(Tensor values);
 
     /// <summary>
-    /// One AdamW step (decoupled decay, as PyTorch orders it): g = grad * gradScale; w -= lr * wd * w;
-    /// m = b1 m + (1 - b1) g; v = b2 v + (1 - b2) g^2; w -= lr / (1 - b1^t) * m / (sqrt(v / (1 - b2^t)) + eps).
+    /// One AdamW step of many parameters in one launch (decoupled decay, as PyTorch orders it): g = grad * gradScale;
+    /// w -= lr * wd * w; m = b1 m + (1 - b1) g; v = b2 v + (1 - b2) g^2;
+    /// w -= lr / (1 - b1^t) * m / (sqrt(v / (1 - b2^t)) + eps).
     /// </summary>
-    /// <param name="weight">Updated in place.</param>
-    /// <param name="gradient">Read.</param>
-    /// <param name="firstMoment">Float32 or BFloat16, updated.</param>
-    /// <param name="secondMoment">Float32 or BFloat16, updated.</param>
+    /// <param name="parameters">Weights and moments are updated in place, gradients read.</param>
     /// <param name="step">Rates and step number.</param>
-    void AdamW(Tensor weight, Tensor gradient, Tensor firstMoment, Tensor secondMoment, in AdamWStep step);
+    void AdamW(ReadOnlySpan<AdamWParameter> parameters, in AdamWStep step);
 }

@@ -145,13 +145,17 @@ internal static unsafe partial class KernelChecks
 
     internal static void Values(Tensor values) => Matrix(values, values.Rows, values.Columns);
 
-    internal static void AdamW(
-        Tensor weight, Tensor gradient, Tensor firstMoment, Tensor secondMoment, in AdamWStep step)
+    internal static void AdamW(ReadOnlySpan<AdamWParameter> parameters, in AdamWStep step)
     {
-        Matrix(weight, weight.Rows, weight.Columns);
-        Matrix(gradient, weight.Rows, weight.Columns);
-        Moment(firstMoment, weight, nameof(firstMoment));
-        Moment(secondMoment, weight, nameof(secondMoment));
+        foreach (ref readonly AdamWParameter parameter in parameters)
+        {
+            Tensor weight = parameter.Weight;
+            Matrix(weight, weight.Rows, weight.Columns);
+            Matrix(parameter.Gradient, weight.Rows, weight.Columns);
+            Moment(parameter.FirstMoment, weight, nameof(parameter.FirstMoment));
+            Moment(parameter.SecondMoment, weight, nameof(parameter.SecondMoment));
+        }
+
         if (step.Step < 1)
         {
             throw new ArgumentException($"step: expected 1 or more, got {step.Step}", nameof(step));

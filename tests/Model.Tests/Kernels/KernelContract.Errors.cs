@@ -61,11 +61,11 @@ public abstract unsafe partial class KernelContract
         AssertRejected("copy", (k, x) => k.Copy(x[0], x[4]), t);
         AssertRejected("copy to another type", (k, x) => k.Copy(x[0], x[8]), t);
         AssertRejected("fill of another type", (k, x) => k.Fill(x[7], 1), t);
-        AssertRejected("moment shape", (k, x) => k.AdamW(x[0], x[0], x[2], x[4], new(1, 0, 0, 1, 0, 1, 1)), t);
+        AssertRejected("moment shape", (k, x) => k.AdamW([new(x[0], x[0], x[2], x[4])], new(1, 0, 0, 1, 0, 1, 1)), t);
         AssertRejected(
             "moment type",
-            (k, x) => k.AdamW(x[5].SliceColumns(0, 3), x[3], x[7], x[3], new(1, 0, 0, 1, 0, 1, 1)), t);
-        AssertRejected("step 0", (k, x) => k.AdamW(x[0], x[0], x[2], x[2], new(1, 0, 0, 1, 0, 0, 1)), t);
+            (k, x) => k.AdamW([new(x[5].SliceColumns(0, 3), x[3], x[7], x[3])], new(1, 0, 0, 1, 0, 1, 1)), t);
+        AssertRejected("step 0", (k, x) => k.AdamW([new(x[0], x[0], x[2], x[2])], new(1, 0, 0, 1, 0, 0, 1)), t);
     }
 
     [Fact]
