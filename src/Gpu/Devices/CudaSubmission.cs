@@ -9,7 +9,8 @@ namespace Krewe.Gpu.Devices;
 /// </summary>
 internal sealed unsafe class CudaSubmission : IDisposable
 {
-    private const int StagingBytes = 256 << 10;
+    /// <summary>Lists of products take half a kilobyte for each weight of a layer.</summary>
+    private const int StagingBytes = 2 << 20;
     private readonly CudaStream _stream;
     private readonly CudaEvent _done = new();
     private readonly StagingBuffer _staging = new(StagingBytes);

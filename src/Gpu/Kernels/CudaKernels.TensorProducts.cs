@@ -147,8 +147,9 @@ internal sealed partial class CudaKernels
         {
             if (product.Accumulate == accumulate)
             {
-                // Maps follow when the tiles are known.
-                _deviceTensorProducts.Add(new(default, default, default, product.Result.Rows, product.Result.Columns, product.K));
+                // The maps follow when the tiles are known.
+                Tensor result = product.Result;
+                _deviceTensorProducts.Add(new(default, default, default, result.Rows, result.Columns, product.K));
             }
         }
 

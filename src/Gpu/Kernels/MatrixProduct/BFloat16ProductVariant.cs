@@ -11,7 +11,7 @@ namespace Krewe.Gpu.Kernels.MatrixProduct;
 /// <param name="TileRows">Rows of the result that a block computes at a time: 64, 128 or 256.</param>
 /// <param name="TileColumns">Columns of the result: 64 or 128.</param>
 /// <param name="Stages">Blocks of the depth in flight.</param>
-internal sealed record BFloat16ProductVariant(
+internal readonly record struct BFloat16ProductVariant(
     ProductForm Form, bool Accumulate, int TileRows, int TileColumns, int Stages)
 {
     /// <summary>Elements of the inner dimension in a block, and of a row of an operand's box.</summary>
@@ -60,7 +60,7 @@ internal sealed record BFloat16ProductVariant(
     public static BFloat16ProductVariant Choose(
         ProductForm form, bool accumulate, ReadOnlySpan<DeviceTensorProduct> products, int multiprocessors)
     {
-        BFloat16ProductVariant? best = null;
+        BFloat16ProductVariant best = default;
         double least = double.MaxValue;
         foreach ((int rows, int columns, int stages) in _tiles)
         {
@@ -72,7 +72,7 @@ internal sealed record BFloat16ProductVariant(
             }
         }
 
-        return best!;
+        return best;
     }
 
     /// <summary>Tiles of a product.</summary>
