@@ -12,9 +12,9 @@ BLOCK = 64
 
 
 class Product(ctypes.Structure):
-    """Padded to a multiple of 64 bytes, as the kernel's maps are aligned."""
+    """Padded to a multiple of 128 bytes, as the kernel has it."""
     _fields_ = [("a", ctypes.c_uint8 * 128), ("b", ctypes.c_uint8 * 128), ("c", ctypes.c_uint8 * 128),
-                ("m", ctypes.c_int), ("n", ctypes.c_int), ("k", ctypes.c_int), ("pad", ctypes.c_int * 13)]
+                ("m", ctypes.c_int), ("n", ctypes.c_int), ("k", ctypes.c_int), ("pad", ctypes.c_int * 29)]
 
 
 class ProductList(ctypes.Structure):

@@ -13,17 +13,23 @@ internal sealed partial class CudaKernels
 {
     private const int GatherWarps = BlockThreads / 32;
     private const int PieceBytes = 16;
+
+    /// <summary>A warp for each of a product's three maps.</summary>
+    private const int MapThreads = 96;
     private readonly List<ProductOperands> _tensorProducts = [];
     private readonly List<DeviceTensorProduct> _deviceTensorProducts = [];
     private readonly List<int> _firstTiles = [];
     private readonly List<DeviceGather> _gathers = [];
     private readonly Dictionary<(nint Source, nint Rows, int Count), int> _gathered = [];
-    private readonly Dictionary<BFloat16ProductVariant, (CudaKernel Kernel, int Blocks)> _tensorKernels = [];
+    private readonly Dictionary<BFloat16ProductVariant, TensorKernel> _tensorKernels = [];
     private CublasLt? _blas;
     private bool _lookedForBlas;
 
     private CudaKernel GatherBFloat16 =>
         field ??= _library.Kernel("MatrixProduct/GatherRows.cu", "gather_bfloat16");
+
+    private CudaKernel BuildTensorMaps =>
+        field ??= _library.Kernel("MatrixProduct/BuildTensorMaps.cu", "build_tensor_maps");
 
     /// <summary>Runs a product alone; says false where it is for the list.</summary>
     private bool TryMultiplyByLibrary(in ProductOperands product)
@@ -142,69 +148,65 @@ internal sealed partial class CudaKernels
     {
         _deviceTensorProducts.Clear();
         _firstTiles.Clear();
-        Span<ProductOperands> products = CollectionsMarshal.AsSpan(_tensorProducts);
-        foreach (ref readonly ProductOperands product in products)
+        foreach (ref readonly ProductOperands product in CollectionsMarshal.AsSpan(_tensorProducts))
         {
             if (product.Accumulate == accumulate)
             {
-                // The maps follow when the tiles are known.
-                Tensor result = product.Result;
-                _deviceTensorProducts.Add(new(default, default, default, result.Rows, result.Columns, product.K));
+                _deviceTensorProducts.Add(new(Together(product)));
             }
         }
 
-        if (_deviceTensorProducts.Count == 0)
+        Span<DeviceTensorProduct> products = CollectionsMarshal.AsSpan(_deviceTensorProducts);
+        if (products.IsEmpty)
         {
             return;
         }
 
-        Span<DeviceTensorProduct> entries = CollectionsMarshal.AsSpan(_deviceTensorProducts);
-        BFloat16ProductVariant variant = BFloat16ProductVariant.Choose(form, accumulate, entries, _multiprocessors);
+        BFloat16ProductVariant variant = BFloat16ProductVariant.Choose(form, accumulate, products, _multiprocessors);
         int tiles = 0;
-        int next = 0;
-        foreach (ref readonly ProductOperands product in products)
+        foreach (ref readonly DeviceTensorProduct product in products)
         {
-            if (product.Accumulate == accumulate)
-            {
-                ref DeviceTensorProduct entry = ref entries[next++];
-                entry = Describe(Together(product), variant);
-                _firstTiles.Add(tiles);
-                tiles = checked(tiles + variant.Tiles(entry));
-            }
+            _firstTiles.Add(tiles);
+            tiles = checked(tiles + variant.Tiles(product));
         }
 
-        (CudaKernel kernel, int blocks) = KernelOf(variant);
+        TensorKernel kernel = KernelOf(variant);
+        using Scratch maps = Take(products.Length * DeviceTensorProduct.MapBytes, "tensor maps of products");
         KernelArguments arguments = new();
+        arguments.Add(kernel.Templates);
+        arguments.Add(Submission.Upload<DeviceTensorProduct>(products));
+        arguments.Add(maps.Address);
+        arguments.Add(form == ProductForm.BackwardWeight ? 1 : 0);
+        arguments.Add(form == ProductForm.Forward ? 0 : 1);
+        Launch(BuildTensorMaps, Rows(products.Length, MapThreads), ref arguments);
+        arguments = new();
         arguments.Add(new DeviceProductList(
-            Submission.Upload<DeviceTensorProduct>(entries),
-            Submission.Upload<int>(CollectionsMarshal.AsSpan(_firstTiles)), entries.Length, tiles));
+            maps.Address, Submission.Upload<int>(CollectionsMarshal.AsSpan(_firstTiles)), products.Length, tiles));
         arguments.Add(Submission.Fault);
-        Launch(kernel, Rows(Math.Min(blocks, tiles), variant.Threads, variant.SharedBytes), ref arguments);
+        Launch(
+            kernel.Kernel, Rows(Math.Min(kernel.Blocks, tiles), variant.Threads, variant.SharedBytes), ref arguments);
     }
 
-    private static DeviceTensorProduct Describe(in ProductOperands product, BFloat16ProductVariant variant) => new(
-        Map(product.Left, product.LeftAcross, variant.TileRows),
-        Map(product.Right, product.RightAcross, variant.TileColumns),
-        new(
-            product.Result, BFloat16ProductVariant.ResultBoxRows, BFloat16ProductVariant.ResultBoxColumns,
-            TensorMapSwizzle.Bytes128),
-        product.Result.Rows, product.Result.Columns, product.K);
-
-    private static CudaTensorMap Map(Tensor operand, bool across, int tile) => new(
-        operand, across ? BFloat16ProductVariant.BlockDepth : tile, BFloat16ProductVariant.BlockDepth,
-        TensorMapSwizzle.Bytes128);
-
-    /// <summary>A variant, and its blocks that the device holds at once.</summary>
-    private (CudaKernel Kernel, int Blocks) KernelOf(BFloat16ProductVariant variant)
+    /// <summary>A variant's kernel and templates, made for any of its products.</summary>
+    private TensorKernel KernelOf(BFloat16ProductVariant variant)
     {
-        if (!_tensorKernels.TryGetValue(variant, out (CudaKernel Kernel, int Blocks) found))
+        if (_tensorKernels.TryGetValue(variant, out TensorKernel found))
         {
-            CudaKernel kernel = _library.Kernel(
-                "MatrixProduct/BFloat16MatrixProduct.cu", "bfloat16_matrix_product", variant.Options);
-            found = (kernel, _multiprocessors * kernel.BlocksPerMultiprocessor(variant.Threads, variant.SharedBytes));
-            _tensorKernels.Add(variant, found);
+            return found;
         }
 
+        CudaKernel kernel = _library.Kernel(
+            "MatrixProduct/BFloat16MatrixProduct.cu", "bfloat16_matrix_product", variant.Options);
+        int blocks = _multiprocessors * kernel.BlocksPerMultiprocessor(variant.Threads, variant.SharedBytes);
+        DeviceTensorProduct first = _deviceTensorProducts[0];
+        found = new(kernel, blocks, variant.Templates(first.A, first.B, first.C));
+        _tensorKernels.Add(variant, found);
         return found;
     }
+
+    /// <summary>A compiled variant.</summary>
+    /// <param name="Kernel">The kernel.</param>
+    /// <param name="Blocks">Blocks that the device holds at once.</param>
+    /// <param name="Templates">What its products' maps are made from.</param>
+    private readonly record struct TensorKernel(CudaKernel Kernel, int Blocks, DeviceMapTemplates Templates);
 }

@@ -1,4 +1,5 @@
 using System.Runtime.InteropServices;
+using Krewe.Gpu.Devices;
 using Krewe.Gpu.Driver;
 using Krewe.Model.Kernels;
 using Krewe.Model.Tensors;
@@ -17,6 +18,18 @@ internal readonly struct DeviceMatrix(Tensor tensor)
     public int Rows => _rows;
 
     public int Columns => _columns;
+}
+
+/// <summary>An index tensor to be looked at; mirrors <c>IndexCheck</c> in <c>Checks.cu</c>.</summary>
+[StructLayout(LayoutKind.Sequential)]
+internal readonly struct DeviceIndexCheck(
+    Tensor indices, int limit, bool allowNegative, int argument, KernelFaultKind kind)
+{
+    private readonly DeviceMatrix _indices = new(indices);
+    private readonly int _limit = limit;
+    private readonly int _allowNegative = allowNegative ? 1 : 0;
+    private readonly int _argument = argument;
+    private readonly int _kind = (int)kind;
 }
 
 /// <summary>A moment of AdamW; mirrors <c>Moment</c> in <c>Optimizer.cu</c>.</summary>

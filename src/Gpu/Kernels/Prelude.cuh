@@ -145,12 +145,6 @@ KREWE_DEVICE void prefetch_line(const void* pointer, uint32 bytes) {
     asm volatile("cp.async.bulk.prefetch.L2.global [%0], %1;" ::"l"(pointer), "r"(bytes) : "memory");
 }
 
-/// Asks for the box at (x, y) to be brought into the L2 cache.
-KREWE_DEVICE void prefetch_box(const TensorMap* map, int x, int y) {
-    asm volatile("cp.async.bulk.prefetch.tensor.2d.L2.global.tile [%0, {%1, %2}];" ::"l"(map), "r"(x), "r"(y)
-                 : "memory");
-}
-
 // ---- clusters, grids, warpgroups
 
 /// All threads of all blocks of the cluster meet; shared memory written before is seen after.

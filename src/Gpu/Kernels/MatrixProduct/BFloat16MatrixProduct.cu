@@ -12,7 +12,8 @@
 // Launch. Grid: min(blocks that fit on the device at once, tiles of all products). 384 threads, with tiles of 64 rows
 // 256. Shape::SharedBytes of dynamic shared memory: stages * ((tile rows + tile columns) * 128 + 16)
 //   + warps * 24 * min(4 * tile columns, 128), warps = 8, with tiles of 64 rows 4.
-// Parameters: ProductList (ProductList.cuh), Fault*. Each product has, in device memory behind a multiple of 64 bytes:
+// Parameters: ProductList (ProductList.cuh), Fault*. Each product has, in device memory behind a multiple of 128 bytes, as
+// BuildTensorMaps.cu writes it:
 //   tensor map of a   bfloat16, box [tile rows, 64] of [m, k], or [64, 64] of [k, m]; swizzle 128 bytes
 //   tensor map of b   bfloat16, box [tile columns, 64] of [n, k], or [64, 64] of [k, n]; swizzle 128 bytes
 //   tensor map of c   float32, box [8, 32], swizzle 128 bytes
@@ -59,33 +60,12 @@ KREWE_DEVICE void copy_operand(uint32 target, const TensorMap* map, uint32 fille
     }
 }
 
-/// Asks for what the tile will be added to, so that the additions at its end find it in the L2 cache.
-KREWE_DEVICE void prefetch_result(const ProductTile& tile) {
-    constexpr int columns = Shape::PatchColumns, rows = Shape::PatchRows;
-    constexpr int across = Shape::TileColumns / columns;
-    const TensorMap* map = &tile.product->c;
-    if (tile.entered) {
-        acquire_tensor_map(map);
-    }
-#pragma unroll 1
-    for (int i = lane_index(); i < across * Shape::TileRows / rows; i += WarpThreads) {
-        const int column = tile.column + i % across * columns;
-        const int row = tile.row + i / across * rows;
-        if (row < tile.product->m && column < tile.product->n) {
-            prefetch_box(map, column, row);
-        }
-    }
-}
-
 /// Brings all blocks of K of all tiles, one lane of the warp.
 KREWE_DEVICE void produce(const ProductList& list, SharedMemory memory) {
     ProductWalk walk(list);
     StageCursor cursor;
     ProductTile tile;
     while (walk.next(tile)) {
-        if (Shape::output == Output::Float32Sum) {
-            prefetch_result(tile);
-        }
         if (lane_index() == 0) {
             if (tile.entered) {
                 acquire_tensor_map(&tile.product->a);

@@ -1,4 +1,6 @@
 using System.Globalization;
+using Krewe.Gpu.Driver;
+using Krewe.Model.Tensors;
 
 namespace Krewe.Gpu.Kernels.MatrixProduct;
 
@@ -15,13 +17,11 @@ internal readonly record struct BFloat16ProductVariant(
     ProductForm Form, bool Accumulate, int TileRows, int TileColumns, int Stages)
 {
     /// <summary>Elements of the inner dimension in a block, and of a row of an operand's box.</summary>
-    public const int BlockDepth = 64;
+    private const int BlockDepth = 64;
 
-    /// <summary>Rows of the boxes in which the result leaves.</summary>
-    public const int ResultBoxRows = 8;
-
-    /// <summary>Columns of the boxes in which the result leaves.</summary>
-    public const int ResultBoxColumns = 32;
+    /// <summary>Of the boxes in which the result leaves.</summary>
+    private const int ResultBoxRows = 8;
+    private const int ResultBoxColumns = 32;
 
     private const int BlockBytes = 128;
     private const int PatchBuffers = 3;
@@ -75,6 +75,16 @@ internal readonly record struct BFloat16ProductVariant(
         return best;
     }
 
+    /// <summary>Tensor maps with this variant's boxes, of matrices of one box at these addresses.</summary>
+    public DeviceMapTemplates Templates(nint a, nint b, nint c)
+    {
+        int rowsA = Form == ProductForm.BackwardWeight ? BlockDepth : TileRows;
+        int rowsB = Form == ProductForm.Forward ? TileColumns : BlockDepth;
+        return new(
+            Map(a, DType.BFloat16, rowsA, BlockDepth), Map(b, DType.BFloat16, rowsB, BlockDepth),
+            Map(c, DType.Float32, ResultBoxRows, ResultBoxColumns));
+    }
+
     /// <summary>Tiles of a product.</summary>
     public int Tiles(in DeviceTensorProduct product) =>
         checked(Covering(product.M, TileRows) * Covering(product.N, TileColumns));
@@ -95,6 +105,9 @@ internal readonly record struct BFloat16ProductVariant(
         double rounds = Math.Ceiling(tiles / (double)(multiprocessors * Resident));
         return rounds * Resident * ((TileRows * TileColumns) + (ReadCost * (TileRows + TileColumns)));
     }
+
+    private static CudaTensorMap Map(nint address, DType type, int rows, int columns) => new(
+        new(address, new(rows, columns), type), rows, columns, TensorMapSwizzle.Bytes128);
 
     private static int Covering(int count, int size) => (count + size - 1) / size;
 

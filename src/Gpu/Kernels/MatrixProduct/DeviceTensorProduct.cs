@@ -3,16 +3,40 @@ using Krewe.Gpu.Driver;
 
 namespace Krewe.Gpu.Kernels.MatrixProduct;
 
-/// <summary>One product on the tensor cores; mirrors <c>Product</c> in <c>ProductList.cuh</c>.</summary>
+/// <summary>The matrices of one product on the tensor cores; mirrors <c>Matrices</c> in <c>BuildTensorMaps.cu</c>.
+/// </summary>
 /// <param name="A">Left operand.</param>
 /// <param name="B">Right operand.</param>
 /// <param name="C">Result.</param>
 /// <param name="M">Rows of the result.</param>
 /// <param name="N">Columns of the result.</param>
 /// <param name="K">Inner dimension.</param>
-[StructLayout(LayoutKind.Sequential, Size = 448)]
+/// <param name="StrideA">Elements from row to row.</param>
+/// <param name="StrideB">Elements from row to row.</param>
+/// <param name="StrideC">Elements from row to row.</param>
+[StructLayout(LayoutKind.Sequential)]
 internal readonly record struct DeviceTensorProduct(
-    CudaTensorMap A, CudaTensorMap B, CudaTensorMap C, int M, int N, int K);
+    nint A, nint B, nint C, int M, int N, int K, int StrideA, int StrideB, int StrideC)
+{
+    /// <summary>Size of <c>Product</c> in <c>ProductList.cuh</c>: three tensor maps, and the sizes.</summary>
+    public const int MapBytes = 512;
+
+    /// <summary>The matrices of a product whose rows lie together.</summary>
+    public DeviceTensorProduct(in ProductOperands product)
+        : this(
+            product.Left.Address, product.Right.Address, product.Result.Address, product.Result.Rows,
+            product.Result.Columns, product.K, product.Left.RowStride, product.Right.RowStride,
+            product.Result.RowStride)
+    {
+    }
+}
+
+/// <summary>Maps that those of a variant's products are made from; mirrors <c>Templates</c>.</summary>
+/// <param name="A">Of the left operand.</param>
+/// <param name="B">Of the right operand.</param>
+/// <param name="C">Of the result.</param>
+[StructLayout(LayoutKind.Sequential)]
+internal readonly record struct DeviceMapTemplates(CudaTensorMap A, CudaTensorMap B, CudaTensorMap C);
 
 /// <summary>The products of a launch; mirrors <c>ProductList</c>.</summary>
 /// <param name="Products">Address of them.</param>

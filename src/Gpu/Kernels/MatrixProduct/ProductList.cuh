@@ -6,8 +6,8 @@
 namespace krewe {
 
 /// One product c[m, n] = a b^T over k, or added to c. Each tensor map ends where its matrix ends: what lies outside
-/// reads as zero and is not written. Mirrors DeviceTensorProduct.
-struct Product {
+/// reads as zero and is not written. DeviceTensorProduct.MapBytes is its size.
+struct alignas(128) Product {
     TensorMap a;
     TensorMap b;
     TensorMap c;
@@ -90,7 +90,7 @@ private:
     int first = 0;
 };
 
-/// Makes a tensor map in global memory, which the host writes anew for each launch, known to the own thread's copies.
+/// Makes a tensor map in global memory, which is written anew for each launch, known to the own thread's copies.
 KREWE_DEVICE void acquire_tensor_map(const TensorMap* map) {
     asm volatile("fence.proxy.tensormap::generic.acquire.gpu [%0], 128;" ::"l"(map) : "memory");
 }
