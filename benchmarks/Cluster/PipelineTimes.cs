@@ -34,12 +34,12 @@ internal static class PipelineTimes
             {
                 foreach (PipelineMethod method in (PipelineMethod[])[PipelineMethod.DualPipe, PipelineMethod.OneForwardOneBackward])
                 {
-                    (double without, StageTimes times, _) = await StepAsync(method, microBatches, experts, TimeSpan.Zero, options.Rounds);
-                    (double delayed, StageTimes late, string tables) = await StepAsync(method, microBatches, experts, experts, options.Rounds);
+                    (double without, (double Forward, double Pair) times, _) = await StepAsync(method, microBatches, experts, TimeSpan.Zero, options.Rounds);
+                    (double delayed, (double Forward, double Pair) late, string tables) = await StepAsync(method, microBatches, experts, experts, options.Rounds);
                     Console.WriteLine(
                         $"{method.Name()}, {microBatches} micro-batches, {tables}: step {without:F3} s, every tensor delayed by " +
                         $"{experts.TotalMilliseconds} ms, which is the experts' forward, {delayed:F3} s: {delayed / without:F3}; F " +
-                        $"{times.F * 1e3:F0} to {late.F * 1e3:F0}, F|B {times.FB * 1e3:F0} to {late.FB * 1e3:F0} ms");
+                        $"{times.Forward * 1e3:F0} to {late.Forward * 1e3:F0}, F|B {times.Pair * 1e3:F0} to {late.Pair * 1e3:F0} ms");
                 }
             }
         });
@@ -50,7 +50,7 @@ internal static class PipelineTimes
     {
         await using PacedPipeline pipeline = await PacedPipeline.DenseAsync(method, TimeSpan.FromMilliseconds(30));
         IReadOnlyList<StepTimeline> timelines = await pipeline.RunAsync(method, microBatches, steps);
-        StageTimes times = PacedPipeline.Calibrate(timelines);
+        StageTimes times = pipeline.TimesOf(timelines);
         var schedule = PipelineSchedule.Create(method, PacedPipeline.Ranks, microBatches);
         double simulated = ScheduleSimulator.Run(schedule, times).BubbleShare;
         double apart = ScheduleSimulator.Run(schedule, times with { OverlappedBlocks = null }).BubbleShare;
@@ -59,17 +59,16 @@ internal static class PipelineTimes
         Console.WriteLine(
             $"{method.Name()}, {microBatches} micro-batches: idle {median:P2} (min {measured.Min():P2}, max " +
             $"{measured.Max():P2}, n={steps}), simulated {simulated:P2}: {median / simulated:F3}; one operation " +
-            $"after the other {apart:P2}; last stage {times.StageScales![^1]:F3} of the others; " +
-            $"F {times.F * 1e3:F1} F|B {times.FB * 1e3:F1} ms");
+            $"after the other {apart:P2}; last stage {times.StageScales![^1]:F3} of the others; F {times.F * 1e3:F1} ms, a call {times.CallDelay * 1e3:F2} ms");
     }
 
-    private static async Task<(double Seconds, StageTimes Times, string Tables)> StepAsync(
+    private static async Task<(double Seconds, (double Forward, double Pair) Times, string Tables)> StepAsync(
         PipelineMethod method, int microBatches, TimeSpan experts, TimeSpan delay, int steps)
     {
         await using PacedPipeline pipeline = await PacedPipeline.ExpertsAsync(experts, delay);
         IReadOnlyList<StepTimeline> timelines = await pipeline.RunAsync(method, microBatches, steps);
         double seconds = Machine.Median(timelines.Select(timeline => timeline.ToSchedule().Makespan));
         string tables = $"embedding and head {(pipeline.Plan!.TableReplicas ? "with each direction" : "once")}";
-        return (seconds, PacedPipeline.Calibrate(timelines), tables);
+        return (seconds, PacedPipeline.Durations(timelines), tables);
     }
 }

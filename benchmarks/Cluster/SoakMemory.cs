@@ -2,7 +2,6 @@ using System.Diagnostics;
 using System.Globalization;
 using Krewe.Grains.Interfaces.Devices;
 using Krewe.Silo.Hosting;
-using Orleans.Runtime;
 
 namespace Krewe.Cluster;
 
@@ -44,13 +43,13 @@ internal sealed class SoakMemory
 
     /// <summary>
     /// Compares like with like: with one silo fewer each of the others holds more experts. Of the samples with all
-    /// silos there, the first third of a silo's life against its last.
+    /// silos there, the thirds of a silo's life.
     /// </summary>
     public void Report(int complete)
     {
         Console.WriteLine(
-            $"  memory of the silos in MB while {complete} were there, mean of the first third of their life (after " +
-            $"{WarmUp.TotalSeconds:F0} s) and of the last:");
+            $"  memory of the silos in MB while {complete} were there, means of the thirds of their life (after " +
+            $"{WarmUp.TotalSeconds:F0} s); the managed heap as the last collection left it:");
         foreach ((string name, List<Sample> all) in _samples)
         {
             Sample[] samples = [.. all.Where(sample => sample.Age > WarmUp && sample.Silos == complete)];
@@ -61,20 +60,22 @@ internal sealed class SoakMemory
                 continue;
             }
 
-            Sample[] first = samples[..third], last = samples[^third..];
+            Sample[][] thirds = [samples[..third], samples[third..^third], samples[^third..]];
             Console.WriteLine(
-                $"    {name}, {samples[^1].Age.TotalSeconds,4:F0} s: resident {Change(first, last, s => s.Resident)}; managed heap " +
-                $"{Change(first, last, s => s.Managed)}; device {Change(first, last, s => s.Device)}; " +
+                $"    {name}, {samples[^1].Age.TotalSeconds,4:F0} s: resident {Change(thirds, s => s.Resident)}; managed heap " +
+                $"{Change(thirds, s => s.Managed)}; device {Change(thirds, s => s.Device)}; " +
                 $"most resident {all.Max(s => s.Resident):F0}");
         }
     }
 
-    private static string Change(Sample[] first, Sample[] last, Func<Sample, double?> value)
+    private static string Change(Sample[][] thirds, Func<Sample, double?> value)
     {
-        double? before = first.Average(value), after = last.Average(value);
-        return before is null || after is null
+        double?[] means = [.. thirds.Select(samples => samples.Average(value))];
+        return means.Any(mean => mean is null)
             ? "unknown"
-            : string.Create(CultureInfo.InvariantCulture, $"{before:F0} -> {after:F0} ({100 * (after / before - 1):+0;-0} %)");
+            : string.Create(
+                CultureInfo.InvariantCulture,
+                $"{means[0]:F0}, {means[1]:F0}, {means[2]:F0} ({100 * (means[2] / means[0] - 1):+0;-0} %)");
     }
 
     private static async Task<(double? Managed, double? Device)> AskAsync(ClusterConnection cluster, string name)
@@ -82,10 +83,7 @@ internal sealed class SoakMemory
         try
         {
             DeviceStatus status = await cluster.Grains.GetGrain<IDeviceGrain>(name).StatusAsync().WaitAsync(AnswerDeadline);
-            SiloMember? member = (await cluster.MembersAsync().WaitAsync(AnswerDeadline)).FirstOrDefault(m => m.Name == name);
-            SiloRuntimeStatistics[] runtime = member is null ? [] : await cluster.Grains.GetGrain<IManagementGrain>(0)
-                .GetRuntimeStatistics([member.Address]).WaitAsync(AnswerDeadline);
-            return (runtime.Length > 0 ? runtime[0].EnvironmentStatistics.RawMemoryUsageBytes / 1e6 : null, status.ReservedBytes / 1e6);
+            return (status.ManagedBytes / 1e6, status.ReservedBytes / 1e6);
         }
         catch (Exception exception) when (exception is TimeoutException or OrleansException)
         {

@@ -49,7 +49,7 @@ public sealed class PacedDevice : IDevice
 
     public Arena CreateArena(string name) => _inner.CreateArena(name);
 
-    public Task SubmitAsync(Action<IKernels> work, WorkPriority priority = WorkPriority.Normal)
+    public Task SubmitAsync(Action<IKernels> work, WorkPriority priority = default)
     {
         var piece = new Piece(
             work, Stopwatch.GetTimestamp(), new(TaskCreationOptions.RunContinuationsAsynchronously));
@@ -64,7 +64,7 @@ public sealed class PacedDevice : IDevice
     }
 
     public Task SubmitAsync<TState>(
-        Action<IKernels, TState> work, TState state, WorkPriority priority = WorkPriority.Normal) =>
+        Action<IKernels, TState> work, TState state, WorkPriority priority = default) =>
         SubmitAsync(kernels => work(kernels, state), priority);
 
     public void Dispose()

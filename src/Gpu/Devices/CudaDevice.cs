@@ -71,7 +71,7 @@ public sealed class CudaDevice : IDevice
         $"{Name}/{name}", Context, _pool, _stream, bytes => Interlocked.Add(ref _reservedBytes, bytes));
 
     /// <inheritdoc/>
-    public Task SubmitAsync(Action<IKernels> work, WorkPriority priority = WorkPriority.Normal)
+    public Task SubmitAsync(Action<IKernels> work, WorkPriority priority = default)
     {
         ArgumentNullException.ThrowIfNull(work);
         return Enqueue(new CudaWork<Action<IKernels>>(static (kernels, action) => action(kernels), work), priority);
@@ -79,7 +79,7 @@ public sealed class CudaDevice : IDevice
 
     /// <inheritdoc/>
     public Task SubmitAsync<TState>(
-        Action<IKernels, TState> work, TState state, WorkPriority priority = WorkPriority.Normal)
+        Action<IKernels, TState> work, TState state, WorkPriority priority = default)
     {
         ArgumentNullException.ThrowIfNull(work);
         return Enqueue(new CudaWork<TState>(work, state), priority);

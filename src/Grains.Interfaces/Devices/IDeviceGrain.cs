@@ -34,11 +34,12 @@ public interface IDeviceGrain : IGrainWithStringKey
 /// <param name="Experts">Experts whose weights are here.</param>
 /// <param name="Stages">Stages whose weights are here.</param>
 /// <param name="Models">Models and runs with anything here.</param>
+/// <param name="ManagedBytes">The managed heap of the silo's process, as large as the last collection left it.</param>
 [GenerateSerializer, Immutable, Alias("krewe.DeviceStatus")]
 public sealed record DeviceStatus(
     [property: Id(0)] string Silo, [property: Id(1)] string Device, [property: Id(2)] string Kernels,
     [property: Id(3)] long ReservedBytes, [property: Id(4)] int Experts, [property: Id(5)] int Stages,
-    [property: Id(6)] HostedModelStatus[] Models);
+    [property: Id(6)] HostedModelStatus[] Models, [property: Id(7)] long ManagedBytes);
 
 /// <summary>The part of a model that a device holds.</summary>
 /// <param name="Name">Model or run name.</param>

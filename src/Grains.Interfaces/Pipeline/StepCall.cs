@@ -1,3 +1,5 @@
+using Krewe.Model.Tensors;
+
 namespace Krewe.Grains.Interfaces.Pipeline;
 
 /// <summary>What a call to a stage or to a gateway belongs to.</summary>
@@ -7,9 +9,19 @@ namespace Krewe.Grains.Interfaces.Pipeline;
 /// Number of the attempt: rises when a step is begun anew, never falls during a run. A silo refuses calls of an attempt
 /// that it knows to be abandoned.
 /// </param>
+/// <param name="Turn">
+/// Number among the calls of the step to a rank's stages: of what waits on a device, lower turns go first.
+/// </param>
+/// <param name="Rank">The rank whose calls begin in the order of their turns; -1 for a call that may begin at once.</param>
 [GenerateSerializer, Immutable, Alias("krewe.StepCall")]
 public readonly record struct StepCall(
-    [property: Id(0)] long Slot, [property: Id(1)] long Step, [property: Id(2)] long Attempt);
+    [property: Id(0)] long Slot, [property: Id(1)] long Step, [property: Id(2)] long Attempt,
+    [property: Id(3)] int Turn = 0,
+    [property: Id(4)] int Rank = -1)
+{
+    /// <summary>Of work that somebody waits for.</summary>
+    public WorkPriority Priority => WorkPriority.Of(Turn);
+}
 
 /// <summary>Opens a step on a silo.</summary>
 /// <param name="Step">Step number.</param>

@@ -15,7 +15,8 @@ public sealed class DeviceGrain(DeviceHost host, PlacementPlans plans, TensorPos
             model.Name, model.Experts.Count, model.Stages.Count())).OrderBy(model => model.Name, StringComparer.Ordinal)];
         return Task.FromResult(new DeviceStatus(
             host.Silo, host.Device.Name, host.Device.Kernels.Name, host.Device.ReservedBytes,
-            models.Sum(model => model.Experts), models.Sum(model => model.Stages), models));
+            models.Sum(model => model.Experts), models.Sum(model => model.Stages), models,
+            GC.GetGCMemoryInfo().HeapSizeBytes));
     }
 
     /// <inheritdoc/>

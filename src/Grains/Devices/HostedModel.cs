@@ -14,6 +14,7 @@ public sealed class HostedModel(string name, string silo, IDevice device) : IDis
     private readonly ConcurrentDictionary<(int Layer, int Index), Expert> _experts = new();
     private readonly ConcurrentDictionary<(int Direction, int Stage), HostedStage> _stages = new();
     private readonly ConcurrentDictionary<long, JoinedBatch> _open = new();
+    private readonly ConcurrentDictionary<int, CallOrder> _callOrders = new();
     private readonly Lock _lock = new();
     private readonly Dictionary<(int Layer, long Slot), ExpertPass> _passes = [];
     private readonly Dictionary<int, WeightQueue> _queues = [];
@@ -37,6 +38,11 @@ public sealed class HostedModel(string name, string silo, IDevice device) : IDis
 
     /// <summary>Lets in the calls of the current attempt at a step.</summary>
     public StepGate Gate { get; } = new($"'{name}' on silo '{silo}'");
+
+    /// <summary>Waits until the calls that the coordinator made to the rank before this one have begun.</summary>
+    internal ValueTask TurnAsync(StepCall call, CancellationToken abandoned) => call.Rank >= 0
+        ? _callOrders.GetOrAdd(call.Rank, _ => new()).EnterAsync(call, abandoned)
+        : ValueTask.CompletedTask;
 
     /// <summary>Experts whose weights are here.</summary>
     public ICollection<Expert> Experts => _experts.Values;
@@ -186,7 +192,7 @@ public sealed class HostedModel(string name, string silo, IDevice device) : IDis
     /// Announces a batch: <paramref name="work"/> runs once when <paramref name="count"/> experts have joined.
     /// </summary>
     public JoinedBatch Announce(
-        int count, Action<IKernels, Expert[]> work, WorkPriority priority = WorkPriority.Normal)
+        int count, Action<IKernels, Expert[]> work, WorkPriority priority = default)
     {
         var batch = new JoinedBatch(Interlocked.Increment(ref _lastBatch), count, Device, work, priority);
         _open[batch.Id] = batch;

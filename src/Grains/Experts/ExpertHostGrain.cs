@@ -67,7 +67,8 @@ public sealed partial class ExpertHostGrain(
         ExpertSlice slice = pass.Slice;
         await RunAsync(
             request.Layer, slice.Experts.Count, i => (slice.Experts[i], slice.Offsets[i + 1] - slice.Offsets[i]),
-            (kernels, experts) => result = pass.Batch.Forward(kernels, slice, experts, rows, copy));
+            (kernels, experts) => result = pass.Batch.Forward(kernels, slice, experts, rows, copy),
+            request.Call.Priority);
         return await SendAsync(result, request.Process, request.Call, entry.Abandoned);
     }
 
@@ -81,7 +82,9 @@ public sealed partial class ExpertHostGrain(
         pass.HasGradients = true;
         Tensor gradRows = await post.OpenAsync(request.GradRows, pass.Received, entry.Abandoned);
         ExpertGradients gradients = default;
-        await RunAsync(request.Layer, pass, (kernels, _) => gradients = pass.Batch.Backward(kernels, gradRows));
+        await RunAsync(
+            request.Layer, pass, (kernels, _) => gradients = pass.Batch.Backward(kernels, gradRows),
+            request.Call.Priority);
         return
         [
             await SendAsync(gradients.Rows, request.Process, request.Call, entry.Abandoned),
@@ -168,14 +171,14 @@ public sealed partial class ExpertHostGrain(
         post.Post(tensor, process, _name, call.Attempt, abandoned).ReplyAsync();
 
     private Task RunAsync(
-        int layer, ExpertPass pass, Action<IKernels, Expert[]> work, WorkPriority priority = WorkPriority.Normal) =>
+        int layer, ExpertPass pass, Action<IKernels, Expert[]> work, WorkPriority priority) =>
         RunAsync(
             layer, pass.Batch.Experts.Count, i => (pass.Batch.Experts[i].Index, pass.Batch.TokensOf(i)), work, priority);
 
     /// <summary>Announces a launch, lets the expert grains join it, and waits until it is done.</summary>
     private async Task RunAsync(
         int layer, int count, Func<int, (int Expert, int Tokens)> expert, Action<IKernels, Expert[]> work,
-        WorkPriority priority = WorkPriority.Normal)
+        WorkPriority priority)
     {
         HostedModel model = Model;
         JoinedBatch batch = model.Announce(count, work, priority);

@@ -57,5 +57,5 @@ internal sealed class GrainExpertHost(
     /// <inheritdoc/>
     public Task ReleaseAsync(long slot) => gateway.CallAsync(grain => grain.ReleaseAsync(slot));
 
-    private static StepCall CallOf(SlotCall work) => new(work.Slot, work.Step, work.Attempt);
+    private static StepCall CallOf(SlotCall work) => new(work.Slot, work.Step, work.Attempt, work.Turn);
 }

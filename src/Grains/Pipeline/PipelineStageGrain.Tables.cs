@@ -22,7 +22,7 @@ public sealed partial class PipelineStageGrain
         arena.Reset();
         Tensor ids = IdsOf(tokens, arena);
         Tensor rows = default;
-        await host.Device.SubmitAsync(kernels => rows = embedding.Forward(kernels, arena, ids));
+        await host.Device.SubmitAsync(kernels => rows = embedding.Forward(kernels, arena, ids), call.Priority);
         return await SendAsync(rows, process, call, entry);
     }
 
@@ -61,13 +61,15 @@ public sealed partial class PipelineStageGrain
         Tensor targets = await post.OpenAsync(request.Targets, arena, entry.Abandoned);
         var state = new OutputHead.State();
         Tensor gradHidden = default;
-        await host.Device.SubmitAsync(kernels =>
-        {
-            head.Forward(kernels, arena, hidden, targets, (float)request.GradScale, keepLogits: false, state);
-            gradHidden = arena.Allocate(hidden.Rows, hidden.Columns);
-            head.BackwardInput(kernels, state, gradHidden);
-            head.BackwardWeight(kernels, call.Slot, state);
-        });
+        await host.Device.SubmitAsync(
+            kernels =>
+            {
+                head.Forward(kernels, arena, hidden, targets, (float)request.GradScale, keepLogits: false, state);
+                gradHidden = arena.Allocate(hidden.Rows, hidden.Columns);
+                head.BackwardInput(kernels, state, gradHidden);
+                head.BackwardWeight(kernels, call.Slot, state);
+            },
+            call.Priority);
         return new(
             await SendAsync(state.Losses, request.Process, call, entry),
             await SendAsync(gradHidden, request.Process, call, entry));

@@ -57,6 +57,7 @@ public sealed partial class PipelineStageGrain(
     {
         HostedStage hosted = Hosted;
         using StepGate.Entry entry = Model.Gate.Enter(call.Attempt);
+        await Model.TurnAsync(call, entry.Abandoned);
         long called = Stopwatch.GetTimestamp();
         StageActivations input = await InputAsync(hosted, call, batch, entry.Abandoned);
         double waited = Stopwatch.GetElapsedTime(called).TotalSeconds;
@@ -75,6 +76,7 @@ public sealed partial class PipelineStageGrain(
     {
         HostedStage hosted = Hosted;
         using StepGate.Entry entry = Model.Gate.Enter(call.Attempt);
+        await Model.TurnAsync(call, entry.Abandoned);
         long called = Stopwatch.GetTimestamp();
         StageActivations gradOutput = hosted.Next is null
             ? default
@@ -126,7 +128,7 @@ public sealed partial class PipelineStageGrain(
     }
 
     private static SlotCall WorkOf(StepCall call, StepGate.Entry entry) =>
-        new(call.Slot, call.Step, call.Attempt, entry.Abandoned);
+        new(call.Slot, call.Step, call.Attempt, call.Turn, entry.Abandoned);
 
     /// <summary>What a forward begins with: the previous stage's activations, or the rows of an embedding elsewhere.</summary>
     private static async Task<StageActivations> InputAsync(

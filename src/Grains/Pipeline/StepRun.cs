@@ -22,6 +22,7 @@ internal sealed class StepRun(IGrainFactory grains, string name, PipelineSchedul
 
     private readonly double[][] _starts = [.. schedule.Ops.Select(ops => new double[ops.Count])];
     private readonly double[][] _ends = [.. schedule.Ops.Select(ops => new double[ops.Count])];
+    private readonly int[] _calls = new int[schedule.Ranks];
     private readonly List<Task> _deliveries = [];
 
     /// <summary>A task of the operation that a rank has begun; in seconds from the start of the step.</summary>
@@ -144,14 +145,14 @@ internal sealed class StepRun(IGrainFactory grains, string name, PipelineSchedul
             double waited = 0;
             if (task.Work == PipelineWork.Forward)
             {
-                StageReport report = await grain.ForwardAsync(call, order.Batch[slot], order.Options);
+                StageReport report = await grain.ForwardAsync(InTurn(call, rank), order.Batch[slot], order.Options);
                 waited = report.WaitedSeconds;
                 Note(slot, report);
                 Follow(grain, call, task, report, fail);
             }
             else if (task.YieldsGradient)
             {
-                StageReport report = await grain.BackwardAsync(call, weightGradients: false);
+                StageReport report = await grain.BackwardAsync(InTurn(call, rank), weightGradients: false);
                 waited = report.WaitedSeconds;
                 Follow(grain, call, task, report, fail);
             }
@@ -171,6 +172,9 @@ internal sealed class StepRun(IGrainFactory grains, string name, PipelineSchedul
             throw;
         }
     }
+
+    /// <summary>The call with its place among those to its rank, which begin in the order of the schedule.</summary>
+    private StepCall InTurn(StepCall call, int rank) => call with { Turn = _calls[rank]++, Rank = rank };
 
     /// <summary>Waits for those of the tasks of the operation before that a task comes after.</summary>
     private static async Task AfterAsync(Running[] before, Func<PipelineTask, bool> isAfter)

@@ -32,48 +32,51 @@ public sealed class BlockRunner(IDevice device, IExpertFleet fleet, ParameterSet
         Action<IKernels, Tensor>? output = null)
     {
         TransformerBlock.State? waiting = null;
-        Tensor stream = default;
+        var submitted = new List<Task>(blocks.Count + 1);
         for (int i = 0; i < blocks.Count; i++)
         {
             Entry entry = blocks[i];
-            bool first = i == 0;
+            TransformerBlock.State? before = i > 0 ? blocks[i - 1].State : null;
             bool ends = i == blocks.Count - 1 && entry.Block.Moe is null;
             ExpertTopology? topology = entry.Block.Moe is null ? null : fleet.TopologyOf(entry.Block.Layer);
             TransformerBlock.State? previous = waiting;
-            await device.SubmitAsync(kernels =>
-            {
-                if (previous is not null)
+            submitted.Add(device.SubmitAsync(
+                kernels =>
                 {
-                    MoeLayer.Combine(kernels, arena, previous.Moe);
-                }
+                    if (previous is not null)
+                    {
+                        MoeLayer.Combine(kernels, arena, previous.Moe);
+                    }
 
-                Tensor source = first ? input(kernels) : stream;
-                entry.Block.Forward(kernels, arena, source, pass, topology, entry.State);
-                if (ends)
-                {
-                    output?.Invoke(kernels, entry.State.Output);
-                }
-            });
+                    entry.Block.Forward(kernels, arena, before?.Output ?? input(kernels), pass, topology, entry.State);
+                    if (ends)
+                    {
+                        output?.Invoke(kernels, entry.State.Output);
+                    }
+                },
+                call.Priority));
             waiting = null;
             if (entry.Block.Moe is not null)
             {
+                await EndAsync(submitted);
                 await ExpertsForwardAsync(entry, arena, new(entry.Block.Layer, call, pass.Balance is not null));
                 waiting = entry.State;
             }
-
-            stream = entry.State.Output;
         }
 
         if (waiting is { } last)
         {
-            await device.SubmitAsync(kernels =>
-            {
-                MoeLayer.Combine(kernels, arena, last.Moe);
-                output?.Invoke(kernels, last.Output);
-            });
+            submitted.Add(device.SubmitAsync(
+                kernels =>
+                {
+                    MoeLayer.Combine(kernels, arena, last.Moe);
+                    output?.Invoke(kernels, last.Output);
+                },
+                call.Priority));
         }
 
-        return stream;
+        await EndAsync(submitted);
+        return blocks[^1].State.Output;
     }
 
     /// <summary>Runs the blocks in reverse; returns the gradient of the input [T, D].</summary>
@@ -88,47 +91,51 @@ public sealed class BlockRunner(IDevice device, IExpertFleet fleet, ParameterSet
         bool weightGradients)
     {
         Entry? waiting = null;
-        Tensor stream = gradOutput;
+        var submitted = new List<Task>(blocks.Count + 1);
         var requests = new List<Task>();
         for (int i = blocks.Count - 1; i >= 0; i--)
         {
             Entry entry = blocks[i];
+            TransformerBlock.State? after = i < blocks.Count - 1 ? blocks[i + 1].State : null;
             Entry? previous = waiting;
-            await device.SubmitAsync(kernels =>
-            {
-                if (previous is { } p)
+            submitted.Add(device.SubmitAsync(
+                kernels =>
                 {
-                    Finish(kernels, p);
-                    stream = p.State.GradInput;
-                }
+                    if (previous is { } p)
+                    {
+                        Finish(kernels, p);
+                    }
 
-                entry.Block.Backward(kernels, arena, stream, entry.State);
-                if (entry.Block.Moe is null)
-                {
-                    TakeWeights(kernels, entry);
-                }
-            });
-            RequestWeights(previous);
-            waiting = null;
-            if (entry.Block.Moe is null)
+                    entry.Block.Backward(kernels, arena, after?.GradInput ?? gradOutput, entry.State);
+                    if (entry.Block.Moe is null)
+                    {
+                        TakeWeights(kernels, entry);
+                    }
+                },
+                call.Priority));
+            if (previous is not null || entry.Block.Moe is not null)
             {
-                stream = entry.State.GradInput;
-                continue;
+                await EndAsync(submitted);
+                RequestWeights(previous);
             }
 
-            await ExpertsBackwardAsync(entry, arena, call);
-            waiting = entry;
+            waiting = null;
+            if (entry.Block.Moe is not null)
+            {
+                await ExpertsBackwardAsync(entry, arena, call);
+                waiting = entry;
+            }
         }
 
         if (waiting is { } last)
         {
-            await device.SubmitAsync(kernels => Finish(kernels, last));
-            RequestWeights(last);
-            stream = last.State.GradInput;
+            submitted.Add(device.SubmitAsync(kernels => Finish(kernels, last), call.Priority));
         }
 
+        await EndAsync(submitted);
+        RequestWeights(waiting);
         await Task.WhenAll(requests);
-        return stream;
+        return blocks[0].State.GradInput;
 
         // The hosts add the experts' weight gradients while the backward goes on here. Not before their rows were
         // combined: from then on they may use the memory for another micro-batch.
@@ -180,6 +187,13 @@ public sealed class BlockRunner(IDevice device, IExpertFleet fleet, ParameterSet
         }
     }
 
+    /// <summary>Waits for what was submitted; blocks without experts wait for nobody and are submitted together.</summary>
+    private static async Task EndAsync(List<Task> submitted)
+    {
+        await Task.WhenAll(submitted);
+        submitted.Clear();
+    }
+
     private async Task ExpertsForwardAsync(Entry entry, Arena arena, ExpertCall call)
     {
         MoeLayer.State state = entry.State.Moe;
@@ -188,7 +202,8 @@ public sealed class BlockRunner(IDevice device, IExpertFleet fleet, ParameterSet
         Tensor[] rows;
         try
         {
-            await device.SubmitAsync(kernels => entry.Block.ForwardShared(kernels, arena, entry.State));
+            await device.SubmitAsync(
+                kernels => entry.Block.ForwardShared(kernels, arena, entry.State), call.Work.Priority);
         }
         finally
         {
@@ -219,7 +234,8 @@ public sealed class BlockRunner(IDevice device, IExpertFleet fleet, ParameterSet
         ExpertGradients[] gradients;
         try
         {
-            await device.SubmitAsync(kernels => entry.Block.BackwardShared(kernels, arena, entry.State));
+            await device.SubmitAsync(
+                kernels => entry.Block.BackwardShared(kernels, arena, entry.State), work.Priority);
         }
         finally
         {

@@ -126,19 +126,20 @@ public sealed partial class ModelStage
                 state.GradStream = Zero(kernels, arena, state.Layout.Tokens, width);
                 state.GradNormed = HeadBackwardInput(kernels, arena, state.Head, state.Layout.Tokens);
             }
-        });
+        }, call.Priority);
         for (int depth = _mtp.Count; depth >= 1; depth--)
         {
             MultiTokenPrediction module = _mtp[depth - 1];
             MultiTokenPrediction.State state = held.Mtp[depth - 1];
-            await _device.SubmitAsync(kernels => module.BackwardNormalize(kernels, state));
+            await _device.SubmitAsync(kernels => module.BackwardNormalize(kernels, state), call.Priority);
             Tensor gradProjected = await _runner.BackwardAsync(
                 [MtpEntry(held, depth)], arena, state.GradStream, held.Options.Balance, call, weightGradients);
             Tensor gradPrevious = depth > 1
                 ? MtpReadsNormed ? held.Mtp[depth - 2].GradNormed : held.Mtp[depth - 2].GradStream
                 : MtpReadsNormed ? held.GradNormed : gradStream;
-            await _device.SubmitAsync(kernels =>
-                module.BackwardJoin(kernels, arena, state, gradProjected, gradEmbeddings, gradPrevious));
+            await _device.SubmitAsync(
+                kernels => module.BackwardJoin(kernels, arena, state, gradProjected, gradEmbeddings, gradPrevious),
+                call.Priority);
         }
 
         await _device.SubmitAsync(kernels =>
@@ -148,7 +149,7 @@ public sealed partial class ModelStage
             {
                 HeadsBackwardWeight(kernels, held, call.Slot);
             }
-        });
+        }, call.Priority);
         return (gradStream, gradEmbeddings);
     }
 

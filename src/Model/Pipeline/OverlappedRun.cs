@@ -46,7 +46,7 @@ internal sealed class OverlappedRun
     {
         public int Number { get; } = number;
         public Work[][] Ops { get; } = ops;
-        public WorkQueue<(double Duration, Action Done)> Queue { get; } = new();
+        public WorkQueue<(double Duration, Action? Done)> Queue { get; } = new();
         public List<TimedOp> Done { get; } = [];
         public bool IsBusy { get; set; }
     }
@@ -118,7 +118,7 @@ internal sealed class OverlappedRun
                     && before.All(earlier => earlier.HasEnded || !work.Task.StartsAfter(earlier.Task)))
                 {
                     work.Start = _now;
-                    Submit(rank, work.Compute, WorkPriority.Normal, () => Compute(rank, work));
+                    Submit(rank, work.Compute, WorkPriority.Of(op), () => Compute(rank, work));
                 }
 
                 if (work.Computed && !work.AddsWeights
@@ -139,24 +139,22 @@ internal sealed class OverlappedRun
             || _delivered.Contains((direction, stage, task.MicroBatch, task.YieldsGradient));
     }
 
-    /// <summary>The blocks of a task one after the other; what takes no time is no work.</summary>
+    /// <summary>Submits the blocks of a task; what takes no time is no work.</summary>
     private void Submit(Rank rank, double whole, WorkPriority priority, Action done)
     {
-        int left = whole > 0 ? _blocks : 0;
-        Next();
-
-        void Next()
+        if (whole <= 0)
         {
-            if (left-- == 0)
-            {
-                At(_now, done);
-                return;
-            }
-
-            rank.Queue.Enqueue((whole / _blocks, Next), priority);
-            // In an event of its own: what is submitted at the same time is in the queue by then.
-            At(_now, () => Take(rank));
+            At(_now, done);
+            return;
         }
+
+        for (int block = 0; block < _blocks; block++)
+        {
+            rank.Queue.Enqueue((whole / _blocks, block == _blocks - 1 ? done : null), priority);
+        }
+
+        // In an event of its own: what is submitted at the same time is in the queue by then.
+        At(_now, () => Take(rank));
     }
 
     private void Take(Rank rank)
@@ -167,11 +165,16 @@ internal sealed class OverlappedRun
         }
 
         rank.IsBusy = true;
-        (double duration, Action done) = rank.Queue.Dequeue();
+        (double duration, Action? done) = rank.Queue.Dequeue();
         At(_now + duration, () =>
         {
             rank.IsBusy = false;
-            done();
+            // Without a delay what follows is in the queue before the device looks into it.
+            if (done is not null)
+            {
+                At(_now + _times.CallDelay, done);
+            }
+
             At(_now, () => Take(rank));
         });
     }

@@ -15,6 +15,12 @@ public sealed record StageTimes(double F = 1, double B = 2, double I = 1, double
     public double TransferDelay { get; init; }
 
     /// <summary>
+    /// Time from the end of a piece of work on a device until what follows it is there, while the device goes on with what
+    /// waits already. Counts where <see cref="OverlappedBlocks"/> is given.
+    /// </summary>
+    public double CallDelay { get; init; }
+
+    /// <summary>
     /// Results that wait at most between two stages, per direction of travel; null for any number. A rank whose result
     /// has no room stands still until the receiver takes one; the travel of such a result still counts from its end.
     /// </summary>
@@ -24,8 +30,9 @@ public sealed record StageTimes(double F = 1, double B = 2, double I = 1, double
     /// Null: one operation after the other, as in the published schedules; a pair is one piece, starts when both inputs
     /// are there and hands on both results at its end. A number: as Krewe runs it, with so many blocks a stage: an
     /// operation may begin while the one before is under way (<see cref="PipelineSchedule.OperationsAtOnce"/>), each half
-    /// of a pair when its own input is there; they take turns block by block, a backward hands on its gradient before its
-    /// weight gradients, and these fill the waits. <see cref="BuffersPerEdge"/> does not go with it.
+    /// of a pair when its own input is there; of blocks that wait those of the earlier one go first, a backward hands on
+    /// its gradient before its weight gradients, and these fill the waits. Blocks of an operation do not wait for anybody
+    /// in between, as with dense layers. <see cref="BuffersPerEdge"/> does not go with it.
     /// </summary>
     public int? OverlappedBlocks { get; init; }
 
@@ -62,7 +69,10 @@ public sealed record StageTimes(double F = 1, double B = 2, double I = 1, double
     internal void ThrowIfInvalid(int stages)
     {
         (string Name, double Value)[] times =
-            [("F", F), ("B", B), ("I", I), ("W", W), ("FB", FB), ("transfer delay", TransferDelay)];
+        [
+            ("F", F), ("B", B), ("I", I), ("W", W), ("FB", FB), ("transfer delay", TransferDelay),
+            ("call delay", CallDelay),
+        ];
         IEnumerable<(string, double)> scales = (StageScales ?? []).Select(scale => ("stage scale", scale));
         foreach ((string name, double value) in times.Concat(scales))
         {

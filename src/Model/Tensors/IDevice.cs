@@ -30,9 +30,9 @@ public interface IDevice : IDisposable
     /// <see cref="WorkPriority.Background"/> for what may wait, and for what must run behind all that was submitted
     /// before, such as freeing memory.
     /// </param>
-    Task SubmitAsync(Action<IKernels> work, WorkPriority priority = WorkPriority.Normal);
+    Task SubmitAsync(Action<IKernels> work, WorkPriority priority = default);
 
     /// <summary>As the other overload, with state instead of a closure, for the hot path.</summary>
     Task SubmitAsync<TState>(
-        Action<IKernels, TState> work, TState state, WorkPriority priority = WorkPriority.Normal);
+        Action<IKernels, TState> work, TState state, WorkPriority priority = default);
 }

@@ -30,7 +30,7 @@ public class BubbleTests(ITestOutputHelper output)
         var schedule = PipelineSchedule.Create(method, PacedPipeline.Ranks, MicroBatches);
         // Whatever else the machine does can only lengthen a step: the shortest one was disturbed least.
         StepTimeline best = timelines.MinBy(timeline => timeline.ToSchedule().Makespan)!;
-        StageTimes times = PacedPipeline.Calibrate([best]);
+        StageTimes times = pipeline.TimesOf([best]);
         double simulated = ScheduleSimulator.Run(schedule, times).BubbleShare;
         double fused = ScheduleSimulator.Run(schedule, times with { OverlappedBlocks = null }).BubbleShare;
         double measured = ScheduleSimulation.Of(best.ToSchedule()).BubbleShare;

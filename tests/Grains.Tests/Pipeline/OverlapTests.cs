@@ -19,11 +19,11 @@ public class OverlapTests(ITestOutputHelper output)
         Assert.SkipUnless(
             Environment.GetEnvironmentVariable("KREWE_TIMING") == "1",
             "measures time: set KREWE_TIMING=1 on a quiet machine, or run the benchmark of the same name");
-        (double step, StageTimes times) = await StepAsync(TimeSpan.Zero);
-        (double delayed, StageTimes delayedTimes) = await StepAsync(_experts);
+        (double step, (double Forward, double Pair) times) = await StepAsync(TimeSpan.Zero);
+        (double delayed, (double Forward, double Pair) late) = await StepAsync(_experts);
 
-        double forward = (delayedTimes.F - times.F) / _experts.TotalSeconds;
-        double pair = (delayedTimes.FB - times.FB) / _experts.TotalSeconds;
+        double forward = (late.Forward - times.Forward) / _experts.TotalSeconds;
+        double pair = (late.Pair - times.Pair) / _experts.TotalSeconds;
         output.WriteLine(
             $"a forward alone gets longer by {forward:F2} delays, a pair by {pair:F2}; a step takes {step:F3} s, delayed " +
             $"{delayed:F3} s: {delayed / step:F3}");
@@ -32,11 +32,11 @@ public class OverlapTests(ITestOutputHelper output)
     }
 
     /// <summary>The shortest of a few steps: whatever else the machine does only lengthens them.</summary>
-    private static async Task<(double Seconds, StageTimes Times)> StepAsync(TimeSpan delay)
+    private static async Task<(double Seconds, (double Forward, double Pair) Times)> StepAsync(TimeSpan delay)
     {
         await using PacedPipeline pipeline = await PacedPipeline.ExpertsAsync(_experts, delay);
         IReadOnlyList<StepTimeline> timelines = await pipeline.RunAsync(PipelineMethod.DualPipe, MicroBatches, Steps);
         StepTimeline best = timelines.MinBy(timeline => timeline.ToSchedule().Makespan)!;
-        return (best.ToSchedule().Makespan, PacedPipeline.Calibrate([best]));
+        return (best.ToSchedule().Makespan, PacedPipeline.Durations([best]));
     }
 }

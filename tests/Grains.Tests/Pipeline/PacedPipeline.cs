@@ -25,18 +25,22 @@ internal sealed class PacedPipeline : IAsyncDisposable
     private readonly ModelConfig _config;
     private readonly int _tokens;
     private readonly int _sequence;
+    private readonly double _speed;
 
-    private PacedPipeline(EmbeddedCluster cluster, ModelConfig config, int tokens, int sequence) =>
-        (_cluster, _config, _tokens, _sequence) = (cluster, config, tokens, sequence);
+    private PacedPipeline(EmbeddedCluster cluster, ModelConfig config, int tokens, int sequence, double speed) =>
+        (_cluster, _config, _tokens, _sequence, _speed) = (cluster, config, tokens, sequence, speed);
 
-    /// <summary>One dense layer a stage: they cost alike, the last one's head is a fiftieth of a layer.</summary>
+    /// <summary>Layers of a dense stage.</summary>
+    private const int DenseLayers = 4;
+
+    /// <summary>Dense layers, as many in each stage: they cost alike, the head is a fiftieth of a layer.</summary>
     private static ModelConfig Dense(int stages) => ModelPresets.Get("tiny") with
     {
         VocabSize = 16,
         HiddenSize = 64,
         IntermediateSize = 128,
-        NumHiddenLayers = stages,
-        FirstKDenseReplace = stages,
+        NumHiddenLayers = stages * DenseLayers,
+        FirstKDenseReplace = stages * DenseLayers,
         NRoutedExperts = 0,
         NSharedExperts = 0,
         NumExpertsPerTok = 0,
@@ -87,7 +91,7 @@ internal sealed class PacedPipeline : IAsyncDisposable
     {
         const int tokens = 64;
         ModelConfig config = Dense(new PipelineLayout(method, Ranks).Stages);
-        double speed = tokens * StageCost.Layer(config, 0) / forward.TotalSeconds;
+        double speed = tokens * DenseLayers * StageCost.Layer(config, 0) / forward.TotalSeconds;
         return StartAsync(config, tokens, tokens, speed, TimeSpan.Zero, inBand: false);
     }
 
@@ -138,27 +142,37 @@ internal sealed class PacedPipeline : IAsyncDisposable
     }
 
     /// <summary>
-    /// Medians of the operations of a run, as the simulator wants them; a stage has one block, and the last one its head
-    /// in addition, which shows in the stages' forwards. Gradients of inputs and of weights take the forward's matrix
-    /// products each, and so its time on a paced device; measured, the second hides behind the next operation.
+    /// What the simulator needs to know of a run with dense stages: what the devices' set speed makes of the operations,
+    /// and what a call costs, which the median forward takes longer than set. Gradients of inputs and of weights take the
+    /// forward's matrix products each, and so its time; a pair takes the sum of its halves; the last stage has the head in
+    /// addition.
     /// </summary>
-    public static StageTimes Calibrate(IReadOnlyList<StepTimeline> timelines)
+    public StageTimes TimesOf(IReadOnlyList<StepTimeline> timelines)
     {
-        (int Rank, TimedOp Op)[] ops = [.. timelines.SelectMany(timeline => timeline.ToSchedule().Ranks.SelectMany(
-            (rankOps, rank) => rankOps.Select(op => (rank, op))))];
-        var schedule = PipelineSchedule.Create(timelines[0].Method, Ranks, 2 * Ranks);
-        ILookup<(PipelineWork, bool), double> durations = ops.ToLookup(
-            timed => (timed.Op.Op.First.Work, timed.Op.Op.IsPair), timed => timed.Op.Duration);
-        ILookup<int, double> forwards = ops
-            .Where(timed => timed.Op.Op is { IsPair: false, First.Work: PipelineWork.Forward })
-            .ToLookup(timed => schedule.StageOf(timed.Rank, timed.Op.Op.First.Chunk).Stage, timed => timed.Op.Duration);
-        double forward = Median(durations[(PipelineWork.Forward, false)]);
-        IEnumerable<double> pairs = durations[(PipelineWork.Forward, true)].DefaultIfEmpty();
-        return new(forward, 2 * forward, forward, forward, Median(pairs))
+        double stage = DenseLayers * StageCost.Layer(_config, 0);
+        double forward = _tokens * stage / _speed;
+        double call = Math.Max(0, Durations(timelines).Forward - forward);
+        int stages = new PipelineLayout(timelines[0].Method, Ranks).Stages;
+        return new(forward, 2 * forward, forward, forward, 3 * forward)
         {
-            OverlappedBlocks = 1,
-            StageScales = [.. Enumerable.Range(0, schedule.Stages).Select(stage => Median(forwards[stage]) / forward)],
+            OverlappedBlocks = DenseLayers,
+            CallDelay = call,
+            TransferDelay = call,
+            StageScales = [.. Enumerable.Range(0, stages).Select(
+                index => index < stages - 1 ? 1 : (stage + StageCost.HeadAndMtp(_config)) / stage)],
         };
+    }
+
+    /// <summary>Medians of the forwards and of the pairs of a run, in seconds; 0 where there is no pair.</summary>
+    public static (double Forward, double Pair) Durations(IReadOnlyList<StepTimeline> timelines)
+    {
+        ILookup<(PipelineWork, bool), double> durations = timelines
+            .SelectMany(timeline => timeline.ToSchedule().Ranks)
+            .SelectMany(ops => ops)
+            .ToLookup(timed => (timed.Op.First.Work, timed.Op.IsPair), timed => timed.Duration);
+        return (
+            Median(durations[(PipelineWork.Forward, false)]),
+            Median(durations[(PipelineWork.Forward, true)].DefaultIfEmpty()));
     }
 
     public static double Median(IEnumerable<double> values)
@@ -185,7 +199,7 @@ internal sealed class PacedPipeline : IAsyncDisposable
             Channel = new() { DeliveryDelay = delay },
             Device = device => new PacedDevice(device, speed),
         });
-        return new(cluster, config, tokens, sequence);
+        return new(cluster, config, tokens, sequence, speed);
     }
 
     private MicroBatch Batch(Random random) => MicroBatch.OfTexts(

@@ -69,14 +69,14 @@ public class WatchdogTests
 
         public Arena CreateArena(string name) => inner.CreateArena(name);
 
-        public async Task SubmitAsync(Action<IKernels> work, WorkPriority priority = WorkPriority.Normal)
+        public async Task SubmitAsync(Action<IKernels> work, WorkPriority priority = default)
         {
             await hold();
             await inner.SubmitAsync(work, priority);
         }
 
         public async Task SubmitAsync<TState>(
-            Action<IKernels, TState> work, TState state, WorkPriority priority = WorkPriority.Normal)
+            Action<IKernels, TState> work, TState state, WorkPriority priority = default)
         {
             await hold();
             await inner.SubmitAsync(work, state, priority);

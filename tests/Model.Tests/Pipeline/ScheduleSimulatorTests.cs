@@ -81,6 +81,19 @@ public class ScheduleSimulatorTests
     }
 
     [Fact]
+    public void While_a_call_is_on_its_way_the_device_goes_on_with_what_waits()
+    {
+        PipelineSchedule schedule = Handmade(["F0.0 F0.1 B0.0 B0.1", "F0.0 B0.0 F0.1 B0.1"]);
+        var times = new StageTimes { OverlappedBlocks = 1, CallDelay = 0.25 };
+
+        ScheduleSimulation simulation = ScheduleSimulator.Run(schedule, times);
+
+        // Rank 1 has F0 at 1.25: F0 to 2.25, heard of at 2.5, I0 2.5-3.5. At 3.75 it hears of that, and begins with W0.
+        Assert.Equal([("F0.0", 1.25, 2.5), ("B0.0", 2.5, 5)],
+            simulation.Timeline.Ranks[1].Take(2).Select(op => (op.Op.ToString(), op.Start, op.End)));
+    }
+
+    [Fact]
     public void Operations_that_overlap_share_the_time_of_their_rank()
     {
         var op = PipelineOp.Parse("F1.1|B0.0");

@@ -8,8 +8,8 @@ namespace Krewe.Model.Tests.Tensors;
 /// <summary>Which work of a device goes first.</summary>
 public class WorkQueueTests
 {
-    private const WorkPriority Normal = WorkPriority.Normal;
-    private const WorkPriority Background = WorkPriority.Background;
+    private static readonly WorkPriority Normal = WorkPriority.Normal;
+    private static readonly WorkPriority Background = WorkPriority.Background;
 
     [Fact]
     public void Later_normal_work_passes_background_work_and_each_kind_keeps_its_order()
@@ -63,6 +63,35 @@ public class WorkQueueTests
         queue.Enqueue(-1, Background);
 
         Assert.Equal([.. Enumerable.Range(0, before), -1], Take(queue, before + 1));
+    }
+
+    [Fact]
+    public void The_operation_that_was_begun_first_goes_first()
+    {
+        var queue = new WorkQueue<string>();
+        queue.Enqueue("second, block 0", WorkPriority.Of(2));
+        queue.Enqueue("first, block 0", WorkPriority.Of(1));
+        queue.Enqueue("weights", Background);
+        queue.Enqueue("second, block 1", WorkPriority.Of(2));
+        queue.Enqueue("first, block 1", WorkPriority.Of(1));
+
+        Assert.Equal(
+            ["first, block 0", "first, block 1", "second, block 0", "second, block 1", "weights"], Take(queue, 5));
+    }
+
+    [Fact]
+    public void Background_work_does_not_pass_a_high_turn_that_was_submitted_before_it()
+    {
+        var queue = new WorkQueue<int>();
+        queue.Enqueue(-2, WorkPriority.Of(9));
+        queue.Enqueue(-1, Background);
+        for (int i = 0; i < WorkQueue<int>.MaxOvertaking + 10; i++)
+        {
+            queue.Enqueue(i, Normal);
+            Assert.Equal(i, queue.Dequeue());
+        }
+
+        Assert.Equal([-2, -1], Take(queue, 2));
     }
 
     [Fact]

@@ -40,7 +40,7 @@ public sealed class CpuDevice : IDevice, IComputeJob
         new HostArena($"{Name}/{name}", reservedChanged: bytes => Interlocked.Add(ref _reservedBytes, bytes));
 
     /// <inheritdoc/>
-    public Task SubmitAsync(Action<IKernels> work, WorkPriority priority = WorkPriority.Normal)
+    public Task SubmitAsync(Action<IKernels> work, WorkPriority priority = default)
     {
         ArgumentNullException.ThrowIfNull(work);
         return Enqueue(new Work<Action<IKernels>>(static (kernels, action) => action(kernels), work), priority);
@@ -48,7 +48,7 @@ public sealed class CpuDevice : IDevice, IComputeJob
 
     /// <inheritdoc/>
     public Task SubmitAsync<TState>(
-        Action<IKernels, TState> work, TState state, WorkPriority priority = WorkPriority.Normal)
+        Action<IKernels, TState> work, TState state, WorkPriority priority = default)
     {
         ArgumentNullException.ThrowIfNull(work);
         return Enqueue(new Work<TState>(work, state), priority);

@@ -42,12 +42,12 @@ public sealed class ReferenceDevice : IDevice
     }
 
     /// <inheritdoc/>
-    public Task SubmitAsync(Action<IKernels> work, WorkPriority priority = WorkPriority.Normal)
+    public Task SubmitAsync(Action<IKernels> work, WorkPriority priority = default)
         => SubmitAsync(static (kernels, action) => action(kernels), work, priority);
 
     /// <inheritdoc/>
     public Task SubmitAsync<TState>(
-        Action<IKernels, TState> work, TState state, WorkPriority priority = WorkPriority.Normal)
+        Action<IKernels, TState> work, TState state, WorkPriority priority = default)
     {
         ArgumentNullException.ThrowIfNull(work);
         try
