@@ -23,6 +23,10 @@
 // its beginning to its end, whatever the tile, and is added to c once: the same bits every time, and for a row
 // whatever rows are beside it. Bytes moved: each operand about once from device memory, since bands of 2048 rows share
 // the L2 cache; a result that is added to twice.
+//
+// Measured on an H100 (benchmarks/Gpu/results/bfloat16-matrix-product.txt), TFLOP/s, PyTorch's grouped product with
+// bfloat16 results in brackets: 8 groups of 4096 rows, 2048 x 7168: forward 714 (764), to the input 664 (742), to the
+// weight, added, 692 (760). 32 groups of 4096 rows, 128 x 256, which memory bounds: 2489, 2512 and 2478 GB/s.
 #define KREWE_BFLOAT16 1
 #ifndef KREWE_KIND
 #define KREWE_KIND 0
