@@ -4,14 +4,16 @@ using Krewe.Model.Tensors;
 namespace Krewe.TestSupport;
 
 /// <summary>Counts the multiply-adds of matrix products on their way to the real kernels; everything else is free.</summary>
-internal sealed class MeteredKernels(IKernels inner) : IKernels
+/// <param name="inner">The real kernels.</param>
+/// <param name="storage">What rounded operands are kept in, where it is not what the real kernels want.</param>
+internal sealed class MeteredKernels(IKernels inner, DType? storage = null) : IKernels
 {
     /// <summary>Multiply-adds so far.</summary>
     public long MultiplyAdds { get; private set; }
 
     public string Name => inner.Name;
 
-    public DType BFloat16Storage => inner.BFloat16Storage;
+    public DType BFloat16Storage => storage ?? inner.BFloat16Storage;
 
     public void Linear(Tensor input, Tensor weight, Tensor output, bool accumulate = false)
     {
