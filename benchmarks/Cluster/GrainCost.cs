@@ -24,7 +24,7 @@ internal static class GrainCost
             cluster.SiloNames, stages: 2);
         using ComputePool pool = ComputePool.ForThisMachine(options.Threads);
         using var device = new CpuDevice(pool, "cpu:0");
-        using var local = new LocalModel(
+        using LocalModel local = await LocalModel.LoadAsync(
             config, device, new SeededParameters(1, config.InitializerRange), stages: 2, options.Length);
         await local.PrepareForTrainingAsync(DType.Float32);
         var clusterTrainer = new Trainer(grains, config, recipe);

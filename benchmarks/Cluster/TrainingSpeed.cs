@@ -14,7 +14,7 @@ internal static class TrainingSpeed
         ModelConfig config = ModelPresets.Get(options.Preset ?? "docs-26m") with { NumNextnPredictLayers = 0 };
         using ComputePool pool = ComputePool.ForThisMachine(options.Threads);
         using var device = new CpuDevice(pool, "cpu:0");
-        using var model = new LocalModel(
+        using LocalModel model = await LocalModel.LoadAsync(
             config, device, new SeededParameters(1, config.InitializerRange), stages: 1, options.Length);
         await model.PrepareForTrainingAsync(DType.Float32);
         var trainer = new Trainer(model, config, Workload.Recipe(options));

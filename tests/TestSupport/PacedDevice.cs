@@ -40,6 +40,8 @@ public sealed class PacedDevice : IDevice
 
     public IKernels Kernels => _kernels;
 
+    public string MemorySpace => _inner.MemorySpace;
+
     public long ReservedBytes => _inner.ReservedBytes;
 
     /// <summary>Set time of everything that was done so far.</summary>
@@ -49,6 +51,8 @@ public sealed class PacedDevice : IDevice
     public TimeSpan WorstDelay { get; private set; }
 
     public Arena CreateArena(string name) => _inner.CreateArena(name);
+
+    public Arena CreateHostArena(string name) => _inner.CreateHostArena(name);
 
     public Task SubmitAsync(Action<IKernels> work, WorkPriority priority = default)
     {

@@ -22,6 +22,9 @@ internal sealed class CudaArena(
     ~CudaArena() => Dispose(false);
 
     /// <inheritdoc/>
+    protected override bool OnHost => false;
+
+    /// <inheritdoc/>
     protected override nint TakeBlock(long bytes)
     {
         context.SetCurrent();
@@ -29,5 +32,8 @@ internal sealed class CudaArena(
     }
 
     /// <inheritdoc/>
-    protected override void GiveBlock(nint address) => pool.TryFree(address, stream);
+    protected override void GiveBlock(nint address)
+    {
+        _ = context.TrySetCurrent() && pool.TryFree(address, stream);
+    }
 }

@@ -47,7 +47,7 @@ public sealed class CudaDevice : IDevice
         _kernels = new(Context, new(compiler, cache ?? KernelCache.OfThisUser()), _pool, _stream);
         for (int i = 0; i < MaxInFlight; i++)
         {
-            _free.Add(new(_stream));
+            _free.Add(new(Context, _stream));
         }
 
         _submitting = Start("submits", SubmitAll);
@@ -64,11 +64,17 @@ public sealed class CudaDevice : IDevice
     public IKernels Kernels => _kernels;
 
     /// <inheritdoc/>
+    public string MemorySpace => Name;
+
+    /// <inheritdoc/>
     public long ReservedBytes => Interlocked.Read(ref _reservedBytes);
 
     /// <inheritdoc/>
     public Arena CreateArena(string name) => new CudaArena(
         $"{Name}/{name}", Context, _pool, _stream, bytes => Interlocked.Add(ref _reservedBytes, bytes));
+
+    /// <inheritdoc/>
+    public Arena CreateHostArena(string name) => new PageLockedArena($"{Name}/{name}, on the host", Context);
 
     /// <inheritdoc/>
     public Task SubmitAsync(Action<IKernels> work, WorkPriority priority = default)

@@ -1,5 +1,6 @@
 using System.Runtime.CompilerServices;
 using Krewe.Gpu.Driver;
+using Krewe.Model.Tensors;
 
 namespace Krewe.Gpu.Devices;
 
@@ -11,17 +12,24 @@ internal sealed unsafe class CudaSubmission : IDisposable
 {
     /// <summary>Lists of products take half a kilobyte for each weight of a layer.</summary>
     private const int StagingBytes = 2 << 20;
+
+    /// <summary>Largest tensor that goes through page-locked memory, which is kept from work to work.</summary>
+    private const long MostPageLockedBytes = 16L << 20;
+
     private readonly CudaStream _stream;
     private readonly CudaEvent _done = new();
     private readonly StagingBuffer _staging = new(StagingBytes);
     private readonly List<StagingBuffer> _oversize = [];
+    private readonly PageLockedArena _hostRoom;
+    private readonly List<HostArena> _largeRooms = [];
     private readonly List<(string Name, int Columns)> _arguments = [];
     private StagingPiece _fault;
 
-    /// <summary>Room on the device of <paramref name="stream"/>.</summary>
-    public CudaSubmission(CudaStream stream)
+    /// <summary>Room on the device of <paramref name="stream"/>, and on the host.</summary>
+    public CudaSubmission(CudaContext context, CudaStream stream)
     {
         _stream = stream;
+        _hostRoom = new("values between host and device", context);
         Begin();
     }
 
@@ -34,6 +42,9 @@ internal sealed unsafe class CudaSubmission : IDisposable
         _oversize.ForEach(buffer => buffer.Dispose());
         _oversize.Clear();
         _arguments.Clear();
+        _largeRooms.ForEach(arena => arena.Dispose());
+        _largeRooms.Clear();
+        _hostRoom.Reset();
         _staging.Reset();
         _fault = Take(sizeof(KernelFault));
         _stream.Fill(_fault.Device, 0, _fault.Bytes);
@@ -73,14 +84,35 @@ internal sealed unsafe class CudaSubmission : IDisposable
         return piece.Device;
     }
 
+    /// <summary>Host memory for a copy to or from the device, until the work is done.</summary>
+    public Tensor TakeHostRoom(TensorShape shape, DType dtype)
+    {
+        if (shape.Count * dtype.SizeInBytes() <= MostPageLockedBytes)
+        {
+            return _hostRoom.Allocate(shape, dtype);
+        }
+
+        var arena = new HostArena("a large tensor on its way");
+        _largeRooms.Add(arena);
+        return arena.Allocate(shape, dtype);
+    }
+
+    /// <summary>Waits for the kernels submitted so far.</summary>
+    /// <exception cref="ArgumentException">One of them met a bad index: what the others wrote means nothing.</exception>
+    public void Synchronize()
+    {
+        FetchFault();
+        _stream.Synchronize();
+        if (BadIndex() is { } badIndex)
+        {
+            throw badIndex;
+        }
+    }
+
     /// <summary>Sets the mark behind everything submitted.</summary>
     public void End()
     {
-        if (_arguments.Count > 0)
-        {
-            _fault.ToHost(_stream);
-        }
-
+        FetchFault();
         _done.Record(_stream);
     }
 
@@ -89,16 +121,29 @@ internal sealed unsafe class CudaSubmission : IDisposable
     public ArgumentException? Wait()
     {
         _done.Synchronize();
-        return _arguments.Count > 0 && *(KernelFault*)_fault.Host is { Argument: > 0 } fault
-            ? fault.ToException(_arguments[fault.Argument - 1])
-            : null;
+        return BadIndex();
     }
 
     /// <inheritdoc/>
     public void Dispose()
     {
         _oversize.ForEach(buffer => buffer.Dispose());
+        _largeRooms.ForEach(arena => arena.Dispose());
+        _hostRoom.Dispose();
         _staging.Dispose();
         _done.Dispose();
     }
+
+    private void FetchFault()
+    {
+        if (_arguments.Count > 0)
+        {
+            _fault.ToHost(_stream);
+        }
+    }
+
+    private ArgumentException? BadIndex() =>
+        _arguments.Count > 0 && *(KernelFault*)_fault.Host is { Argument: > 0 } fault
+            ? fault.ToException(_arguments[fault.Argument - 1])
+            : null;
 }

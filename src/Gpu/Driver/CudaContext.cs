@@ -79,6 +79,9 @@ public sealed unsafe class CudaContext : IDisposable
     /// <summary>Makes this context the calling thread's.</summary>
     public void SetCurrent() => CudaResult.Check(DriverApi.cuCtxSetCurrent(Handle));
 
+    /// <summary>As <see cref="SetCurrent"/>, for finalisers: says false where the context is gone.</summary>
+    internal bool TrySetCurrent() => !_disposed && DriverApi.cuCtxSetCurrent(Handle) == CudaResult.Success;
+
     /// <summary>Waits for everything submitted to the context.</summary>
     public void Synchronize()
     {

@@ -4,10 +4,22 @@ using Krewe.Model.Tensors;
 
 namespace Krewe.Gpu.Kernels;
 
-/// <content>Cross-entropy; <c>Loss.cu</c>.</content>
+/// <content>Cross-entropy and the most likely token; <c>Loss.cu</c>.</content>
 internal sealed partial class CudaKernels
 {
     private CudaKernel CrossEntropyKernel => field ??= _library.Kernel("Loss.cu", "cross_entropy");
+
+    private CudaKernel ArgMaxKernel => field ??= _library.Kernel("Loss.cu", "arg_max");
+
+    /// <inheritdoc/>
+    public void ArgMax(Tensor values, Tensor indices)
+    {
+        KernelChecks.ArgMax(values, indices);
+        KernelArguments arguments = new();
+        arguments.Add(Device(values));
+        arguments.Add(indices.Address);
+        Launch(ArgMaxKernel, Rows(values.Rows), ref arguments);
+    }
 
     /// <inheritdoc/>
     public void CrossEntropy(Tensor logits, Tensor targets, Tensor losses, float gradScale)

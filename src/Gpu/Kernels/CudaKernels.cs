@@ -7,8 +7,8 @@ namespace Krewe.Gpu.Kernels;
 
 /// <summary>
 /// The kernels on CUDA, in float32: every call checks shapes on the host, lets a kernel check the values of index
-/// tensors, and launches. Nothing waits, but for the one call that gives a number to the host
-/// (<see cref="SumOfSquares"/>).
+/// tensors, and launches. Nothing waits, but for the calls that give values to the host (<see cref="Read"/>,
+/// <see cref="SumOfSquares"/>) or take many from it (<see cref="Write"/>).
 /// </summary>
 /// <remarks>Called on the submitting thread of a <see cref="CudaDevice"/> only.</remarks>
 internal sealed partial class CudaKernels : IKernels, IIndexChecks, IDisposable

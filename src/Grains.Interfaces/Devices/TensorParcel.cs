@@ -38,6 +38,12 @@ public sealed class TensorParcel
     /// <summary>The ticket of the tensor channel, where the values travel through it.</summary>
     public TensorTicket? Ticket => _channel;
 
+    /// <summary>Extent of the tensor; not for an empty parcel.</summary>
+    public TensorShape Shape => TensorShape.Of(_shape);
+
+    /// <summary>Element type.</summary>
+    public DType DType => _dtype;
+
     /// <summary>True where the sender's own memory is handed over, within a process.</summary>
     public bool IsByReference => _ticket != 0;
 
@@ -45,9 +51,10 @@ public sealed class TensorParcel
     public static TensorParcel Of(TensorTicket ticket) => new(0, ticket.Shape, ticket.DType, null, ticket);
 
     /// <summary>Wraps a tensor for a receiver.</summary>
-    /// <param name="tensor">The tensor, or empty.</param>
+    /// <param name="tensor">The tensor, or empty; in host memory where the receiver lives in another process.</param>
     /// <param name="sameProcess">True where the receiver lives in this process.</param>
-    public static TensorParcel Of(Tensor tensor, bool sameProcess)
+    /// <param name="device">Device whose memory the tensor lies in; not needed where the host reaches it.</param>
+    public static TensorParcel Of(Tensor tensor, bool sameProcess, IDevice? device = null)
     {
         if (tensor.IsEmpty)
         {
@@ -55,18 +62,19 @@ public sealed class TensorParcel
         }
 
         return sameProcess
-            ? new(ProcessExchange.Publish(tensor), tensor.Shape.ToArray(), tensor.DType, null)
+            ? new(ProcessExchange.Publish(new SharedTensor(tensor, tensor.OnHost ? null : device)), tensor.Shape.ToArray(), tensor.DType, null)
             : new(0, tensor.Shape.ToArray(), tensor.DType, Bytes(tensor));
     }
 
     /// <summary>
-    /// The tensor: the sender's own where it came by ticket, else a copy in <paramref name="arena"/>.
+    /// The tensor for the host: the sender's own where it came by ticket and the host reaches it, else a copy.
     /// </summary>
-    public Tensor Open(Arena arena)
+    /// <param name="arena">Of the host, for a copy.</param>
+    public ValueTask<Tensor> OpenOnHostAsync(Arena arena)
     {
         if (IsEmpty)
         {
-            return default;
+            return new(default(Tensor));
         }
 
         if (_channel is not null)
@@ -74,22 +82,18 @@ public sealed class TensorParcel
             throw new InvalidOperationException($"{_channel} travels through the tensor channel: only a silo can open it");
         }
 
-        if (_bytes is null)
+        if (IsByReference)
         {
-            return ProcessExchange.Take<Tensor>(_ticket);
+            return TakeShared().OnHostAsync(arena);
         }
 
-        Tensor tensor = arena.Allocate(TensorShape.Of(_shape), _dtype);
+        Tensor tensor = arena.Allocate(Shape, _dtype);
         CopyBytesTo(tensor);
-        return tensor;
+        return new(tensor);
     }
 
-    /// <summary>The values as a new array; Int32 values are converted.</summary>
-    public float[] ToFloats()
-    {
-        using var arena = new HostArena("parcel");
-        return IsEmpty ? [] : TensorValues.ToFloats(Open(arena));
-    }
+    /// <summary>What the sender handed over by reference.</summary>
+    public SharedTensor TakeShared() => ProcessExchange.Take<SharedTensor>(_ticket);
 
     /// <summary>Withdraws the ticket of a call that failed.</summary>
     public void Withdraw()
@@ -106,7 +110,7 @@ public sealed class TensorParcel
         byte[] bytes = GC.AllocateUninitializedArray<byte>(checked(tensor.Rows * rowBytes));
         for (int row = 0; row < tensor.Rows; row++)
         {
-            nint address = tensor.Address + ((nint)row * tensor.RowStride * tensor.DType.SizeInBytes());
+            nint address = tensor.HostAddress + ((nint)row * tensor.RowStride * tensor.DType.SizeInBytes());
             Marshal.Copy(address, bytes, row * rowBytes, rowBytes);
         }
 
@@ -121,6 +125,6 @@ public sealed class TensorParcel
             throw new InvalidOperationException($"a parcel of {tensor} carries {_bytes.Length} bytes, not {expected}");
         }
 
-        Marshal.Copy(_bytes, 0, tensor.Address, _bytes.Length);
+        Marshal.Copy(_bytes, 0, tensor.HostAddress, _bytes.Length);
     }
 }

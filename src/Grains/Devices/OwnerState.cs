@@ -1,4 +1,5 @@
 using Krewe.Model.Checkpoints;
+using Krewe.Model.Kernels;
 using Krewe.Model.Layers;
 using Krewe.Model.Tensors;
 
@@ -62,32 +63,32 @@ internal sealed class OwnerState(string key, ParameterSet parameters, IReadOnlyL
     /// <summary>State of the head.</summary>
     public static OwnerState Of(OutputHead head) => new(HeadKey, head.Parameters, []);
 
-    /// <summary>Room for the state.</summary>
+    /// <summary>Room for the state in an arena of the host.</summary>
     public Tensor Allocate(Arena arena)
     {
-        long bytes = Parts().Sum(part => BytesOf(part.Tensor));
+        long bytes = Parts().Sum(part => part.Tensor.Bytes);
         return arena.Allocate(new TensorShape(checked((int)((bytes + RowBytes - 1) / RowBytes)), RowBytes), DType.UInt8);
     }
 
-    /// <summary>Copies the state out; on the device's thread.</summary>
-    public void Save(Tensor destination)
+    /// <summary>Copies the state to host memory; inside submitted work.</summary>
+    public void Save(IKernels kernels, Tensor destination)
     {
-        nint address = destination.Address;
+        nint address = destination.HostAddress;
         foreach ((_, _, Tensor tensor) in Parts())
         {
-            Copy(tensor.Address, address, BytesOf(tensor));
-            address += (nint)BytesOf(tensor);
+            kernels.Transfer(tensor, new(address, tensor.Shape, tensor.DType));
+            address += (nint)tensor.Bytes;
         }
     }
 
-    /// <summary>Copies the state in; on the device's thread.</summary>
-    public void Load(Tensor source, int step)
+    /// <summary>Copies the state from host memory; inside submitted work.</summary>
+    public void Load(IKernels kernels, Tensor source, int step)
     {
-        nint address = source.Address;
+        nint address = source.HostAddress;
         foreach ((_, _, Tensor tensor) in Parts())
         {
-            Copy(address, tensor.Address, BytesOf(tensor));
-            address += (nint)BytesOf(tensor);
+            kernels.Transfer(new(address, tensor.Shape, tensor.DType), tensor);
+            address += (nint)tensor.Bytes;
         }
 
         Parameters.AppliedStep = step;
@@ -96,7 +97,7 @@ internal sealed class OwnerState(string key, ParameterSet parameters, IReadOnlyL
     /// <summary>A part of a saved state, or empty where the owner has none of that name.</summary>
     public Tensor View(Tensor saved, string name, ParameterPart part)
     {
-        nint address = saved.Address;
+        nint address = saved.HostAddress;
         foreach ((string owner, ParameterPart kind, Tensor tensor) in Parts())
         {
             if (owner == name && kind == part)
@@ -104,7 +105,7 @@ internal sealed class OwnerState(string key, ParameterSet parameters, IReadOnlyL
                 return new(address, tensor.Shape, tensor.DType);
             }
 
-            address += (nint)BytesOf(tensor);
+            address += (nint)tensor.Bytes;
         }
 
         return default;
@@ -124,9 +125,4 @@ internal sealed class OwnerState(string key, ParameterSet parameters, IReadOnlyL
             yield return (name, ParameterPart.Value, bias);
         }
     }
-
-    private static long BytesOf(Tensor tensor) => tensor.Count * tensor.DType.SizeInBytes();
-
-    private static unsafe void Copy(nint from, nint to, long bytes) =>
-        Buffer.MemoryCopy((void*)from, (void*)to, bytes, bytes);
 }

@@ -63,14 +63,10 @@ public sealed class ParameterSources : IDisposable
         TrainingStateReader? state = source.Resume ? State(source.Checkpoint!) : null;
         await device.SubmitAsync(kernels =>
         {
-            foreach (Parameter parameter in parameters.All)
-            {
-                values.Read(parameter.Name, parameter.Shape, parameter.Value.AsSpan<float>());
-            }
-
+            parameters.Read(kernels, values);
             foreach ((string name, Tensor buffer) in buffers ?? new Dictionary<string, Tensor>())
             {
-                values.Read(name, buffer.Shape, buffer.AsSpan<float>());
+                values.Read(kernels, name, buffer);
             }
 
             if (!source.Training)
@@ -84,7 +80,7 @@ public sealed class ParameterSources : IDisposable
             {
                 foreach (Parameter parameter in parameters.All)
                 {
-                    state.ReadMoments(parameter);
+                    state.ReadMoments(kernels, parameter);
                 }
             }
         });

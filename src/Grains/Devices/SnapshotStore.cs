@@ -3,10 +3,10 @@ using Krewe.Model.Tensors;
 namespace Krewe.Grains.Devices;
 
 /// <summary>
-/// Saved states in a silo's memory, its own owners' and a peer's: what a run goes back to when a silo dies. Never
+/// Saved states in a silo's host memory, its own owners' and a peer's: what a run goes back to when a silo dies. Never
 /// changed once they are here.
 /// </summary>
-/// <param name="device">Where they live.</param>
+/// <param name="device">Whose states they are.</param>
 /// <param name="name">Run, for the memory report.</param>
 internal sealed class SnapshotStore(IDevice device, string name) : IDisposable
 {
@@ -34,7 +34,7 @@ internal sealed class SnapshotStore(IDevice device, string name) : IDisposable
         {
             return _idle.TryGetValue(KindOf(key), out Stack<Arena>? idle) && idle.Count > 0
                 ? idle.Pop()
-                : device.CreateArena($"{name}: snapshot of {key}");
+                : device.CreateHostArena($"{name}: snapshot of {key}");
         }
     }
 

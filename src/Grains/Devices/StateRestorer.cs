@@ -20,7 +20,7 @@ public sealed class StateRestorer(IGrainFactory grains, DeviceHost host, TensorP
         Tensor own = model.Snapshots.Find(owner.Key, source.Step);
         if (!own.IsEmpty)
         {
-            await host.Device.SubmitAsync(_ => owner.Load(own, source.Step));
+            await host.Device.SubmitAsync(kernels => owner.Load(kernels, own, source.Step));
             return;
         }
 
@@ -30,9 +30,9 @@ public sealed class StateRestorer(IGrainFactory grains, DeviceHost host, TensorP
             TensorParcel parcel = await holder.ReadStateAsync(owner.Key, source.Step, host.Process);
             if (!parcel.IsEmpty)
             {
-                using Arena arena = host.Device.CreateArena($"{model.Name}: state of {owner.Key}");
-                Tensor state = await post.OpenAsync(parcel, arena);
-                await host.Device.SubmitAsync(_ => owner.Load(state, source.Step));
+                using Arena arena = host.Device.CreateHostArena($"{model.Name}: state of {owner.Key}");
+                Tensor state = await post.OpenOnHostAsync(parcel, arena);
+                await host.Device.SubmitAsync(kernels => owner.Load(kernels, state, source.Step));
                 return;
             }
         }

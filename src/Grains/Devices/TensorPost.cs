@@ -6,13 +6,15 @@ namespace Krewe.Grains.Devices;
 
 /// <summary>
 /// Wraps tensors for other silos and opens what they sent: by reference within a process, small ones in the grain call,
-/// all others through the tensor channel.
+/// all others through the tensor channel. What lies in a device's own memory goes by way of the host's.
 /// </summary>
 /// <param name="host">The silo's device.</param>
 /// <param name="plans">Know the other silos' channels.</param>
 /// <param name="channel">The silo's own.</param>
-public sealed class TensorPost(DeviceHost host, PlacementPlans plans, TensorChannel channel)
+public sealed partial class TensorPost(DeviceHost host, PlacementPlans plans, TensorChannel channel) : IDisposable
 {
+    private readonly HostRooms _rooms = new(host.Device);
+
     /// <summary>Largest tensor that rides in the grain call itself.</summary>
     public const int InBandBytes = 64 << 10;
 
@@ -20,47 +22,71 @@ public sealed class TensorPost(DeviceHost host, PlacementPlans plans, TensorChan
     public Guid Process => host.Process;
 
     /// <summary>How others send tensors to this silo.</summary>
-    public TensorPeer Self => new(host.Silo, host.Process, channel.Address);
+    public TensorPeer Self => new(host.Silo, host.Process, channel.Address, host.Device.Name);
 
-    /// <summary>Starts sending.</summary>
-    /// <param name="tensor">The tensor, or empty; must not change before <see cref="PostedTensor.Sent"/>, and where the
-    /// receiver lives in the same process as long as the called method says.</param>
+    /// <summary>Starts sending; a large tensor may still be under way when the parcel is there.</summary>
+    /// <param name="tensor">
+    /// On the silo's device or in host memory, or empty; must not change before <see cref="PostedTensor.Sent"/>, and where
+    /// the receiver lives in the same process as long as the called method says.
+    /// </param>
     /// <param name="process">Process of the receiver.</param>
     /// <param name="scope">What it belongs to; see <see cref="Discard"/>.</param>
     /// <param name="attempt">Attempt within the scope.</param>
     /// <param name="abandoned">Ends the sending.</param>
-    public PostedTensor Post(
+    public ValueTask<PostedTensor> PostAsync(
         Tensor tensor, Guid process, string scope, long attempt = 0, CancellationToken abandoned = default)
     {
-        bool small = tensor.IsEmpty || tensor.Count * tensor.DType.SizeInBytes() <= InBandBytes;
-        if (process == host.Process || small || plans.FindPeer(process)?.Channel is not { } address)
+        bool reachable = process == host.Process;
+        if (reachable || tensor.IsEmpty)
         {
-            return new(TensorParcel.Of(tensor, process == host.Process), Task.CompletedTask, null);
+            return new(Posted(TensorParcel.Of(tensor, reachable, host.Device)));
+        }
+
+        if (tensor.Bytes <= InBandBytes || plans.FindPeer(process)?.Channel is not { } address)
+        {
+            return tensor.OnHost ? new(Posted(TensorParcel.Of(tensor, sameProcess: false))) : InBandAsync(tensor);
         }
 
         TensorTicket ticket = channel.Announce(tensor, ScopeOf(scope), attempt);
         var cancel = CancellationTokenSource.CreateLinkedTokenSource(abandoned);
-        return new(TensorParcel.Of(ticket), channel.SendAsync(address, ticket, tensor, cancel.Token), cancel);
-    }
-
-    /// <summary>Opens a parcel: a view of the sender's tensor within a process, else a tensor in the arena.</summary>
-    /// <param name="parcel">What came.</param>
-    /// <param name="arena">Where values are put; must not be reset before the task ends.</param>
-    /// <param name="abandoned">Ends the wait.</param>
-    public ValueTask<Tensor> OpenAsync(TensorParcel parcel, Arena arena, CancellationToken abandoned = default) =>
-        parcel.Ticket is { } ticket
-            ? channel.ReceiveAsync(ticket, arena, abandoned)
-            : ValueTask.FromResult(parcel.Open(arena));
-
-    /// <summary>As <see cref="OpenAsync"/>, but the tensor is always the receiver's own.</summary>
-    public async ValueTask<Tensor> TakeAsync(TensorParcel parcel, Arena arena, CancellationToken abandoned = default)
-    {
-        Tensor tensor = await OpenAsync(parcel, arena, abandoned);
-        return parcel.IsByReference ? tensor.CopyTo(arena) : tensor;
+        Task sent = tensor.OnHost
+            ? channel.SendAsync(address, ticket, tensor, cancel.Token)
+            : SendAsync(address, ticket, tensor, cancel.Token);
+        return new(new PostedTensor(TensorParcel.Of(ticket), sent, cancel));
     }
 
     /// <summary>Drops what came, or will come, of a scope's attempts below the given one.</summary>
     public void Discard(string scope, long beforeAttempt) => channel.Discard(ScopeOf(scope), beforeAttempt);
+
+    /// <inheritdoc/>
+    public void Dispose() => _rooms.Dispose();
+
+    private static PostedTensor Posted(TensorParcel parcel) => new(parcel, Task.CompletedTask, null);
+
+    private async ValueTask<PostedTensor> InBandAsync(Tensor tensor)
+    {
+        Arena room = _rooms.Take();
+        TensorParcel parcel = TensorParcel.Of(await host.Device.CopyAsync(tensor, room), sameProcess: false);
+        _rooms.GiveBack(room);
+        return Posted(parcel);
+    }
+
+    /// <summary>By way of the host. An arena that something failed in is not used again: a copy may still write there.
+    /// </summary>
+    private async Task SendAsync(
+        ChannelAddress address, TensorTicket ticket, Tensor tensor, CancellationToken cancellationToken)
+    {
+        Arena room = _rooms.Take();
+        Tensor copy = await host.Device.CopyAsync(tensor, room);
+        try
+        {
+            await channel.SendAsync(address, ticket, copy, cancellationToken);
+        }
+        finally
+        {
+            _rooms.GiveBack(room);
+        }
+    }
 
     /// <summary>FNV-1a: the same number for a name on every silo.</summary>
     private static long ScopeOf(string name)

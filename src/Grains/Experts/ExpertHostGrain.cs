@@ -155,7 +155,7 @@ public sealed partial class ExpertHostGrain(
             ?? throw new ArgumentException($"'{name}' is no routed expert's parameter");
         Parameter parameter = Model.FindExpert(layer, index)?.Parameters.Find(name)
             ?? throw new ArgumentException($"'{name}' is not on silo '{host.Silo}'");
-        return await post.Post(Parts.Of(parameter, part), process, _name + "/read").ReplyAsync();
+        return await (await post.PostAsync(Parts.Of(parameter, part), process, _name + "/read")).ReplyAsync();
     }
 
     /// <inheritdoc/>
@@ -167,8 +167,8 @@ public sealed partial class ExpertHostGrain(
         plans.Forget(_name);
     }
 
-    private Task<TensorParcel> SendAsync(Tensor tensor, Guid process, StepCall call, CancellationToken abandoned) =>
-        post.Post(tensor, process, _name, call.Attempt, abandoned).ReplyAsync();
+    private async Task<TensorParcel> SendAsync(Tensor tensor, Guid process, StepCall call, CancellationToken abandoned) =>
+        await (await post.PostAsync(tensor, process, _name, call.Attempt, abandoned)).ReplyAsync();
 
     private Task RunAsync(
         int layer, ExpertPass pass, Action<IKernels, Expert[]> work, WorkPriority priority) =>

@@ -55,7 +55,7 @@ public sealed class StateHostGrain(
                 continue;
             }
 
-            PostedTensor posted = post.Post(state, peer.Process, _name + StateScope);
+            PostedTensor posted = await post.PostAsync(state, peer.Process, _name + StateScope);
             await posted.CompleteAsync(grain.KeepAsync(owner.Key, step, posted.Parcel));
         }
     }
@@ -67,7 +67,7 @@ public sealed class StateHostGrain(
         Arena arena = Model.Snapshots.CreateArena(owner);
         try
         {
-            Tensor kept = await post.TakeAsync(state, arena);
+            Tensor kept = await post.TakeOnHostAsync(state, arena);
             Model.Snapshots.Add(owner, step, arena, kept);
         }
         catch
@@ -165,16 +165,16 @@ public sealed class StateHostGrain(
 
         Arena arena = Model.Snapshots.CreateArena(owner.Key);
         Tensor state = default;
-        await host.Device.SubmitAsync(_ =>
+        await host.Device.SubmitAsync(kernels =>
         {
             state = owner.Allocate(arena);
-            owner.Save(state);
+            owner.Save(kernels, state);
         });
         long bytes = arena.ReservedBytes;
         Model.Snapshots.Add(owner.Key, step, arena, state);
         return bytes;
     }
 
-    private Task<TensorParcel> SendAsync(Tensor tensor, Guid process) =>
-        post.Post(tensor, process, _name + StateScope).ReplyAsync();
+    private async Task<TensorParcel> SendAsync(Tensor tensor, Guid process) =>
+        await (await post.PostAsync(tensor, process, _name + StateScope)).ReplyAsync();
 }

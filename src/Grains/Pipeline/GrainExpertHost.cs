@@ -17,10 +17,9 @@ internal sealed class GrainExpertHost(
     /// <inheritdoc/>
     public async Task<Tensor> ForwardAsync(ExpertCall call, ExpertSlice slice, Tensor rows)
     {
-        ExpertSliceParcel sliceParcel = ExpertSliceParcel.Of(slice, process == gateway.Process);
-        PostedTensor posted = post.Post(rows, gateway.Process, scope, call.Work.Attempt, call.Work.Abandoned);
+        PostedTensor posted = await post.PostAsync(rows, gateway.Process, scope, call.Work.Attempt, call.Work.Abandoned);
         var request = new ExpertForward(
-            call.Layer, CallOf(call.Work), sliceParcel, posted.Parcel, call.BackwardFollows, process);
+            call.Layer, CallOf(call.Work), ExpertSliceParcel.Of(slice, process == gateway.Process), posted.Parcel, call.BackwardFollows, process);
         try
         {
             TensorParcel reply = await posted.CompleteAsync(
@@ -39,7 +38,7 @@ internal sealed class GrainExpertHost(
     /// <inheritdoc/>
     public async Task<ExpertGradients> BackwardAsync(ExpertCall call, Tensor gradRows)
     {
-        PostedTensor posted = post.Post(gradRows, gateway.Process, scope, call.Work.Attempt, call.Work.Abandoned);
+        PostedTensor posted = await post.PostAsync(gradRows, gateway.Process, scope, call.Work.Attempt, call.Work.Abandoned);
         var request = new ExpertBackward(call.Layer, CallOf(call.Work), posted.Parcel, process);
         TensorParcel[] reply = await posted.CompleteAsync(
             gateway.CallAsync(grain => grain.BackwardAsync(request)).WaitAsync(call.Work.Abandoned));

@@ -27,8 +27,7 @@ public sealed partial class PipelineStageGrain
         ParameterSet parameters = Hosted.Mirrored[set];
         using StepGate.Entry entry = Model.Gate.Enter(call.Attempt);
         await FillAsync(parameters.GradientBanks[1 - _direction], gradients, entry.Abandoned);
-        return await post.Post(
-            parameters.GradientBanks[_direction], process, _name, call.Attempt, entry.Abandoned).ReplyAsync();
+        return await SendAsync(parameters.GradientBanks[_direction], process, call, entry);
     }
 
     /// <inheritdoc/>
@@ -64,7 +63,7 @@ public sealed partial class PipelineStageGrain
     private async Task ExchangeAsync(
         Neighbour<IPipelineStageGrain> mirror, StepCall call, ParameterSet parameters, int set, CancellationToken abandoned)
     {
-        PostedTensor posted = post.Post(
+        PostedTensor posted = await post.PostAsync(
             parameters.GradientBanks[_direction], mirror.Process, _name, call.Attempt, abandoned);
         TensorParcel reply = await posted.CompleteAsync(mirror.CallAsync(
             grain => grain.AcceptGradientsAsync(call, set, posted.Parcel, host.Process)).WaitAsync(abandoned));

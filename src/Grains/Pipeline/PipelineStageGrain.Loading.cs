@@ -71,10 +71,13 @@ public sealed partial class PipelineStageGrain
         {
             // The twin was filled before: only the buffers are this copy's own. One that the plan has put elsewhere was not,
             // and is where it was left.
-            foreach ((int layer, Tensor bias) in stage.Biases)
+            await host.Device.ReadAsync(kernels =>
             {
-                twin.Stage.Biases[layer].AsSpan<float>().CopyTo(bias.AsSpan<float>());
-            }
+                foreach ((int layer, Tensor bias) in stage.Biases)
+                {
+                    kernels.Transfer(twin.Stage.Biases[layer], bias);
+                }
+            });
         }
         else if (NeedsFilling(source, stage.Parameters, isNew))
         {

@@ -35,12 +35,12 @@ public sealed partial class PipelineStageGrain
                 part);
         }
 
-        return await post.Post(tensor, process, _name + ReadScope).ReplyAsync();
+        return await ReadAsync(tensor, process);
     }
 
     /// <inheritdoc/>
     public Task<TensorParcel> ReadActivationAsync(long slot, string name, Guid process) =>
-        Task.FromResult(TensorParcel.Of(Hosted.Stage.Activation(slot, name), process == host.Process));
+        ReadAsync(Hosted.Stage.Activation(slot, name), process);
 
     /// <inheritdoc/>
     public async Task OpenSessionAsync(long session, int capacity)
@@ -63,7 +63,7 @@ public sealed partial class PipelineStageGrain
             return result.Token;
         }
 
-        PostedTensor posted = post.Post(result.Hidden, next.Process, _name);
+        PostedTensor posted = await post.PostAsync(result.Hidden, next.Process, _name);
         return await posted.CompleteAsync(
             next.CallAsync(grain => grain.DecodeAsync(session, tokens, posted.Parcel, sampling)));
     }
@@ -79,4 +79,7 @@ public sealed partial class PipelineStageGrain
             await next.CallAsync(grain => grain.ReleaseAsync(slot));
         }
     }
+
+    private async Task<TensorParcel> ReadAsync(Tensor tensor, Guid process) =>
+        await (await post.PostAsync(tensor, process, _name + ReadScope)).ReplyAsync();
 }

@@ -20,9 +20,9 @@ public sealed partial class PipelineStageGrain
         TokenEmbedding embedding = hosted.Stage.Embedding ?? throw NotHere("embedding");
         Arena arena = hosted.Lent;
         arena.Reset();
-        Tensor ids = IdsOf(tokens, arena);
         Tensor rows = default;
-        await host.Device.SubmitAsync(kernels => rows = embedding.Forward(kernels, arena, ids), call.Priority);
+        await host.Device.SubmitAsync(
+            kernels => rows = embedding.Forward(kernels, arena, arena.Upload(kernels, tokens.AsSpan())), call.Priority);
         return await SendAsync(rows, process, call, entry);
     }
 
@@ -39,8 +39,8 @@ public sealed partial class PipelineStageGrain
             var rows = new StageActivations(
                 await post.OpenAsync(gradients.Hidden, arena, entry.Abandoned),
                 await post.OpenAsync(gradients.Embeddings, arena, entry.Abandoned));
-            Tensor ids = IdsOf(gradients.Tokens, arena);
-            await host.Device.SubmitAsync(kernels => embedding.BackwardWeight(kernels, call.Slot, ids, rows));
+            await host.Device.SubmitAsync(kernels => embedding.BackwardWeight(
+                kernels, call.Slot, arena.Upload(kernels, gradients.Tokens.AsSpan()), rows));
         }
         finally
         {
@@ -137,13 +137,6 @@ public sealed partial class PipelineStageGrain
     private InvalidOperationException NotHere(string table) =>
         new($"the {table} of '{_name}' is not with stage {_index}, direction {_direction}, on silo '{host.Silo}'");
 
-    private Task<TensorParcel> SendAsync(Tensor tensor, Guid process, StepCall call, StepGate.Entry entry) =>
-        post.Post(tensor, process, _name, call.Attempt, entry.Abandoned).ReplyAsync();
-
-    private static Tensor IdsOf(int[] tokens, Arena arena)
-    {
-        Tensor ids = arena.Allocate(tokens.Length, DType.Int32);
-        tokens.CopyTo(ids.AsSpan<int>());
-        return ids;
-    }
+    private async Task<TensorParcel> SendAsync(Tensor tensor, Guid process, StepCall call, StepGate.Entry entry) =>
+        await (await post.PostAsync(tensor, process, _name, call.Attempt, entry.Abandoned)).ReplyAsync();
 }

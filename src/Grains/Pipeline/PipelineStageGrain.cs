@@ -64,7 +64,7 @@ public sealed partial class PipelineStageGrain(
         SlotCall work = WorkOf(call, entry);
         StageActivations output = await hosted.Stage.ForwardAsync(work, batch, input, options);
         var report = new StageReport(
-            hosted.Next is null ? hosted.Stage.Losses(call.Slot) : null, [.. hosted.Stage.Loads(call.Slot)], waited,
+            hosted.Next is null ? await hosted.Stage.LossesAsync(call.Slot) : null, [.. hosted.Stage.Loads(call.Slot)], waited,
             Delivers: false);
         return hosted.Next is { } next
             ? report with { Delivers = await HandOnAsync(hosted, next, call, gradients: false, output, entry.Abandoned) }
@@ -105,11 +105,10 @@ public sealed partial class PipelineStageGrain(
     }
 
     /// <inheritdoc/>
-    public Task SetBiasAsync(int layer, float[] bias, long attempt)
+    public async Task SetBiasAsync(int layer, float[] bias, long attempt)
     {
         using StepGate.Entry entry = Model.Gate.Enter(attempt);
-        Hosted.Stage.SetBias(layer, bias);
-        return Task.CompletedTask;
+        await Hosted.Stage.SetBiasAsync(layer, bias);
     }
 
     /// <inheritdoc/>
@@ -204,7 +203,10 @@ public sealed partial class PipelineStageGrain(
         Arena arena = hosted.TakeArena();
         try
         {
-            value = new(value.Hidden.CopyTo(arena), value.Embeddings.CopyTo(arena));
+            // Both are copied, or submitted to be, before this first waits: ahead of whatever takes their memory.
+            Task<Tensor> copied = host.Device.CopyAsync(value.Hidden, arena);
+            Task<Tensor> embeddings = host.Device.CopyAsync(value.Embeddings, arena);
+            value = new(await copied, await embeddings);
             await deliver(value, entry.Abandoned);
         }
         finally
@@ -217,8 +219,8 @@ public sealed partial class PipelineStageGrain(
         Neighbour<IPipelineStageGrain> neighbour, StepCall call, bool gradients, StageActivations value,
         CancellationToken abandoned)
     {
-        PostedTensor hidden = post.Post(value.Hidden, neighbour.Process, _name, call.Attempt, abandoned);
-        PostedTensor embeddings = post.Post(value.Embeddings, neighbour.Process, _name, call.Attempt, abandoned);
+        PostedTensor hidden = await post.PostAsync(value.Hidden, neighbour.Process, _name, call.Attempt, abandoned);
+        PostedTensor embeddings = await post.PostAsync(value.Embeddings, neighbour.Process, _name, call.Attempt, abandoned);
         var delivery = new StageDelivery(call, gradients, hidden.Parcel, embeddings.Parcel);
         await hidden.CompleteAsync(embeddings.CompleteAsync(
             neighbour.CallAsync(grain => grain.AcceptAsync(delivery)).WaitAsync(abandoned)));

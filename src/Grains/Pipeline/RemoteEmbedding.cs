@@ -64,8 +64,8 @@ internal sealed class RemoteEmbedding(Neighbour<IPipelineStageGrain> owner, Tens
 
     private async Task SendAsync(StepCall call, int[] tokens, StageActivations gradients, CancellationToken abandoned)
     {
-        PostedTensor hidden = post.Post(gradients.Hidden, owner.Process, scope, call.Attempt, abandoned);
-        PostedTensor embeddings = post.Post(gradients.Embeddings, owner.Process, scope, call.Attempt, abandoned);
+        PostedTensor hidden = await post.PostAsync(gradients.Hidden, owner.Process, scope, call.Attempt, abandoned);
+        PostedTensor embeddings = await post.PostAsync(gradients.Embeddings, owner.Process, scope, call.Attempt, abandoned);
         var message = new EmbeddingGradients(call, tokens, hidden.Parcel, embeddings.Parcel);
         await hidden.CompleteAsync(embeddings.CompleteAsync(
             owner.CallAsync(grain => grain.AddEmbeddingGradientsAsync(message)).WaitAsync(abandoned)));

@@ -20,8 +20,8 @@ internal sealed class RemoteHead(Neighbour<IPipelineStageGrain> owner, TensorPos
     private async Task<HeadGradients> AskAsync(
         SlotCall call, Tensor hidden, Tensor targets, double gradScale, Arena arena)
     {
-        PostedTensor rows = post.Post(hidden, owner.Process, scope, call.Attempt, call.Abandoned);
-        PostedTensor ids = post.Post(targets, owner.Process, scope, call.Attempt, call.Abandoned);
+        PostedTensor rows = await post.PostAsync(hidden, owner.Process, scope, call.Attempt, call.Abandoned);
+        PostedTensor ids = await post.PostAsync(targets, owner.Process, scope, call.Attempt, call.Abandoned);
         var request = new HeadRequest(
             new(call.Slot, call.Step, call.Attempt), rows.Parcel, ids.Parcel, gradScale, post.Process);
         HeadReply reply = await rows.CompleteAsync(ids.CompleteAsync(

@@ -210,9 +210,11 @@ public sealed partial class ClusterModel : IInspectable, IAsyncDisposable
         return _stages[_plan.StageOf(name)].ReadParameterAsync(name, part, _process);
     }
 
-    /// <summary>Opens a parcel that was read: a view within the process, else a copy in the arena.</summary>
+    /// <summary>
+    /// Opens a parcel that was read, for the host: a view where the host reaches it, else a copy in the arena.
+    /// </summary>
     public ValueTask<Tensor> OpenAsync(TensorParcel parcel, Arena arena) =>
-        _post is null ? ValueTask.FromResult(parcel.Open(arena)) : _post.OpenAsync(parcel, arena);
+        _post is null ? parcel.OpenOnHostAsync(arena) : _post.OpenOnHostAsync(parcel, arena);
 
     private async Task<float[]> ToFloatsAsync(TensorParcel parcel)
     {

@@ -99,5 +99,5 @@ internal sealed class RunCheckpoints(ClusterModel model, TrainingConfig recipe, 
         await model.OpenAsync(await model.ReadSavedAsync(name, part, checked((int)step)), arena);
 
     private static unsafe ReadOnlySpan<byte> BytesOf(Tensor tensor) =>
-        new((void*)tensor.Address, checked((int)(tensor.Count * tensor.DType.SizeInBytes())));
+        new((void*)tensor.HostAddress, checked((int)tensor.Bytes));
 }

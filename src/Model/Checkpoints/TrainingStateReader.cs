@@ -1,4 +1,5 @@
 using System.Runtime.InteropServices;
+using Krewe.Model.Kernels;
 using Krewe.Model.Layers;
 using Krewe.Model.Tensors;
 
@@ -23,17 +24,19 @@ public sealed class TrainingStateReader : IParameterSource, IDisposable
         MemoryMarshal.Cast<byte, float>(_file.Bytes(tensor)).CopyTo(destination);
     }
 
-    /// <summary>Fills the moments of a parameter, in the type that the run keeps them in.</summary>
-    public void ReadMoments(Parameter parameter)
+    /// <summary>
+    /// Fills the moments of a parameter, in the type that the run keeps them in; to be called inside submitted work.
+    /// </summary>
+    public void ReadMoments(IKernels kernels, Parameter parameter)
     {
-        Copy(TrainingStateFiles.FirstMoment(parameter.Name), parameter.FirstMoment);
-        Copy(TrainingStateFiles.SecondMoment(parameter.Name), parameter.SecondMoment);
+        Copy(kernels, TrainingStateFiles.FirstMoment(parameter.Name), parameter.FirstMoment);
+        Copy(kernels, TrainingStateFiles.SecondMoment(parameter.Name), parameter.SecondMoment);
     }
 
     /// <inheritdoc/>
     public void Dispose() => _file.Dispose();
 
-    private unsafe void Copy(string name, Tensor destination)
+    private void Copy(IKernels kernels, string name, Tensor destination)
     {
         SafetensorsTensor tensor = Expect(name, destination.Shape);
         if (tensor.DType != destination.DType)
@@ -42,7 +45,7 @@ public sealed class TrainingStateReader : IParameterSource, IDisposable
                 $"{_file.Path}: '{name}' is {tensor.DType}, the run keeps {destination.DType}: resume with --moments as before");
         }
 
-        _file.Bytes(tensor).CopyTo(new Span<byte>((void*)destination.Address, checked((int)tensor.ByteCount)));
+        kernels.Upload(_file.Bytes(tensor), destination);
     }
 
     private SafetensorsTensor Expect(string name, TensorShape shape)

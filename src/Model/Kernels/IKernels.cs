@@ -233,6 +233,11 @@ public partial interface IKernels
     /// <param name="gradScale">d loss / d losses[t]; 0 leaves the logits as they are.</param>
     void CrossEntropy(Tensor logits, Tensor targets, Tensor losses, float gradScale);
 
+    /// <summary>indices[t] = column of the largest value of row t, the lowest on ties.</summary>
+    /// <param name="values">[T, V].</param>
+    /// <param name="indices">Int32 [T]; overwritten.</param>
+    void ArgMax(Tensor values, Tensor indices);
+
     /// <summary>destination += source, elementwise.</summary>
     void Add(Tensor source, Tensor destination);
 

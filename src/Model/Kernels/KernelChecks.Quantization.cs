@@ -86,14 +86,6 @@ internal static unsafe partial class KernelChecks
         Dense(tensor.Scales, name + " scales");
     }
 
-    private static void Dense(Tensor tensor, string name)
-    {
-        if (!tensor.IsDense && tensor.Rows > 1)
-        {
-            throw new ArgumentException($"{name}: expected dense rows, got row stride {tensor.RowStride}", name);
-        }
-    }
-
     /// <summary>No tensor core multiplies anything between FP8 and BF16.</summary>
     private static void RequireFp8(
         QuantizedTensor tensor, [CallerArgumentExpression(nameof(tensor))] string name = "")

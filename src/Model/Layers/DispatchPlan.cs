@@ -1,5 +1,3 @@
-using Krewe.Model.Tensors;
-
 namespace Krewe.Model.Layers;
 
 /// <summary>
@@ -47,18 +45,33 @@ public sealed class DispatchPlan
     public int FirstReturnedRow(int host) => _base[host];
 
     /// <summary>Builds the plan for the choice of one layer.</summary>
-    /// <param name="indices">Int32 [T, K], rising within a token.</param>
-    /// <param name="weights">[T, K].</param>
+    /// <param name="chosen">[T, K]: the chosen experts, rising within a token.</param>
+    /// <param name="gates">[T, K]: their weights.</param>
+    /// <param name="topK">Number K of experts of a token.</param>
     /// <param name="topology">Hosts and canonical groups.</param>
-    public void Build(Tensor indices, Tensor weights, ExpertTopology topology)
+    public void Build(ReadOnlySpan<int> chosen, ReadOnlySpan<float> gates, int topK, ExpertTopology topology)
     {
         Clear(topology);
-        ReadOnlySpan<int> chosen = indices.AsSpan<int>();
-        ReadOnlySpan<float> gates = weights.AsSpan<float>();
-        int topK = indices.Columns;
         CountLoad(chosen, topology);
         Assign(chosen, gates, topK, topology);
         Reduce(chosen, gates, topK, topology);
+    }
+
+    /// <summary>
+    /// For each of the T * K (token, choice) pairs its assignment, counted through all hosts one after the other.
+    /// </summary>
+    public void FillAssignments(Span<int> assignments)
+    {
+        int first = 0;
+        foreach (ExpertSlice slice in _slices)
+        {
+            for (int i = 0; i < slice.Assignments; i++)
+            {
+                assignments[slice.Slots[i]] = first + i;
+            }
+
+            first += slice.Assignments;
+        }
     }
 
     private void Clear(ExpertTopology topology)

@@ -59,8 +59,8 @@ public sealed partial class ExpertBatch(IDevice device, string name) : IDisposab
         }
 
         _input = Operand.Input(kernels, _arena, input, _recipe.Experts);
-        _rows = _arena.CopyOf(slice.Rows);
-        _scale = _arena.CopyOf(slice.Weights);
+        _rows = _arena.Upload(kernels, slice.Rows);
+        _scale = _arena.Upload(kernels, slice.Weights);
         _gate = _arena.Allocate(assignments, width);
         _up = _arena.Allocate(assignments, width);
         _hidden = _arena.Allocate(assignments, width);
@@ -100,7 +100,7 @@ public sealed partial class ExpertBatch(IDevice device, string name) : IDisposab
         Tensor gradUp = _arena.Allocate(assignments, width);
         Tensor gradInput = _arena.Allocate(assignments, _output.Columns);
         gradRows = Dispatched(kernels, gradRows);
-        kernels.DotRows(_output, InOrder(assignments), gradRows, _rows, gradWeights);
+        kernels.DotRows(_output, _arena.UploadRange(kernels, assignments), gradRows, _rows, gradWeights);
         kernels.GatherRows(gradRows, _rows, _scale, gradOutput);
         SaveInputs(kernels);
         Operand outputs = Gradients(kernels, gradOutput);
@@ -158,19 +158,12 @@ public sealed partial class ExpertBatch(IDevice device, string name) : IDisposab
         Tensor result = _arena.Allocate(_slice.OutputRows, rows.Columns);
         if (_slice.ReducedRows > 0)
         {
-            Tensor scale = default;
-            if (weighted)
-            {
-                scale = _arena.Allocate(_slice.ReducedAssignments.Count);
-                Span<float> values = scale.AsSpan<float>();
-                for (int i = 0; i < values.Length; i++)
-                {
-                    values[i] = _slice.Weights[_slice.ReducedAssignments[i]];
-                }
-            }
-
+            Tensor scale = weighted
+                ? _arena.Upload<float, ExpertSlice>(
+                    kernels, _slice.ReducedAssignments.Count, _slice, static (values, slice) => slice.FillReducedWeights(values))
+                : default;
             kernels.SumRows(
-                rows, _arena.CopyOf(_slice.ReducedAssignments), scale, _arena.CopyOf(_slice.ReducedStarts),
+                rows, _arena.Upload(kernels, _slice.ReducedAssignments), scale, _arena.Upload(kernels, _slice.ReducedStarts),
                 result.SliceRows(0, _slice.ReducedRows));
             RoundCombined(kernels, result.SliceRows(0, _slice.ReducedRows));
         }
@@ -178,7 +171,7 @@ public sealed partial class ExpertBatch(IDevice device, string name) : IDisposab
         if (_slice.RawAssignments.Count > 0)
         {
             kernels.GatherRows(
-                rows, _arena.CopyOf(_slice.RawAssignments), default,
+                rows, _arena.Upload(kernels, _slice.RawAssignments), default,
                 result.SliceRows(_slice.ReducedRows, _slice.RawAssignments.Count));
         }
 
@@ -194,26 +187,12 @@ public sealed partial class ExpertBatch(IDevice device, string name) : IDisposab
         ? Operand.Gradient(kernels, _arena, PartOf(all.Values, expert), _recipe.Experts)
         : PartOf(all, expert);
 
-    private Tensor InOrder(int count)
-    {
-        Tensor order = _arena.Allocate(count, DType.Int32);
-        for (int i = 0; i < count; i++)
-        {
-            order.AsSpan<int>()[i] = i;
-        }
-
-        return order;
-    }
-
     private Tensor PartOf(Tensor all, int expert) =>
         all.SliceRows(_offsets[expert], _offsets[expert + 1] - _offsets[expert]);
 
     private Operand PartOf(in Operand all, int expert) =>
         all.SliceRows(_offsets[expert], _offsets[expert + 1] - _offsets[expert]);
 
-    private Tensor RowsOf(int expert)
-    {
-        int start = _offsets[expert];
-        return new(_rows.Address + (start * sizeof(int)), new(_offsets[expert + 1] - start), DType.Int32);
-    }
+    private Tensor RowsOf(int expert) =>
+        _rows.SliceElements(_offsets[expert], _offsets[expert + 1] - _offsets[expert]);
 }

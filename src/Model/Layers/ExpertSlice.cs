@@ -50,6 +50,15 @@ public sealed class ExpertSlice
     /// <summary>Rows that travel back.</summary>
     public int OutputRows => ReducedRows + RawAssignments.Count;
 
+    /// <summary>Gate weight of each of <see cref="ReducedAssignments"/>.</summary>
+    internal void FillReducedWeights(Span<float> weights)
+    {
+        for (int i = 0; i < weights.Length; i++)
+        {
+            weights[i] = Weights[ReducedAssignments[i]];
+        }
+    }
+
     /// <summary>Empties every list, keeping their memory.</summary>
     internal void Clear()
     {

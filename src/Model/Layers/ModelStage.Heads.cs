@@ -10,8 +10,7 @@ public sealed partial class ModelStage
     private void ForwardMainHead(
         IKernels kernels, Slot held, Tensor stream, MicroBatch batch, ForwardOptions options)
     {
-        held.MainTargets = held.Arena.Allocate(batch.Targets.Length, DType.Int32);
-        batch.Targets.CopyTo(held.MainTargets.AsSpan<int>());
+        held.MainTargets = held.Arena.Upload(kernels, batch.Targets.AsSpan());
         held.Norm = _norm!.Forward(kernels, held.Arena, stream);
         ForwardHead(kernels, held, held.Norm.Output, held.MainTargets, options.MainScale, options, held.Head);
     }

@@ -42,7 +42,7 @@ public sealed partial class ModelStage
         int token = -1;
         long position = step + tokens.Length;
         Tensor stream = await _runner.ForwardAsync(
-            held.Blocks, held.Arena, kernels => Embed(kernels, held, tokens, hidden), pass, new(session, step),
+            held.Blocks, held.Arena, kernels => Begin(kernels, held, tokens, hidden), pass, new(session, step),
             Range.IsLast ? (kernels, output) => token = Choose(kernels, held, output, sampling, position) : null);
         cache.Advance(tokens.Length);
         return new(stream, token);
@@ -52,7 +52,15 @@ public sealed partial class ModelStage
     private int Choose(IKernels kernels, Slot held, Tensor stream, SamplingOptions sampling, long position)
     {
         RmsNorm.Saved normed = _norm!.Forward(kernels, held.Arena, stream.SliceRows(stream.Rows - 1, 1));
-        return Sampler.Sample(Head!.Logits(kernels, held.Arena, normed.Output).Row(0), sampling, position);
+        Tensor logits = Head!.Logits(kernels, held.Arena, normed.Output);
+        if (sampling.Temperature > 0)
+        {
+            return Sampler.Sample(kernels.Read<float>(logits), sampling, position);
+        }
+
+        Tensor best = held.Arena.Allocate(1, DType.Int32);
+        kernels.ArgMax(logits, best);
+        return kernels.Read<int>(best)[0];
     }
 
     /// <summary>

@@ -1,4 +1,5 @@
 using Krewe.Model.Tensors;
+using Krewe.Model.Training;
 
 namespace Krewe.Model.Layers;
 
@@ -38,6 +39,8 @@ public sealed partial class ModelStage
         public StageActivations GradInput { get; set; }
 
         public ForwardOptions Options { get; set; } = null!;
+
+        public MicroBatch Batch { get; set; } = null!;
 
         public Generation.LatentKvCache? Cache { get; set; }
 

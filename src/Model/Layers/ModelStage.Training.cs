@@ -11,7 +11,7 @@ public sealed partial class ModelStage
     private const int AgreementRows = 3;
 
     /// <summary>
-    /// Runs a micro-batch through this stage; the losses of the last stage come from <see cref="Losses"/>.
+    /// Runs a micro-batch through this stage; the losses of the last stage come from <see cref="LossesAsync"/>.
     /// </summary>
     /// <param name="call">Where its activations are kept, and the step.</param>
     /// <param name="batch">Tokens and targets.</param>
@@ -26,12 +26,13 @@ public sealed partial class ModelStage
         held.Arena.Reset();
         held.Received?.Reset();
         held.Options = options;
+        held.Batch = batch;
         held.Layout = TokenLayout.Create(held.Arena, batch.SequenceStarts);
         held.Embeddings = input.Embeddings;
         BalanceLossOptions? balance = options.Mode == ForwardMode.Evaluation ? null : options.Balance;
         var pass = new ForwardPass(held.Layout, _rotaryTable, balance);
         held.Stream = await _runner.ForwardAsync(
-            held.Blocks, held.Arena, kernels => Embed(kernels, held, batch.Tokens, input.Hidden), pass, call,
+            held.Blocks, held.Arena, kernels => Begin(kernels, held, batch.Tokens, input.Hidden), pass, call,
             Range.IsLast ? (kernels, stream) => ForwardMainHead(kernels, held, stream, batch, options) : null);
         if (Range.IsLast)
         {
@@ -42,12 +43,19 @@ public sealed partial class ModelStage
     }
 
     /// <summary>Losses of the slot's last forward; only on the last stage.</summary>
-    public MicroBatchLosses Losses(long slot)
+    public async Task<MicroBatchLosses> LossesAsync(long slot)
     {
         Slot held = SlotOf(slot);
+        MicroBatchLosses? losses = null;
+        await _device.ReadAsync(kernels => losses = Losses(kernels, held));
+        return losses!;
+    }
+
+    private MicroBatchLosses Losses(IKernels kernels, Slot held)
+    {
         bool evaluated = held.Options.Mode == ForwardMode.Evaluation;
         int[] starts = held.Layout.SequenceStarts;
-        Span<float> losses = held.Head.Losses.AsSpan<float>();
+        ReadOnlySpan<float> losses = kernels.Read<float>(held.Head.Losses);
         var perSequence = new double[held.Layout.Sequences];
         for (int s = 0; s < perSequence.Length; s++)
         {
@@ -57,15 +65,15 @@ public sealed partial class ModelStage
         int compared = 0, same = 0;
         if (evaluated && _mtp.Count > 0)
         {
-            (same, compared) = Agreement(held);
+            (same, compared) = Agreement(kernels, held);
         }
 
         return new()
         {
             MainSum = perSequence.Sum(),
-            MainCount = CountTargets(held.MainTargets),
-            MtpSums = [.. held.Mtp.Select(state => Sum(state.Head.Losses.AsSpan<float>()))],
-            MtpCounts = [.. held.Mtp.Select(state => CountTargets(state.Targets))],
+            MainCount = held.Batch.TargetCount(0),
+            MtpSums = [.. held.Mtp.Select(state => Sum(kernels.Read<float>(state.Head.Losses)))],
+            MtpCounts = [.. held.Mtp.Select((_, index) => held.Batch.TargetCount(index + 1))],
             SequenceSums = perSequence,
             Agreements = same,
             AgreementCount = compared,
@@ -131,6 +139,19 @@ public sealed partial class ModelStage
         Retire(call.Slot, held);
     }
 
+    /// <summary>Writes what a pass reads beside its rows, and gives its input.</summary>
+    private Tensor Begin(IKernels kernels, Slot held, int[] tokens, Tensor hidden)
+    {
+        if (!_rotaryTableFilled)
+        {
+            kernels.Write(_rotaryTable, Config, static (values, config) => RotaryEmbedding.FillTable(config, values));
+            _rotaryTableFilled = true;
+        }
+
+        held.Layout.Fill(kernels);
+        return Embed(kernels, held, tokens, hidden);
+    }
+
     /// <summary>
     /// The stage's input: embeddings on the first stage, what was handed over on the others and where the embedding is
     /// elsewhere.
@@ -142,8 +163,7 @@ public sealed partial class ModelStage
             return hidden;
         }
 
-        held.Ids = held.Arena.Allocate(tokens.Length, DType.Int32);
-        tokens.CopyTo(held.Ids.AsSpan<int>());
+        held.Ids = held.Arena.Upload(kernels, tokens.AsSpan());
         held.Embeddings = Embedding.Forward(kernels, held.Arena, held.Ids);
         return held.Embeddings;
     }
@@ -181,13 +201,13 @@ public sealed partial class ModelStage
     /// Rows where depth 1, which has seen the next token, and the main head one row on name the same token. Sequences
     /// of at most three ids are left out, and rows without a next token (the filling of a window).
     /// </summary>
-    private static (int Same, int Compared) Agreement(Slot held)
+    private static (int Same, int Compared) Agreement(IKernels kernels, Slot held)
     {
         TokenLayout layout = held.Mtp[0].Layout;
         int[] starts = held.Layout.SequenceStarts;
-        ReadOnlySpan<int> ahead = held.Mtp[0].Head.ArgMax.AsSpan<int>();
-        ReadOnlySpan<int> main = held.Head.ArgMax.AsSpan<int>();
-        ReadOnlySpan<int> targets = held.MainTargets.AsSpan<int>();
+        ReadOnlySpan<int> ahead = kernels.Read<int>(held.Mtp[0].Head.ArgMax);
+        ReadOnlySpan<int> main = kernels.Read<int>(held.Head.ArgMax);
+        int[] targets = held.Batch.Targets;
         int same = 0, compared = 0;
         for (int s = 0; s < layout.Sequences; s++)
         {
@@ -201,16 +221,5 @@ public sealed partial class ModelStage
         }
 
         return (same, compared);
-    }
-
-    private static int CountTargets(Tensor targets)
-    {
-        int count = 0;
-        foreach (int target in targets.AsSpan<int>())
-        {
-            count += target >= 0 ? 1 : 0;
-        }
-
-        return count;
     }
 }

@@ -27,8 +27,9 @@ public sealed partial class ModelStage : IDisposable
     private readonly Dictionary<long, Slot> _slots = [];
     private readonly Stack<Slot> _idle = [];
     private readonly Dictionary<int, Tensor> _biases = [];
+    private bool _rotaryTableFilled;
 
-    /// <summary>Allocates the stage's parameters, uninitialised, and its rotary table.</summary>
+    /// <summary>Allocates the stage's parameters and routing biases, uninitialised, and its rotary table.</summary>
     /// <param name="config">The model.</param>
     /// <param name="range">Which part of it.</param>
     /// <param name="device">Where it computes.</param>
@@ -51,7 +52,7 @@ public sealed partial class ModelStage : IDisposable
         Parameters = twin?.Parameters.Share() ?? new(device, owner, gradientBanks: 2);
         _runner = new(device, fleet, Parameters);
         _buffers = device.CreateArena($"{owner} buffers");
-        _rotaryTable = RotaryEmbedding.CreateTable(config, _buffers, maxPositions);
+        _rotaryTable = _buffers.Allocate(maxPositions, config.QkRopeHeadDim);
         for (int layer = range.FirstLayer; layer < range.FirstLayer + range.LayerCount; layer++)
         {
             _blocks.Add(new(config, Parameters, _buffers, layer, recipe));
@@ -132,8 +133,12 @@ public sealed partial class ModelStage : IDisposable
     /// <summary>The routing bias of that checkpoint name, or empty where this stage has none.</summary>
     public Tensor FindBias(string name) => _biases.FirstOrDefault(bias => BiasName(bias.Key) == name).Value;
 
-    /// <summary>Replaces the routing bias of a layer.</summary>
-    public void SetBias(int layer, ReadOnlySpan<float> bias) => bias.CopyTo(_biases[layer].AsSpan<float>());
+    /// <summary>Replaces the routing bias of a layer; <paramref name="bias"/> must not change before the task ends.</summary>
+    public Task SetBiasAsync(int layer, float[] bias)
+    {
+        Tensor destination = _biases[layer];
+        return _device.ReadAsync(kernels => kernels.Upload<float>(bias, destination));
+    }
 
     /// <summary>Frees what a slot holds here and with the experts' hosts.</summary>
     public async Task ReleaseAsync(long slot)

@@ -1,4 +1,3 @@
-using System.Runtime.InteropServices;
 using Krewe.Model.Configuration;
 using Krewe.Model.Kernels;
 using Krewe.Model.Precision;
@@ -72,7 +71,9 @@ public sealed class MoeLayer
         state.Input = input;
         state.CombineType = _recipe.Combine;
         Router.Forward(kernels, arena, input, layout, balance, state.Router);
-        state.Plan.Build(state.Router.Indices, state.Router.Weights, topology);
+        state.Plan.Build(
+            kernels.Read<int>(state.Router.Indices), kernels.Read<float>(state.Router.Weights),
+            _config.NumExpertsPerTok, topology);
         Prepare(state);
         GatherHostRows(kernels, arena, input, state);
     }
@@ -87,8 +88,8 @@ public sealed class MoeLayer
     /// <summary>output += routed experts, from what the hosts returned.</summary>
     public static void Combine(IKernels kernels, Arena arena, State state)
     {
-        state.TokenStarts = arena.CopyOf(state.Plan.TokenStarts);
-        state.TokenGroupRows = arena.CopyOf(state.Plan.TokenGroupRows);
+        state.TokenStarts = arena.Upload(kernels, state.Plan.TokenStarts);
+        state.TokenGroupRows = arena.Upload(kernels, state.Plan.TokenGroupRows);
         SumReturned(kernels, arena, state, weighted: true, state.Output);
     }
 
@@ -120,18 +121,7 @@ public sealed class MoeLayer
     public Tensor CombineBackward(IKernels kernels, Arena arena, BalanceLossOptions balance, State state)
     {
         SumReturned(kernels, arena, state, weighted: false, state.GradInput);
-        Tensor gradWeights = arena.Allocate(state.Input.Rows, _config.NumExpertsPerTok);
-        Span<float> weights = gradWeights.AsSpan<float>();
-        for (int host = 0; host < state.Plan.Slices.Count; host++)
-        {
-            ReadOnlySpan<int> slots = CollectionsMarshal.AsSpan(state.Plan.Slices[host].Slots);
-            ReadOnlySpan<float> returned = state.ReturnedWeights[host].AsSpan<float>();
-            for (int i = 0; i < slots.Length; i++)
-            {
-                weights[slots[i]] = returned[i];
-            }
-        }
-
+        Tensor gradWeights = GateGradients(kernels, arena, state);
         Router.BackwardInput(kernels, arena, state.Router, gradWeights, balance, state.GradInput);
         return state.GradInput;
     }
@@ -169,9 +159,41 @@ public sealed class MoeLayer
             state.HostRows[host] = arena.Allocate(slice.TokenRows.Count, source.Columns);
             if (slice.TokenRows.Count > 0)
             {
-                kernels.GatherRows(source, arena.CopyOf(slice.TokenRows), default, state.HostRows[host]);
+                kernels.GatherRows(source, arena.Upload(kernels, slice.TokenRows), default, state.HostRows[host]);
             }
         }
+    }
+
+    /// <summary>What the hosts returned by assignment, in the order of tokens and choices: [T, K].</summary>
+    private Tensor GateGradients(IKernels kernels, Arena arena, State state)
+    {
+        int slots = state.Input.Rows * _config.NumExpertsPerTok;
+        Tensor gradWeights = arena.Allocate(state.Input.Rows, _config.NumExpertsPerTok);
+        if (slots == 0)
+        {
+            return gradWeights;
+        }
+
+        Tensor returned = state.ReturnedWeights[0];
+        if (state.Plan.Slices.Count > 1)
+        {
+            returned = arena.Allocate(slots);
+            for (int host = 0, first = 0; host < state.Plan.Slices.Count; host++)
+            {
+                int count = state.Plan.Slices[host].Assignments;
+                if (count > 0)
+                {
+                    kernels.Transfer(state.ReturnedWeights[host], returned.SliceElements(first, count));
+                    first += count;
+                }
+            }
+        }
+
+        Tensor rows = arena.Upload<int, DispatchPlan>(
+            kernels, slots, state.Plan, static (values, plan) => plan.FillAssignments(values));
+        kernels.GatherRows(
+            returned.Reshape(new(slots, 1)), rows, default, gradWeights.Reshape(new(slots, 1)));
+        return gradWeights;
     }
 
     private static void SumReturned(IKernels kernels, Arena arena, State state, bool weighted, Tensor output)
@@ -204,9 +226,9 @@ public sealed class MoeLayer
 
         if (splitRows > 0)
         {
-            Tensor scale = weighted ? arena.CopyOf(plan.SplitWeights) : default;
+            Tensor scale = weighted ? arena.Upload(kernels, plan.SplitWeights) : default;
             kernels.SumRows(
-                source, arena.CopyOf(plan.SplitRows), scale, arena.CopyOf(plan.SplitStarts),
+                source, arena.Upload(kernels, plan.SplitRows), scale, arena.Upload(kernels, plan.SplitStarts),
                 source.SliceRows(plan.ReturnedRows, splitRows));
             if (state.CombineType == DType.BFloat16)
             {

@@ -26,12 +26,12 @@ public sealed class MoeRouter
         if (config.HasRoutingBias)
         {
             Bias = buffers.Allocate(config.NRoutedExperts);
-            Bias.AsSpan<float>().Clear();
         }
     }
 
     /// <summary>
     /// [E] float32, or empty: added to the scores for the choice alone; never part of a weight or a gradient.
+    /// Uninitialised, as parameters are.
     /// </summary>
     public Tensor Bias { get; }
 
@@ -84,7 +84,8 @@ public sealed class MoeRouter
         state.Frequency = arena.Allocate(starts.Length - 1, _shape.Experts);
         Tensor meanScore = arena.Allocate(starts.Length - 1, _shape.Experts);
         kernels.BalanceStatistics(state.Scores, state.Indices, starts, state.Frequency, meanScore);
-        state.BalanceLoss = BalanceLoss.Mean(state.Frequency, meanScore);
+        state.BalanceLoss = BalanceLoss.Mean(
+            kernels.Read<float>(state.Frequency), kernels.Read<float>(meanScore), state.Frequency.Rows);
     }
 
     /// <summary>Adds the gate's part to the gradient of the input.</summary>
@@ -102,14 +103,15 @@ public sealed class MoeRouter
         Tensor sequenceOfToken = default;
         if (balance.Alpha != 0 && !state.Frequency.IsEmpty)
         {
-            balanceGradient = arena.Allocate(state.Frequency.Rows, _shape.Experts);
-            BalanceLoss.Gradient(state.Frequency, state.Layout, balance, balanceGradient);
-            sequenceOfToken = state.Layout.SequenceOfToken;
-            if (balance.Scope == BalanceLossScope.MicroBatch)
-            {
-                sequenceOfToken = arena.Allocate(state.Logits.Rows, DType.Int32);
-                sequenceOfToken.AsSpan<int>().Clear();
-            }
+            int sequences = state.Frequency.Rows;
+            balanceGradient = arena.Allocate(sequences, _shape.Experts);
+            Tensor factors = arena.Upload<float, (TokenLayout Layout, BalanceLossOptions Options)>(
+                kernels, sequences, (state.Layout, balance),
+                static (values, state) => BalanceLoss.GradientFactors(state.Layout, state.Options, values));
+            kernels.GatherRows(state.Frequency, arena.UploadRange(kernels, sequences), factors, balanceGradient);
+            sequenceOfToken = balance.Scope == BalanceLossScope.Sequence
+                ? state.Layout.SequenceOfToken
+                : arena.Upload<int, int>(kernels, state.Logits.Rows, 0, static (values, _) => values.Clear());
         }
 
         kernels.RouteBackward(

@@ -1,3 +1,4 @@
+using System.Buffers;
 using Krewe.Model.Configuration;
 using Krewe.Model.Kernels;
 using Krewe.Model.Precision;
@@ -76,23 +77,24 @@ public sealed class MultiTokenPrediction
         Tensor embeddings, ReadOnlySpan<int> targets, State state)
     {
         int rows = state.Layout.Tokens;
-        Tensor embeddingRows = arena.Allocate(rows, DType.Int32);
-        Tensor hiddenRows = arena.Allocate(rows, DType.Int32);
-        state.Targets = arena.Allocate(rows, DType.Int32);
-        for (int s = 0; s < layout.Sequences; s++)
+        state.Layout.Fill(kernels);
+        int[] ahead = ArrayPool<int>.Shared.Rent(rows), at = ArrayPool<int>.Shared.Rent(rows);
+        state.Layout.RowsIn(layout, Depth, ahead);
+        state.Layout.RowsIn(previousLayout, 0, at);
+        Tensor embeddingRows = arena.Upload(kernels, ahead.AsSpan(0, rows));
+        Tensor hiddenRows = arena.Upload(kernels, at.AsSpan(0, rows));
+        (state.EmbeddingBackRows, state.EmbeddingBackStarts) =
+            Inverse(kernels, arena, ahead.AsSpan(0, rows), layout.Tokens);
+        (state.HiddenBackRows, state.HiddenBackStarts) =
+            Inverse(kernels, arena, at.AsSpan(0, rows), previousLayout.Tokens);
+        for (int row = 0; row < rows; row++)
         {
-            int first = state.Layout.SequenceStarts[s];
-            for (int i = 0; i < state.Layout.SequenceStarts[s + 1] - first; i++)
-            {
-                int ahead = layout.SequenceStarts[s] + i + Depth;
-                embeddingRows.AsSpan<int>()[first + i] = ahead;
-                hiddenRows.AsSpan<int>()[first + i] = previousLayout.SequenceStarts[s] + i;
-                state.Targets.AsSpan<int>()[first + i] = targets[ahead];
-            }
+            at[row] = targets[ahead[row]];
         }
 
-        (state.EmbeddingBackRows, state.EmbeddingBackStarts) = Inverse(arena, embeddingRows, layout.Tokens);
-        (state.HiddenBackRows, state.HiddenBackStarts) = Inverse(arena, hiddenRows, previousLayout.Tokens);
+        state.Targets = arena.Upload(kernels, at.AsSpan(0, rows));
+        ArrayPool<int>.Shared.Return(ahead);
+        ArrayPool<int>.Shared.Return(at);
         Tensor embedding = arena.Allocate(rows, _hidden);
         Tensor hidden = arena.Allocate(rows, _hidden);
         kernels.GatherRows(embeddings, embeddingRows, default, embedding);
@@ -155,23 +157,20 @@ public sealed class MultiTokenPrediction
     /// <summary>
     /// For each of <paramref name="count"/> rows the gathered row that came from it, if any, as ranges.
     /// </summary>
-    private static (Tensor Rows, Tensor Starts) Inverse(Arena arena, Tensor gathered, int count)
+    private static (Tensor Rows, Tensor Starts) Inverse(
+        IKernels kernels, Arena arena, ReadOnlySpan<int> gathered, int count)
     {
-        Span<int> source = gathered.AsSpan<int>();
-        Tensor rows = arena.Allocate(source.Length, DType.Int32);
-        Tensor starts = arena.Allocate(count + 1, DType.Int32);
+        int[] starts = ArrayPool<int>.Shared.Rent(count + 1);
         int next = 0;
         for (int row = 0; row < count; row++)
         {
-            starts.AsSpan<int>()[row] = next;
-            if (next < source.Length && source[next] == row)
-            {
-                rows.AsSpan<int>()[next] = next;
-                next++;
-            }
+            starts[row] = next;
+            next += next < gathered.Length && gathered[next] == row ? 1 : 0;
         }
 
-        starts.AsSpan<int>()[count] = next;
-        return (rows, starts);
+        starts[count] = next;
+        Tensor uploaded = arena.Upload(kernels, starts.AsSpan(0, count + 1));
+        ArrayPool<int>.Shared.Return(starts);
+        return (arena.UploadRange(kernels, gathered.Length), uploaded);
     }
 }

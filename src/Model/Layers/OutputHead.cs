@@ -1,5 +1,4 @@
 using Krewe.Model.Configuration;
-using Krewe.Model.Generation;
 using Krewe.Model.Kernels;
 using Krewe.Model.Precision;
 using Krewe.Model.Tensors;
@@ -86,7 +85,8 @@ public sealed class OutputHead : IDisposable
                 kernels.Copy(logits, state.Logits.SliceRows(start, count));
             }
 
-            kernels.CrossEntropy(logits, Part(targets, start, count), Part(state.Losses, start, count), gradScale);
+            kernels.CrossEntropy(
+                logits, targets.SliceElements(start, count), state.Losses.SliceElements(start, count), gradScale);
             if (gradScale == 0)
             {
                 // The kernel leaves the logits in place then; a loss without weight has no gradient.
@@ -127,12 +127,9 @@ public sealed class OutputHead : IDisposable
             int rows = Math.Min(EvaluationRows, hidden.Rows - start);
             Tensor part = logits.SliceRows(0, rows);
             _projection.Forward(kernels, input.SliceRows(start, rows), part);
-            kernels.CrossEntropy(part, Part(targets, start, rows), Part(state.Losses, start, rows), 0);
-            for (int row = 0; row < rows; row++)
-            {
-                state.ArgMax.AsSpan<int>()[start + row] =
-                    Sampler.ArgMax(part.Row(row));
-            }
+            kernels.CrossEntropy(
+                part, targets.SliceElements(start, rows), state.Losses.SliceElements(start, rows), 0);
+            kernels.ArgMax(part, state.ArgMax.SliceElements(start, rows));
         }
     }
 
@@ -146,7 +143,4 @@ public sealed class OutputHead : IDisposable
 
     /// <inheritdoc/>
     public void Dispose() => Parameters.Dispose();
-
-    private static Tensor Part(Tensor vector, int start, int count) =>
-        new(vector.Address + (start * vector.DType.SizeInBytes()), new(count), vector.DType);
 }

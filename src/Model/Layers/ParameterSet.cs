@@ -110,6 +110,15 @@ public sealed class ParameterSet(IDevice device, string owner, int gradientBanks
     /// <summary>The parameter of that name, or null.</summary>
     public Parameter? Find(string name) => _byName.GetValueOrDefault(name);
 
+    /// <summary>Reads every value; to be called inside submitted work.</summary>
+    public void Read(IKernels kernels, IParameterSource source)
+    {
+        foreach (Parameter parameter in _parameters)
+        {
+            source.Read(kernels, parameter.Name, parameter.Value);
+        }
+    }
+
     /// <summary>Allocates gradients and moments, all zero. Does nothing the second time.</summary>
     /// <param name="kernels">Kernels of the device, called from its thread.</param>
     /// <param name="momentType">Float32 or BFloat16.</param>
@@ -196,11 +205,12 @@ public sealed class ParameterSet(IDevice device, string owner, int gradientBanks
 
     private void Select(int bank)
     {
-        nint address = _banks[bank].Address;
+        long start = 0;
         foreach (Parameter parameter in _parameters)
         {
-            parameter.Gradient = new(address, parameter.Shape, DType.Float32);
-            address += (nint)(Aligned(parameter.Value.Count) * sizeof(float));
+            int count = checked((int)parameter.Value.Count);
+            parameter.Gradient = _banks[bank].SliceElements(start, count).Reshape(parameter.Shape);
+            start += Aligned(count);
         }
 
         _selected = bank;

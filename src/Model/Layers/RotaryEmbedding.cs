@@ -1,5 +1,4 @@
 using Krewe.Model.Configuration;
-using Krewe.Model.Tensors;
 
 namespace Krewe.Model.Layers;
 
@@ -10,18 +9,17 @@ namespace Krewe.Model.Layers;
 public static class RotaryEmbedding
 {
     /// <summary>
-    /// The table for <c>IKernels.RotaryEmbedding</c>: [positions, ropeDim] with cos and sin of pair i at columns 2i and
-    /// 2i+1.
+    /// Writes the table for <c>IKernels.RotaryEmbedding</c>: [positions, ropeDim] with cos and sin of pair i at columns
+    /// 2i and 2i+1.
     /// </summary>
-    public static Tensor CreateTable(ModelConfig config, Arena arena, int positions)
+    public static void FillTable(ModelConfig config, Span<float> table)
     {
         int dimension = config.QkRopeHeadDim;
         double[] frequencies = Frequencies(config);
         double magnitude = Magnitude(config.RopeScaling);
-        Tensor table = arena.Allocate(positions, dimension);
-        for (int position = 0; position < positions; position++)
+        for (int position = 0; position < table.Length / dimension; position++)
         {
-            Span<float> row = table.Row(position);
+            Span<float> row = table.Slice(position * dimension, dimension);
             for (int pair = 0; pair < dimension / 2; pair++)
             {
                 // The reference multiplies float32 frequencies by the position; so does this table.
@@ -30,8 +28,6 @@ public static class RotaryEmbedding
                 row[(2 * pair) + 1] = (float)(Math.Sin(angle) * magnitude);
             }
         }
-
-        return table;
     }
 
     /// <summary>

@@ -1,3 +1,5 @@
+using System.Buffers;
+using Krewe.Model.Kernels;
 using Krewe.Model.Tensors;
 
 namespace Krewe.Model.Layers;
@@ -7,9 +9,12 @@ namespace Krewe.Model.Layers;
 /// </summary>
 public sealed class TokenLayout
 {
-    private TokenLayout(int[] sequenceStarts, Tensor positions, Tensor sequenceOfToken)
+    private readonly int _firstPosition;
+
+    private TokenLayout(int[] sequenceStarts, int firstPosition, Tensor positions, Tensor sequenceOfToken)
     {
         SequenceStarts = sequenceStarts;
+        _firstPosition = firstPosition;
         Positions = positions;
         SequenceOfToken = sequenceOfToken;
     }
@@ -29,7 +34,7 @@ public sealed class TokenLayout
     /// <summary>Int32 [T]: sequence of each row.</summary>
     public Tensor SequenceOfToken { get; }
 
-    /// <summary>Lays out whole sequences, positions from 0.</summary>
+    /// <summary>Lays out whole sequences, positions from 0; <see cref="Fill"/> writes the device's copies.</summary>
     /// <param name="arena">Arena of the micro-batch.</param>
     /// <param name="sequenceStarts">S + 1 rising row offsets, the first 0.</param>
     /// <param name="firstPosition">
@@ -39,18 +44,44 @@ public sealed class TokenLayout
     {
         Tensor positions = arena.Allocate(sequenceStarts[^1], DType.Int32);
         Tensor sequences = arena.Allocate(sequenceStarts[^1], DType.Int32);
-        Span<int> position = positions.AsSpan<int>();
-        Span<int> sequence = sequences.AsSpan<int>();
-        for (int s = 0; s + 1 < sequenceStarts.Length; s++)
+        return new(sequenceStarts, firstPosition, positions, sequences);
+    }
+
+    /// <summary>Writes <see cref="Positions"/> and <see cref="SequenceOfToken"/>, ahead of what reads them.</summary>
+    public void Fill(IKernels kernels)
+    {
+        int[] values = ArrayPool<int>.Shared.Rent(Math.Max(1, Tokens));
+        for (int s = 0; s < Sequences; s++)
         {
-            for (int row = sequenceStarts[s]; row < sequenceStarts[s + 1]; row++)
+            for (int row = SequenceStarts[s]; row < SequenceStarts[s + 1]; row++)
             {
-                position[row] = firstPosition + row - sequenceStarts[s];
-                sequence[row] = s;
+                values[row] = _firstPosition + row - SequenceStarts[s];
             }
         }
 
-        return new(sequenceStarts, positions, sequences);
+        kernels.Upload<int>(values.AsSpan(0, Tokens), Positions);
+        for (int s = 0; s < Sequences; s++)
+        {
+            values.AsSpan(SequenceStarts[s]..SequenceStarts[s + 1]).Fill(s);
+        }
+
+        kernels.Upload<int>(values.AsSpan(0, Tokens), SequenceOfToken);
+        ArrayPool<int>.Shared.Return(values);
+    }
+
+    /// <summary>For each row here the row of <paramref name="other"/> that lies <paramref name="ahead"/> rows on.</summary>
+    /// <param name="other">Has the same sequences, each longer by <paramref name="ahead"/> rows or more.</param>
+    /// <param name="ahead">Rows within the sequence.</param>
+    /// <param name="rows">[T]; overwritten.</param>
+    public void RowsIn(TokenLayout other, int ahead, Span<int> rows)
+    {
+        for (int s = 0; s < Sequences; s++)
+        {
+            for (int row = SequenceStarts[s]; row < SequenceStarts[s + 1]; row++)
+            {
+                rows[row] = other.SequenceStarts[s] + row - SequenceStarts[s] + ahead;
+            }
+        }
     }
 
     /// <summary>

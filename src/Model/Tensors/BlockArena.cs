@@ -27,6 +27,9 @@ public abstract class BlockArena(
     /// <summary>What lives here.</summary>
     public string Name { get; } = name;
 
+    /// <summary>True where the host can reach the blocks.</summary>
+    protected virtual bool OnHost => true;
+
     /// <summary>Alignment of every tensor in bytes.</summary>
     protected int Alignment { get; } = alignment;
 
@@ -54,7 +57,7 @@ public abstract class BlockArena(
         nint address = _blocks[_current].Address + (nint)_offset;
         _offset += bytes;
         _used += bytes;
-        return new(address, shape, dtype);
+        return new(address, shape, dtype, onHost: OnHost);
     }
 
     /// <inheritdoc/>

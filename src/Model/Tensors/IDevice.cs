@@ -8,11 +8,20 @@ namespace Krewe.Model.Tensors;
 /// </summary>
 public interface IDevice : IDisposable
 {
+    /// <summary>Memory that the host reads and writes as its own.</summary>
+    const string HostSpace = "host";
+
     /// <summary>Name within the machine, such as <c>cpu:0</c>.</summary>
     string Name { get; }
 
     /// <summary>The kernels of this device. Call them only from inside submitted work.</summary>
     IKernels Kernels { get; }
+
+    /// <summary>
+    /// Which memory its tensors lie in. Devices of one space reach each other's tensors; <see cref="HostSpace"/> is the
+    /// host's own.
+    /// </summary>
+    string MemorySpace { get; }
 
     /// <summary>Bytes that arenas of this device hold at present.</summary>
     long ReservedBytes { get; }
@@ -20,6 +29,13 @@ public interface IDevice : IDisposable
     /// <summary>Makes an empty arena on this device.</summary>
     /// <param name="name">What lives there; error messages and the memory report show it.</param>
     Arena CreateArena(string name);
+
+    /// <summary>
+    /// Makes an empty arena in host memory that this device copies from and to fast; an ordinary one where the device
+    /// computes in host memory.
+    /// </summary>
+    /// <param name="name">What lives there.</param>
+    Arena CreateHostArena(string name);
 
     /// <summary>
     /// Runs <paramref name="work"/> on the device's thread, one piece at a time in the order of

@@ -6,7 +6,10 @@ namespace Krewe.Model.Tensors;
 /// A view of device memory: address, shape, row stride and element type. It owns nothing: the memory belongs to the
 /// <see cref="Arena"/> it was taken from and must not be touched after that arena was reset or disposed.
 /// </summary>
-/// <remarks>Row-major; the last dimension is contiguous, rows lie <see cref="RowStride"/> elements apart.</remarks>
+/// <remarks>
+/// Row-major; the last dimension is contiguous, rows lie <see cref="RowStride"/> elements apart. A tensor knows whether
+/// the host can reach it: what would read or write another device's memory throws instead.
+/// </remarks>
 public readonly unsafe struct Tensor
 {
     /// <summary>A view of <paramref name="shape"/> at <paramref name="address"/>.</summary>
@@ -14,11 +17,13 @@ public readonly unsafe struct Tensor
     /// <param name="shape">Extent.</param>
     /// <param name="dtype">Element type.</param>
     /// <param name="rowStride">Elements from one row to the next; 0 for dense rows.</param>
-    public Tensor(nint address, TensorShape shape, DType dtype = DType.Float32, int rowStride = 0)
+    /// <param name="onHost">True where the host can read and write at the address.</param>
+    public Tensor(nint address, TensorShape shape, DType dtype = DType.Float32, int rowStride = 0, bool onHost = true)
     {
         Address = address;
         Shape = shape;
         DType = dtype;
+        OnHost = onHost;
         RowStride = rowStride == 0 ? shape.Columns : rowStride;
     }
 
@@ -30,6 +35,9 @@ public readonly unsafe struct Tensor
 
     /// <summary>Element type.</summary>
     public DType DType { get; }
+
+    /// <summary>True where the host can read and write the memory.</summary>
+    public bool OnHost { get; }
 
     /// <summary>Elements from one row to the next.</summary>
     public int RowStride { get; }
@@ -49,10 +57,17 @@ public readonly unsafe struct Tensor
     /// <summary>True where the rows follow each other without a gap.</summary>
     public bool IsDense => RowStride == Columns;
 
-    /// <summary>The first element as a host pointer. Only for memory that the host can reach.</summary>
+    /// <summary>Size of the elements, without gaps between rows.</summary>
+    public long Bytes => Count * DType.SizeInBytes();
+
+    /// <summary>Address of the first element, for the host.</summary>
+    /// <exception cref="InvalidOperationException">The host cannot reach it.</exception>
+    public nint HostAddress => OnHost || Address == 0 ? Address : throw NotOnHost();
+
+    /// <summary>The first element as a pointer, unchecked: for kernels that run where the memory is.</summary>
     public float* Floats => (float*)Address;
 
-    /// <summary>The first element as a host pointer to 32-bit integers.</summary>
+    /// <summary>The first element as a pointer to 32-bit integers, unchecked as <see cref="Floats"/>.</summary>
     public int* Ints => (int*)Address;
 
     /// <summary>
@@ -65,7 +80,7 @@ public readonly unsafe struct Tensor
             throw new ArgumentOutOfRangeException(nameof(start), $"rows {start}..{start + count} of a tensor of {Rows}");
         }
 
-        return new(Address + ((nint)start * RowStride * DType.SizeInBytes()), new(count, Columns), DType, RowStride);
+        return new(Address + ((nint)start * RowStride * DType.SizeInBytes()), new(count, Columns), DType, RowStride, OnHost);
     }
 
     /// <summary>
@@ -78,7 +93,7 @@ public readonly unsafe struct Tensor
             throw new ArgumentOutOfRangeException(nameof(start), $"columns {start}..{start + count} of a tensor of {Columns}");
         }
 
-        return new(Address + ((nint)start * DType.SizeInBytes()), new(Rows, count), DType, RowStride);
+        return new(Address + ((nint)start * DType.SizeInBytes()), new(Rows, count), DType, RowStride, OnHost);
     }
 
     /// <summary>The same dense memory under another shape.</summary>
@@ -89,12 +104,26 @@ public readonly unsafe struct Tensor
             throw new ArgumentException($"cannot view {Shape} (row stride {RowStride}) as {shape}");
         }
 
-        return new(Address, shape, DType);
+        return new(Address, shape, DType, onHost: OnHost);
+    }
+
+    /// <summary>
+    /// Elements [<paramref name="start"/>, <paramref name="start"/> + <paramref name="count"/>) of a dense tensor, as a
+    /// vector.
+    /// </summary>
+    public Tensor SliceElements(long start, int count)
+    {
+        if (!IsDense || (ulong)start > (ulong)Count || (ulong)count > (ulong)(Count - start))
+        {
+            throw new ArgumentOutOfRangeException(nameof(start), $"elements {start}..{start + count} of {this}");
+        }
+
+        return new(Address + (nint)(start * DType.SizeInBytes()), new(count), DType, onHost: OnHost);
     }
 
     /// <summary>The elements of a dense tensor in host memory.</summary>
-    /// <exception cref="InvalidOperationException">The rows have gaps, or <typeparamref name="T"/> has another
-    /// size.</exception>
+    /// <exception cref="InvalidOperationException">The rows have gaps, <typeparamref name="T"/> has another size, or the
+    /// host cannot reach the memory.</exception>
     public Span<T> AsSpan<T>() where T : unmanaged
     {
         if (Address == 0)
@@ -107,12 +136,16 @@ public readonly unsafe struct Tensor
             throw new InvalidOperationException($"{this} is not a dense tensor of {typeof(T).Name}");
         }
 
-        return new((void*)Address, checked((int)Count));
+        return new((void*)HostAddress, checked((int)Count));
     }
 
     /// <summary>Row <paramref name="row"/> in host memory.</summary>
-    public Span<float> Row(int row) => new(Floats + ((nint)row * RowStride), Columns);
+    /// <exception cref="InvalidOperationException">The host cannot reach it.</exception>
+    public Span<float> Row(int row) => new((float*)HostAddress + ((nint)row * RowStride), Columns);
 
     /// <inheritdoc/>
     public override string ToString() => $"{DType}{Shape}";
+
+    private InvalidOperationException NotOnHost() =>
+        new($"{this} lies in a device's memory, where the host cannot reach it: IKernels.Read and Transfer bring its values");
 }

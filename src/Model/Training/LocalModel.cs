@@ -20,16 +20,7 @@ public sealed class LocalModel : IInspectable, IExpertFleet, IDisposable
     private readonly TokenEmbedding _embedding;
     private readonly OutputHead _head;
 
-    /// <summary>Allocates the model and reads its parameters.</summary>
-    /// <param name="config">The model.</param>
-    /// <param name="device">Where everything lives.</param>
-    /// <param name="source">Where the values come from.</param>
-    /// <param name="stages">Number of pipeline stages, run one after the other.</param>
-    /// <param name="maxPositions">Longest sequence, in tokens.</param>
-    /// <param name="recipe">What its products run in; float32 where left out.</param>
-    public LocalModel(
-        ModelConfig config, IDevice device, IParameterSource source, int stages, int maxPositions,
-        PrecisionRecipe? recipe = null)
+    private LocalModel(ModelConfig config, IDevice device, int stages, int maxPositions, PrecisionRecipe? recipe)
     {
         Config = config;
         _device = device;
@@ -39,30 +30,37 @@ public sealed class LocalModel : IInspectable, IExpertFleet, IDisposable
             .Select(range => new ModelStage(config, range, device, this, maxPositions, recipe))];
         Stages[0].Embedding = _embedding = new(config, device);
         Last.Head = _head = new(config, device, recipe);
-        foreach (ModelStage stage in Stages)
+        foreach (int layer in Stages.SelectMany(stage => stage.MoeLayers))
         {
-            foreach (ParameterSet set in stage.ParameterSets)
-            {
-                ReadAll(source, set);
-            }
-
-            foreach ((int layer, Tensor bias) in stage.Biases)
-            {
-                source.Read(ModelStage.BiasName(layer), bias.Shape, bias.AsSpan<float>());
-            }
-
-            foreach (int layer in stage.MoeLayers)
-            {
-                _experts[layer] = [.. Enumerable.Range(0, config.NRoutedExperts)
-                    .Select(index => new Expert(config, device, layer, index, recipe))];
-                foreach (Expert expert in _experts[layer])
-                {
-                    ReadAll(source, expert.Parameters);
-                }
-            }
+            _experts[layer] = [.. Enumerable.Range(0, config.NRoutedExperts)
+                .Select(index => new Expert(config, device, layer, index, recipe))];
         }
 
         Hosts = [_host];
+    }
+
+    /// <summary>Allocates a model and reads its parameters.</summary>
+    /// <param name="config">The model.</param>
+    /// <param name="device">Where everything lives.</param>
+    /// <param name="source">Where the values come from.</param>
+    /// <param name="stages">Number of pipeline stages, run one after the other.</param>
+    /// <param name="maxPositions">Longest sequence, in tokens.</param>
+    /// <param name="recipe">What its products run in; float32 where left out.</param>
+    public static async Task<LocalModel> LoadAsync(
+        ModelConfig config, IDevice device, IParameterSource source, int stages, int maxPositions,
+        PrecisionRecipe? recipe = null)
+    {
+        var model = new LocalModel(config, device, stages, maxPositions, recipe);
+        try
+        {
+            await device.SubmitAsync(kernels => model.Read(kernels, source));
+            return model;
+        }
+        catch
+        {
+            model.Dispose();
+            throw;
+        }
     }
 
     /// <summary>The model.</summary>
@@ -120,7 +118,7 @@ public sealed class LocalModel : IInspectable, IExpertFleet, IDisposable
             activations = await stage.ForwardAsync(new(slot, step), batch, activations, options);
         }
 
-        var report = new MicroBatchReport(Last.Losses(slot), [.. Stages.SelectMany(stage => stage.Loads(slot))]);
+        var report = new MicroBatchReport(await Last.LossesAsync(slot), [.. Stages.SelectMany(stage => stage.Loads(slot))]);
         if (options.Mode != ForwardMode.Evaluation)
         {
             StageActivations gradients = default;
@@ -157,34 +155,32 @@ public sealed class LocalModel : IInspectable, IExpertFleet, IDisposable
     });
 
     /// <inheritdoc/>
-    public Task UpdateBiasesAsync(long step, IReadOnlyDictionary<int, long[]> loads, float speed)
-    {
-        foreach (ModelStage stage in Stages)
+    public Task UpdateBiasesAsync(long step, IReadOnlyDictionary<int, long[]> loads, float speed) =>
+        _device.ReadAsync(kernels =>
         {
-            foreach ((int layer, Tensor bias) in stage.Biases)
+            foreach ((int layer, Tensor bias) in Stages.SelectMany(stage => stage.Biases))
             {
-                ExpertBias.Update(bias.AsSpan<float>(), loads[layer], speed);
+                float[] values = kernels.Read<float>(bias).ToArray();
+                ExpertBias.Update(values, loads[layer], speed);
+                kernels.Upload<float>(values, bias);
             }
-        }
-
-        return Task.CompletedTask;
-    }
+        });
 
     /// <inheritdoc/>
-    public Task<float[]?> ReadActivationAsync(long slot, string name)
+    public async Task<float[]?> ReadActivationAsync(long slot, string name)
     {
         Tensor found = Stages.Select(stage => stage.Activation(slot, name)).FirstOrDefault(t => !t.IsEmpty);
-        return Task.FromResult(found.IsEmpty ? null : TensorValues.ToFloats(found));
+        return found.IsEmpty ? null : await _device.ToFloatsAsync(found);
     }
 
     /// <inheritdoc/>
-    public Task<float[]> ReadParameterAsync(string name) => Task.FromResult(
+    public Task<float[]> ReadParameterAsync(string name) => _device.ToFloatsAsync(
         Stages.Select(stage => stage.FindBias(name)).FirstOrDefault(t => !t.IsEmpty) is { IsEmpty: false } bias
-            ? TensorValues.ToFloats(bias)
-            : TensorValues.ToFloats(Find(name).Value));
+            ? bias
+            : Find(name).Value);
 
     /// <inheritdoc/>
-    public Task<float[]> ReadGradientAsync(string name) => Task.FromResult(TensorValues.ToFloats(Find(name).Gradient));
+    public Task<float[]> ReadGradientAsync(string name) => _device.ToFloatsAsync(Find(name).Gradient);
 
     /// <inheritdoc/>
     public void Dispose()
@@ -203,11 +199,16 @@ public sealed class LocalModel : IInspectable, IExpertFleet, IDisposable
         }
     }
 
-    private static void ReadAll(IParameterSource source, ParameterSet parameters)
+    private void Read(IKernels kernels, IParameterSource source)
     {
-        foreach (Parameter parameter in parameters.All)
+        foreach (ParameterSet set in ParameterSets)
         {
-            source.Read(parameter.Name, parameter.Shape, parameter.Value.AsSpan<float>());
+            set.Read(kernels, source);
+        }
+
+        foreach ((int layer, Tensor bias) in Stages.SelectMany(stage => stage.Biases))
+        {
+            source.Read(kernels, ModelStage.BiasName(layer), bias);
         }
     }
 }

@@ -3,6 +3,7 @@ using System.Globalization;
 using System.Text.Json.Nodes;
 using Krewe.Model.Checkpoints;
 using Krewe.Model.Evaluation;
+using Krewe.Silo.Hosting;
 using Spectre.Console;
 
 namespace Krewe.Silo.Commands;
@@ -34,14 +35,17 @@ internal static class CheckCommand
         Option<int> silos = SharedOptions.Silos();
         Option<int> stages = SharedOptions.Stages(1);
         Option<int> threads = SharedOptions.CpuThreads();
+        Option<DeviceName[]> devices = SharedOptions.Devices();
+        Option<string> precision = SharedOptions.Precision();
         Option<bool> json = SharedOptions.Json("The summary as one JSON object");
         var command = new ToolCommand(
             "check", "Compares logits, hidden states, routing, losses and gradients with a reference; exit code 1 past " +
             "the tolerance.",
             "krewe check MODEL --against MODEL/reference.safetensors --gradients",
-            "krewe check MODEL --against reference.safetensors --silos 2 --json")
+            "krewe check MODEL --against reference.safetensors --silos 2 --json",
+            "krewe check MODEL --against MODEL/reference.safetensors --device cuda:0")
         {
-            model, against, gradients, tolerance, silos, stages, threads, json,
+            model, against, gradients, tolerance, silos, stages, threads, devices, precision, json,
         };
         command.SetAction(async (parsed, cancellation) =>
         {
@@ -55,7 +59,7 @@ internal static class CheckCommand
             int positions = ReferenceCheck.ReadBatch(reference, folder.Config).SequenceStarts[1];
             var request = new LoadRequest(
                 parsed.GetValue(silos), parsed.GetValue(stages), parsed.GetValue(threads), positions, Training: true,
-                parsed.GetValue<bool>("--verbose"));
+                parsed.GetValue<bool>("--verbose"), parsed.GetValue(precision)!, parsed.GetValue(devices));
             await using LoadedModel loaded = await LoadedModel.OpenAsync(folder, request, cancellation);
             double limit = parsed.GetValue(tolerance);
             CheckReport report = await ReferenceCheck.RunAsync(

@@ -90,7 +90,7 @@ internal static class DevicesCommand
         output.WriteLine();
         output.WriteLine(cuda.Obstacle is not null
             ? "krewe computes on the CPU here."
-            : "GPU kernels run here, in krewe-gpu-tests and krewe-gpu-speed; commands compute on the CPU as yet.");
+            : "--device cuda:N computes on a GPU; without it, commands compute on the CPU.");
     }
 
     private static string? CudaVersion(CudaFindings cuda) =>

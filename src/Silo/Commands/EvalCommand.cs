@@ -5,6 +5,7 @@ using System.Text.Json.Nodes;
 using Krewe.Model;
 using Krewe.Model.Data;
 using Krewe.Model.Evaluation;
+using Krewe.Silo.Hosting;
 
 namespace Krewe.Silo.Commands;
 
@@ -47,6 +48,7 @@ internal static class EvalCommand
         Option<int> silos = SharedOptions.Silos();
         Option<int> stages = SharedOptions.Stages(1);
         Option<int> threads = SharedOptions.CpuThreads();
+        Option<DeviceName[]> devices = SharedOptions.Devices();
         Option<string> precision = SharedOptions.Precision();
         Option<bool> json = SharedOptions.Json("Scores of every text and the summary as one JSON object");
         var command = new ToolCommand(
@@ -54,7 +56,7 @@ internal static class EvalCommand
             "krewe eval MODEL --texts held_out.json",
             "krewe eval MODEL --texts held_out.json --silos 2 --json")
         {
-            model, texts, limit, maxTokens, tokenizer, silos, stages, threads, precision, json,
+            model, texts, limit, maxTokens, tokenizer, silos, stages, threads, devices, precision, json,
         };
         command.SetAction(async (parsed, cancellation) =>
         {
@@ -71,7 +73,7 @@ internal static class EvalCommand
             var request = new LoadRequest(
                 parsed.GetValue(silos), parsed.GetValue(stages), parsed.GetValue(threads),
                 documents.Max(document => document.Length), Verbose: parsed.GetValue<bool>("--verbose"),
-                Precision: parsed.GetValue(precision)!);
+                Precision: parsed.GetValue(precision)!, Devices: parsed.GetValue(devices));
             await using LoadedModel loaded = await LoadedModel.OpenAsync(folder, request, cancellation);
             long start = Stopwatch.GetTimestamp();
             TextEvaluation result = await TextEvaluator.RunAsync(

@@ -1,5 +1,6 @@
 using System.CommandLine;
 using Krewe.Model.Generation;
+using Krewe.Silo.Hosting;
 
 namespace Krewe.Silo.Commands;
 
@@ -82,6 +83,8 @@ internal sealed class GenerateOptions
 
     private Option<int> CpuThreads { get; } = SharedOptions.CpuThreads();
 
+    private Option<DeviceName[]> Devices { get; } = SharedOptions.Devices();
+
     private Option<string> Precision { get; } = SharedOptions.Precision();
 
     /// <summary>Adds all of them.</summary>
@@ -96,8 +99,8 @@ internal sealed class GenerateOptions
         });
         Option[] all =
         [
-            Prompt, MaxTokens, Temperature, TopK, TopP, Seed, NoCache, NoBos, Tokenizer, Silos, Stages, CpuThreads, Precision,
-            Json,
+            Prompt, MaxTokens, Temperature, TopK, TopP, Seed, NoCache, NoBos, Tokenizer, Silos, Stages, CpuThreads, Devices,
+            Precision, Json,
         ];
         foreach (Option option in all)
         {
@@ -112,5 +115,6 @@ internal sealed class GenerateOptions
     /// <summary>How the model is loaded.</summary>
     public LoadRequest Load(ParseResult parsed, int positions) => new(
         parsed.GetValue(Silos), parsed.GetValue(Stages), parsed.GetValue(CpuThreads), positions,
-        Verbose: parsed.GetValue<bool>("--verbose"), Precision: parsed.GetValue(Precision)!);
+        Verbose: parsed.GetValue<bool>("--verbose"), Precision: parsed.GetValue(Precision)!,
+        Devices: parsed.GetValue(Devices));
 }

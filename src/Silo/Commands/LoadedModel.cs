@@ -2,9 +2,9 @@ using System.Runtime.CompilerServices;
 using Krewe.Grains.Interfaces;
 using Krewe.Grains.Interfaces.Serving;
 using Krewe.Grains.Training;
+using Krewe.Model;
 using Krewe.Model.Checkpoints;
 using Krewe.Model.Generation;
-using Krewe.Model.Kernels.Cpu;
 using Krewe.Model.Precision;
 using Krewe.Model.Tensors;
 using Krewe.Model.Training;
@@ -20,9 +20,14 @@ namespace Krewe.Silo.Commands;
 /// <param name="Training">Also gradients and moments.</param>
 /// <param name="Verbose">Cluster logs.</param>
 /// <param name="Precision">Name of the precision recipe.</param>
+/// <param name="Devices">What computes; the CPU where left out.</param>
 internal sealed record LoadRequest(
     int Silos, int Stages, int CpuThreads, int MaxPositions, bool Training = false, bool Verbose = false,
-    string Precision = "fp32");
+    string Precision = "fp32", DeviceName[]? Devices = null)
+{
+    /// <summary>What computes.</summary>
+    public IReadOnlyList<DeviceName> DevicesOrCpu => Devices ?? [DeviceName.Cpu];
+}
 
 /// <summary>A model in memory: on a device of this process, or as grains of an embedded cluster.</summary>
 internal sealed class LoadedModel : IAsyncDisposable
@@ -88,9 +93,14 @@ internal sealed class LoadedModel : IAsyncDisposable
 
     private async Task LoadLocalAsync(ModelFolder folder, LoadRequest request)
     {
-        ComputePool pool = Own(ComputePool.ForThisMachine(request.CpuThreads));
-        CpuDevice device = Own(new CpuDevice(pool, "cpu"));
-        _local = Own(new LocalModel(
+        if (request.DevicesOrCpu.Count > 1)
+        {
+            throw new KreweException("several devices need a silo each: give --silos as well");
+        }
+
+        ProcessDevices devices = Own(new ProcessDevices(request.DevicesOrCpu, request.CpuThreads));
+        IDevice device = Own(devices.Open(0));
+        _local = Own(await LocalModel.LoadAsync(
             folder.Config, device, new CheckpointParameters(folder.Reader), request.Stages, request.MaxPositions,
             PrecisionRecipe.Get(request.Precision)));
         if (request.Training)
@@ -107,6 +117,7 @@ internal sealed class LoadedModel : IAsyncDisposable
         {
             Silos = request.Silos,
             CpuThreads = request.CpuThreads,
+            Devices = request.DevicesOrCpu,
             Verbose = request.Verbose,
         };
         EmbeddedCluster cluster = await EmbeddedCluster.StartAsync(options, cancellation);

@@ -1,6 +1,7 @@
 using System.CommandLine;
 using System.CommandLine.Parsing;
 using Krewe.Model.Precision;
+using Krewe.Silo.Hosting;
 
 namespace Krewe.Silo.Commands;
 
@@ -49,6 +50,30 @@ internal static class SharedOptions
         option.AcceptOnlyFromAmong([.. PrecisionRecipe.Names]);
         return option;
     }
+
+    /// <summary>Devices of this process, as many as named.</summary>
+    public static Option<DeviceName[]> Devices() => new("--device")
+    {
+        Description = "What computes: cpu, or cuda:N for a GPU; several, with commas or by repetition, for a silo each",
+        HelpName = "cpu|cuda:N",
+        DefaultValueFactory = _ => [DeviceName.Cpu],
+        CustomParser = result =>
+        {
+            var all = new List<DeviceName>();
+            foreach (Token token in result.Tokens)
+            {
+                if (!DeviceName.TryParse(token.Value, out DeviceName[] devices))
+                {
+                    result.AddError($"--device is cpu or cuda:N, such as cuda:0, not '{token.Value}'");
+                    return [];
+                }
+
+                all.AddRange(devices);
+            }
+
+            return [.. all];
+        },
+    };
 
     /// <summary>Computing threads of the process.</summary>
     public static Option<int> CpuThreads() => AtLeast(1, new("--cpu-threads")

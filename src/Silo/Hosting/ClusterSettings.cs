@@ -59,6 +59,9 @@ public sealed record ClusterSettings
     /// <summary>Computing threads of the silo; 0 for one per core.</summary>
     public int CpuThreads { get; init; }
 
+    /// <summary>What the silo computes on.</summary>
+    public DeviceName Device { get; init; }
+
     /// <summary>Folder for the sockets between silos of one machine; null for the temporary folder.</summary>
     public string? Sockets { get; init; }
 

@@ -23,7 +23,7 @@ public static class ClusterSettingsReader
         nameof(ClusterSettings.Cluster), nameof(ClusterSettings.Membership), nameof(ClusterSettings.Connection),
         nameof(ClusterSettings.Advertise), nameof(ClusterSettings.SiloPort), nameof(ClusterSettings.GatewayPort),
         nameof(ClusterSettings.Name), nameof(ClusterSettings.CpuThreads), nameof(ClusterSettings.Sockets),
-        nameof(ClusterSettings.Join), nameof(ClusterSettings.Gateway),
+        nameof(ClusterSettings.Join), nameof(ClusterSettings.Gateway), nameof(ClusterSettings.Device),
     ];
 
     /// <summary>Reads and checks the settings.</summary>
@@ -53,6 +53,7 @@ public static class ClusterSettingsReader
             GatewayPort = Number(section, nameof(ClusterSettings.GatewayPort), 65535),
             Name = section[nameof(ClusterSettings.Name)],
             CpuThreads = Number(section, nameof(ClusterSettings.CpuThreads), 4096),
+            Device = Device(section),
             Sockets = section[nameof(ClusterSettings.Sockets)],
             Join = Endpoint(section, nameof(ClusterSettings.Join)),
             Gateway = Endpoint(section, nameof(ClusterSettings.Gateway)) ?? usual.Gateway,
@@ -97,6 +98,16 @@ public static class ClusterSettingsReader
             : kinds.Where(kind => string.Equals(NameOf(kind), text, StringComparison.OrdinalIgnoreCase))
                 .Cast<MembershipKind?>().FirstOrDefault()
                 ?? throw new KreweException($"membership '{text}' is unknown: use {string.Join(", ", kinds.Select(NameOf))}");
+    }
+
+    private static DeviceName Device(IConfigurationSection section)
+    {
+        string? text = section[nameof(ClusterSettings.Device)];
+        return text is null ? DeviceName.Cpu
+            : !DeviceName.TryParse(text, out DeviceName[] devices)
+                ? throw new KreweException($"{Section}:{nameof(ClusterSettings.Device)} is '{text}': cpu or cuda:N is wanted, such as cuda:0")
+            : devices.Length == 1 ? devices[0]
+            : throw new KreweException($"a silo computes on one device, not on {text}: start a silo for each");
     }
 
     private static int Number(IConfigurationSection section, string key, int most)

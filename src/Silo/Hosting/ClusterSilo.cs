@@ -1,7 +1,6 @@
 using System.Net;
 using System.Net.Sockets;
 using Krewe.Model;
-using Krewe.Model.Kernels.Cpu;
 using Krewe.Model.Tensors;
 using Krewe.Silo.Hosting.Membership;
 using Microsoft.Extensions.DependencyInjection;
@@ -19,14 +18,14 @@ public sealed class ClusterSilo : IAsyncDisposable
 
     private readonly CancellationTokenSource _watching = new();
     private readonly IHost _host;
-    private readonly ComputePool _pool;
+    private readonly ProcessDevices _devices;
     private int _disposed;
     private readonly TaskCompletionSource _stopping = new(TaskCreationOptions.RunContinuationsAsynchronously);
 
-    private ClusterSilo(IHost host, ComputePool pool)
+    private ClusterSilo(IHost host, ProcessDevices devices)
     {
         _host = host;
-        _pool = pool;
+        _devices = devices;
         host.Services.GetRequiredService<IHostApplicationLifetime>().ApplicationStopping.Register(
             () => _stopping.TrySetResult());
     }
@@ -46,7 +45,7 @@ public sealed class ClusterSilo : IAsyncDisposable
     /// <summary>Its device.</summary>
     public required IDevice Device { get; init; }
 
-    /// <summary>Computing threads.</summary>
+    /// <summary>Computing threads of a CPU; 0 where the device is a GPU.</summary>
     public required int Threads { get; init; }
 
     /// <summary>Services of the silo.</summary>
@@ -76,8 +75,8 @@ public sealed class ClusterSilo : IAsyncDisposable
 
         string name = settings.NameOrUnique();
         int threads = settings.CpuThreads > 0 ? settings.CpuThreads : Environment.ProcessorCount;
-        var pool = ComputePool.ForThisMachine(threads);
-        var device = new CpuDevice(pool, "cpu:0");
+        var devices = new ProcessDevices([settings.Device], threads);
+        IDevice device = devices.Open(0);
         var address = new IPEndPoint(settings.Advertise, siloPort);
         var options = new SiloHostOptions { Name = name, Device = device, Verbose = verbose, Sockets = settings.Sockets };
         IHost host = SiloHost.Build(options, silo =>
@@ -90,14 +89,14 @@ public sealed class ClusterSilo : IAsyncDisposable
             silo.Services.AddSingleton<ILifecycleParticipant<ISiloLifecycle>, JoinCheck>();
             silo.Services.Replace(ServiceDescriptor.Singleton<IFatalErrorHandler>(new FatalErrors(name, settings.Cluster, end)));
         });
-        var started = new ClusterSilo(host, pool)
+        var started = new ClusterSilo(host, devices)
         {
             Name = name,
             Address = address,
             Gateway = new(settings.Advertise, gatewayPort),
             Place = membership.Place,
             Device = device,
-            Threads = threads,
+            Threads = settings.Device.IsCuda ? 0 : threads,
         };
         await started.JoinAsync(settings, membership, end, cancellationToken);
         return started;
@@ -117,7 +116,7 @@ public sealed class ClusterSilo : IAsyncDisposable
         {
             await _watching.CancelAsync();
             await SiloHost.StopAsync(_host);
-            _pool.Dispose();
+            _devices.Dispose();
             _watching.Dispose();
         }
     }
@@ -142,7 +141,7 @@ public sealed class ClusterSilo : IAsyncDisposable
         catch (Exception exception)
         {
             await SiloHost.AbandonAsync(_host);
-            _pool.Dispose();
+            _devices.Dispose();
             _watching.Dispose();
             cancellationToken.ThrowIfCancellationRequested();
             if (exception.GetBaseException() is SocketException { SocketErrorCode: SocketError.AddressAlreadyInUse })

@@ -1,6 +1,5 @@
 using System.Net;
 using Krewe.Grains.Devices.Channel;
-using Krewe.Model.Kernels.Cpu;
 using Krewe.Model.Tensors;
 using Microsoft.Extensions.DependencyInjection;
 using Microsoft.Extensions.Hosting;
@@ -17,6 +16,9 @@ public sealed record EmbeddedClusterOptions
     /// <summary>Compute threads that all silos of the process share; 0 for one per core.</summary>
     public int CpuThreads { get; init; }
 
+    /// <summary>Devices of the silos, one after the other and around; the CPU by default.</summary>
+    public IReadOnlyList<DeviceName> Devices { get; init; } = [DeviceName.Cpu];
+
     /// <summary>Shows Orleans' own log on standard error.</summary>
     public bool Verbose { get; init; }
 
@@ -31,18 +33,18 @@ public sealed record EmbeddedClusterOptions
 }
 
 /// <summary>
-/// A cluster of real silos in this process: each with its own host, ports on loopback, device and grains, all sharing
-/// one pool of compute threads.
+/// A cluster of real silos in this process: each with its own host, ports on loopback, device and grains; those that
+/// compute on the CPU share one pool of threads.
 /// </summary>
 public sealed class EmbeddedCluster : ITrainingCluster
 {
     private readonly List<IHost> _hosts;
-    private readonly ComputePool _pool;
+    private readonly ProcessDevices _devices;
 
-    private EmbeddedCluster(List<IHost> hosts, ComputePool pool, string[] names)
+    private EmbeddedCluster(List<IHost> hosts, ProcessDevices devices, string[] names)
     {
         _hosts = hosts;
-        _pool = pool;
+        _devices = devices;
         SiloNames = names;
         Grains = hosts[0].Services.GetRequiredService<IGrainFactory>();
     }
@@ -61,8 +63,7 @@ public sealed class EmbeddedCluster : ITrainingCluster
         EmbeddedClusterOptions options, CancellationToken cancellationToken = default)
     {
         ArgumentOutOfRangeException.ThrowIfLessThan(options.Silos, 1);
-        int threads = options.CpuThreads > 0 ? options.CpuThreads : Environment.ProcessorCount;
-        var pool = ComputePool.ForThisMachine(threads);
+        var devices = new ProcessDevices(options.Devices, options.CpuThreads);
         var hosts = new List<IHost>();
         string[] names = [.. Enumerable.Range(0, options.Silos).Select(silo => $"silo-{silo}")];
         int[] ports = FreePorts.Of(IPAddress.Loopback, 2 * options.Silos);
@@ -71,7 +72,7 @@ public sealed class EmbeddedCluster : ITrainingCluster
         {
             for (int silo = 0; silo < options.Silos; silo++)
             {
-                IDevice device = new CpuDevice(pool, $"cpu:{silo}");
+                IDevice device = devices.Open(silo);
                 var member = new SiloHostOptions
                 {
                     Name = names[silo],
@@ -87,17 +88,17 @@ public sealed class EmbeddedCluster : ITrainingCluster
             // The first silo holds the membership table that the others read.
             await hosts[0].StartAsync(cancellationToken);
             await Task.WhenAll(hosts.Skip(1).Select(host => host.StartAsync(cancellationToken)));
-            return new(hosts, pool, names);
+            return new(hosts, devices, names);
         }
         catch
         {
-            await StopAsync(hosts, pool);
+            await StopAsync(hosts, devices);
             throw;
         }
     }
 
     /// <inheritdoc/>
-    public async ValueTask DisposeAsync() => await StopAsync(_hosts, _pool);
+    public async ValueTask DisposeAsync() => await StopAsync(_hosts, _devices);
 
     private static void Join(ISiloBuilder silo, string cluster, int siloPort, int gatewayPort, int primaryPort)
     {
@@ -111,7 +112,7 @@ public sealed class EmbeddedCluster : ITrainingCluster
         });
     }
 
-    private static async Task StopAsync(List<IHost> hosts, ComputePool pool)
+    private static async Task StopAsync(List<IHost> hosts, ProcessDevices devices)
     {
         // The first silo goes last: it holds the membership table.
         foreach (IHost host in Enumerable.Reverse(hosts))
@@ -119,6 +120,6 @@ public sealed class EmbeddedCluster : ITrainingCluster
             await SiloHost.StopAsync(host);
         }
 
-        pool.Dispose();
+        devices.Dispose();
     }
 }

@@ -40,7 +40,8 @@ public class TableTests
         MicroBatch[] batch = Batch(config);
         using var pool = new ComputePool(1);
         using var device = new CpuDevice(pool, "cpu:0");
-        using var local = new LocalModel(config, device, new SeededParameters(Seed, config.InitializerRange), 1, 64);
+        using LocalModel local = await LocalModel.LoadAsync(
+            config, device, new SeededParameters(Seed, config.InitializerRange), 1, 64);
         await local.PrepareForTrainingAsync(DType.Float32);
         IReadOnlyList<MicroBatchReport> expected = await local.RunStepAsync(0, batch, Options);
 

@@ -65,9 +65,13 @@ public class WatchdogTests
 
         public IKernels Kernels => inner.Kernels;
 
+        public string MemorySpace => inner.MemorySpace;
+
         public long ReservedBytes => inner.ReservedBytes;
 
         public Arena CreateArena(string name) => inner.CreateArena(name);
+
+        public Arena CreateHostArena(string name) => inner.CreateHostArena(name);
 
         public async Task SubmitAsync(Action<IKernels> work, WorkPriority priority = default)
         {

@@ -1,3 +1,4 @@
+using System.Globalization;
 using Krewe.Grains.Interfaces;
 using Krewe.Grains.Training;
 using Krewe.Model.Configuration;
@@ -7,6 +8,7 @@ using Krewe.Model.Precision;
 using Krewe.Model.Tensors;
 using Krewe.Model.Training;
 using Krewe.Silo.Hosting;
+using Krewe.TestSupport;
 using Xunit;
 
 namespace Krewe.Grains.Tests.Training;
@@ -31,6 +33,24 @@ public class SameBitsTests(ITestOutputHelper output)
         BalanceLossAlpha = 1e-3,
     };
 
+    /// <summary>Silos with memory that the host cannot reach, as a GPU's, among others or alone.</summary>
+    [Theory]
+    [InlineData(1, 1, 1, false)]
+    [InlineData(3, 2, 1, false)]
+    [InlineData(3, 2, 2, false)]
+    [InlineData(3, 2, 2, true)]
+    public Task Memory_of_its_own_changes_nothing(int silos, int stages, int everyNth, bool inBand) => AssertSameAsync(
+        new()
+        {
+            Silos = silos,
+            CpuThreads = 2,
+            InBand = inBand,
+            Device = device => int.Parse(device.Name.Split(':')[1], CultureInfo.InvariantCulture) % everyNth == 0
+                ? new SeparateMemoryDevice(device)
+                : device,
+        },
+        stages, "fp32");
+
     [Theory]
     [InlineData(1, 1, false, "fp32")]
     [InlineData(2, 2, false, "fp32")]
@@ -42,10 +62,12 @@ public class SameBitsTests(ITestOutputHelper output)
     [InlineData(3, 2, false, "fp8")]
     [InlineData(5, 3, false, "fp8")]
     [InlineData(3, 2, false, "mxfp8")]
-    public async Task A_cluster_computes_the_bits_of_one_process(int silos, int stages, bool inBand, string precision)
+    public Task A_cluster_computes_the_bits_of_one_process(int silos, int stages, bool inBand, string precision) =>
+        AssertSameAsync(new() { Silos = silos, CpuThreads = 2, InBand = inBand }, stages, precision);
+
+    private async Task AssertSameAsync(EmbeddedClusterOptions options, int stages, string precision)
     {
         Outcome expected = await LocalAsync(precision);
-        var options = new EmbeddedClusterOptions { Silos = silos, CpuThreads = 2, InBand = inBand };
         await using EmbeddedCluster cluster = await EmbeddedCluster.StartAsync(options, TestContext.Current.CancellationToken);
         var source = new ModelSource
         {
@@ -57,17 +79,17 @@ public class SameBitsTests(ITestOutputHelper output)
             Precision = precision,
         };
         await using ClusterModel model = await ClusterModel.CreateAsync(
-            cluster.Grains, "bits", source, cluster.SiloNames, stages, inBand ? Guid.NewGuid() : null);
+            cluster.Grains, "bits", source, cluster.SiloNames, stages, options.InBand ? Guid.NewGuid() : null);
 
         Outcome actual = await RunAsync(model);
 
         Assert.Equal(expected.Losses, actual.Losses);
         foreach ((string name, float[] values) in expected.Tensors)
         {
-            Assert.True(values.AsSpan().SequenceEqual(actual.Tensors[name]), $"'{name}' differs with {silos} silos");
+            Assert.True(values.AsSpan().SequenceEqual(actual.Tensors[name]), $"'{name}' differs with {options.Silos} silos");
         }
 
-        output.WriteLine($"{silos} silos, {stages} stages: {expected.Tensors.Count} tensors equal");
+        output.WriteLine($"{options.Silos} silos, {stages} stages: {expected.Tensors.Count} tensors equal");
     }
 
     private static async Task<Outcome> LocalAsync(string precision)
@@ -75,7 +97,8 @@ public class SameBitsTests(ITestOutputHelper output)
         PrecisionRecipe recipe = PrecisionRecipe.Get(precision);
         using var pool = new ComputePool(1);
         using var device = new CpuDevice(pool, "cpu:0");
-        using var model = new LocalModel(Config, device, new SeededParameters(Seed, Config.InitializerRange), 1, 64, recipe);
+        using LocalModel model = await LocalModel.LoadAsync(
+            Config, device, new SeededParameters(Seed, Config.InitializerRange), 1, 64, recipe);
         await model.PrepareForTrainingAsync(recipe.Moments);
         return await RunAsync(model);
     }

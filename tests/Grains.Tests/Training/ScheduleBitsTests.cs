@@ -106,7 +106,8 @@ public class ScheduleBitsTests(ITestOutputHelper output)
     {
         using var pool = new ComputePool(1);
         using var device = new CpuDevice(pool, "cpu:0");
-        using var model = new LocalModel(config, device, new SeededParameters(Seed, config.InitializerRange), 1, 64,
+        using LocalModel model = await LocalModel.LoadAsync(
+            config, device, new SeededParameters(Seed, config.InitializerRange), 1, 64,
             PrecisionRecipe.Get(precision));
         await model.PrepareForTrainingAsync(DType.Float32);
         return await RunAsync(model, config);

@@ -38,9 +38,9 @@ public class TrainingRunTests
             Directory.Delete(RunFolder.CheckpointOf(folder["cut"], step), recursive: true);
         }
 
-        // On another cluster of another size, as after a restart.
+        // On another cluster of another size and with memory of its own, as after a restart.
         await using EmbeddedCluster second = await EmbeddedCluster.StartAsync(
-            new() { Silos = 3 }, TestContext.Current.CancellationToken);
+            new() { Silos = 3, Device = device => new SeparateMemoryDevice(device) }, TestContext.Current.CancellationToken);
         List<RunEvent> rest = await RunAsync(second, "cut", cut with { Resume = true, Silos = second.SiloNames });
 
         double[] expected = [.. whole.OfType<StepCommitted>().Where(e => e.Report.Step >= 3).Select(e => e.Report.TotalLoss)];

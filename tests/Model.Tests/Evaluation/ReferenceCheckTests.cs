@@ -37,6 +37,15 @@ public class ReferenceCheckTests(ITestOutputHelper output)
         await CheckAsync(Path.Combine(TestData.GoldenFolder, "cases", name), 1, new CpuDevice(pool, "cpu:0"));
     }
 
+    [Theory]
+    [MemberData(nameof(Cases))]
+    public async Task Every_small_case_is_reproduced_in_memory_that_the_host_cannot_reach(string name)
+    {
+        using var pool = new ComputePool(2);
+        await CheckAsync(
+            Path.Combine(TestData.GoldenFolder, "cases", name), 1, new SeparateMemoryDevice(new CpuDevice(pool, "cpu:0")));
+    }
+
     [Fact]
     public async Task A_changed_weight_fails_the_check()
     {
@@ -45,7 +54,8 @@ public class ReferenceCheckTests(ITestOutputHelper output)
         using var device = new ReferenceDevice();
         using SafetensorsFile weights = SafetensorsFile.Open(Path.Combine(folder, "model.safetensors"));
         using SafetensorsFile reference = SafetensorsFile.Open(Path.Combine(folder, "reference.safetensors"));
-        using var model = new LocalModel(config, device, new FileSource(weights), 1, config.MaxPositionEmbeddings);
+        using LocalModel model = await LocalModel.LoadAsync(
+            config, device, new FileSource(weights), 1, config.MaxPositionEmbeddings);
         await model.PrepareForTrainingAsync(DType.Float32);
         model.Find("model.layers.1.mlp.experts.3.up_proj.weight").Value.AsSpan<float>()[5] += 0.1f;
 
@@ -61,7 +71,8 @@ public class ReferenceCheckTests(ITestOutputHelper output)
         ModelConfig config = ModelConfig.Load(folder);
         using SafetensorsFile weights = SafetensorsFile.Open(Path.Combine(folder, "model.safetensors"));
         using SafetensorsFile reference = SafetensorsFile.Open(Path.Combine(folder, "reference.safetensors"));
-        using var model = new LocalModel(config, device, new FileSource(weights), stages, config.MaxPositionEmbeddings);
+        using LocalModel model = await LocalModel.LoadAsync(
+            config, device, new FileSource(weights), stages, config.MaxPositionEmbeddings);
         await model.PrepareForTrainingAsync(DType.Float32);
 
         CheckReport report = await ReferenceCheck.RunAsync(model, config, reference, gradients: true, new());

@@ -75,4 +75,21 @@ public abstract unsafe partial class KernelContract
         Assert.Equal(-1.8, result[0].Row(0)[3], 1e-4);
         Assert.All(result[0].Row(1).ToArray(), value => Assert.Equal(0, value));
     }
+
+    [Fact]
+    public void Arg_max_takes_the_lowest_of_the_largest()
+    {
+        foreach (int columns in (ReadOnlySpan<int>)[1, 2, 31, 33, 257, 5000])
+        {
+            Compare(
+                $"V={columns}", 0, (k, t) => k.ArgMax(t[0], t[1]),
+                Data.Normal(3, columns, gap: 2), Data.GarbageVector(3, DType.Int32));
+        }
+
+        Tensor ties = Data.Filled(3, 700, -2);
+        (ties.Row(0)[699], ties.Row(0)[300], ties.Row(0)[44]) = (5, 5, 4);
+        ties.Row(2).Fill(float.NegativeInfinity);
+        Tensor[] result = RunOnDevice((k, t) => k.ArgMax(t[0], t[1]), [ties, Data.GarbageVector(3, DType.Int32)]);
+        Assert.Equal([300, 0, 0], result[1].AsSpan<int>().ToArray());
+    }
 }

@@ -174,7 +174,10 @@ public class DispatchPlanTests
         var state = new MoeLayer.State();
         Tensor input = data.Normal(Tokens, config.HiddenSize);
         Tensor output = data.Normal(Tokens, config.HiddenSize);
-        layer.Dispatch(kernels, arena, input, TokenLayout.Create(arena, [0, 9, Tokens]), topology, balance, state);
+        TokenLayout layout = TokenLayout.Create(arena, [0, 9, Tokens]);
+        layout.Fill(kernels);
+        kernels.Fill(layer.Router.Bias, 0);
+        layer.Dispatch(kernels, arena, input, layout, topology, balance, state);
         layer.ForwardShared(kernels, arena, output, state);
         int[] busy = [.. Enumerable.Range(0, topology.Hosts).Where(host => state.Plan.Slices[host].Assignments > 0)];
         foreach (int host in busy)
@@ -275,13 +278,8 @@ public class DispatchPlanTests
 
     private static DispatchPlan Build(int[] choice, float[] gates, int topK, ExpertTopology topology)
     {
-        using var arena = new HostArena("choice");
-        Tensor indices = arena.Allocate(choice.Length / topK, topK, DType.Int32);
-        Tensor weights = arena.Allocate(choice.Length / topK, topK);
-        choice.CopyTo(indices.AsSpan<int>());
-        gates.CopyTo(weights.AsSpan<float>());
         var plan = new DispatchPlan();
-        plan.Build(indices, weights, topology);
+        plan.Build(choice, gates, topK, topology);
         return plan;
     }
 

@@ -161,9 +161,8 @@ public class TrainerTests(ITestOutputHelper output)
     {
         using var pool = new ComputePool(2);
         using var device = new PacedDevice(new CpuDevice(pool, "cpu:0"), double.MaxValue, storage);
-        using var model = new LocalModel(
-            config, device, new SeededParameters(3, config.InitializerRange), stages: 2, maxPositions: 64,
-            precision);
+        using LocalModel model = await LocalModel.LoadAsync(
+            config, device, new SeededParameters(3, config.InitializerRange), stages: 2, maxPositions: 64, precision);
         await model.PrepareForTrainingAsync(DType.Float32);
         return await use(model);
     }

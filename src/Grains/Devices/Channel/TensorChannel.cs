@@ -189,6 +189,11 @@ public sealed partial class TensorChannel : IAsyncDisposable
             throw new ArgumentException($"{ticket} is not of this channel, {_incarnation:N}", nameof(ticket));
         }
 
+        if (!tensor.OnHost && !tensor.IsEmpty)
+        {
+            throw new ArgumentException($"{ticket}: the channel reads host memory, and {tensor} is a device's", nameof(tensor));
+        }
+
         bool same = ticket.IsEmpty ? tensor.IsEmpty
             : !tensor.IsEmpty && ticket.DType == tensor.DType && TensorShape.Of(ticket.Shape) == tensor.Shape;
         if (!same)

@@ -33,11 +33,17 @@ public sealed class CpuDevice : IDevice, IComputeJob
     public IKernels Kernels => _kernels;
 
     /// <inheritdoc/>
+    public string MemorySpace => IDevice.HostSpace;
+
+    /// <inheritdoc/>
     public long ReservedBytes => Interlocked.Read(ref _reservedBytes);
 
     /// <inheritdoc/>
     public Arena CreateArena(string name) =>
         new HostArena($"{Name}/{name}", reservedChanged: bytes => Interlocked.Add(ref _reservedBytes, bytes));
+
+    /// <inheritdoc/>
+    public Arena CreateHostArena(string name) => CreateArena(name);
 
     /// <inheritdoc/>
     public Task SubmitAsync(Action<IKernels> work, WorkPriority priority = default)

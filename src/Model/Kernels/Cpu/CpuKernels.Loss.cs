@@ -1,10 +1,11 @@
 using System.Runtime.CompilerServices;
 using System.Runtime.Intrinsics;
+using Krewe.Model.Generation;
 using Krewe.Model.Tensors;
 
 namespace Krewe.Model.Kernels.Cpu;
 
-/// <content>Cross-entropy.</content>
+/// <content>Cross-entropy and the most likely token.</content>
 public sealed unsafe partial class CpuKernels
 {
     /// <inheritdoc/>
@@ -15,6 +16,19 @@ public sealed unsafe partial class CpuKernels
         For(
             Divide(logits.Rows, part), 4 * logits.Count,
             new CrossEntropyLoop(logits, targets, losses, gradScale, part));
+    }
+
+    /// <inheritdoc/>
+    public void ArgMax(Tensor values, Tensor indices)
+    {
+        KernelChecks.ArgMax(values, indices);
+        For(values.Rows, values.Count, new ArgMaxLoop(values, indices));
+    }
+
+    private readonly struct ArgMaxLoop(Tensor values, Tensor indices) : ILoop
+    {
+        public void Run(int index) =>
+            indices.Ints[index] = Sampler.ArgMax(new ReadOnlySpan<float>(RowAddress(values, index), values.Columns));
     }
 
     private readonly struct CrossEntropyLoop(Tensor logits, Tensor targets, Tensor losses, float gradScale, int part)

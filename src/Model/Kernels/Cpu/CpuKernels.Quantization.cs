@@ -106,8 +106,10 @@ public sealed unsafe partial class CpuKernels
         int columns = part.Columns;
         TileQuantization.Quantize(
             new ReadOnlySpan<float>(values, count == 0 ? 0 : ((count - 1) * pitch) + columns), pitch, count, columns,
-            part.Format, CodesOf(part), part.Scales.AsSpan<float>());
+            part.Format, CodesOf(part), Floats(part.Scales));
     }
+
+    private static Span<float> Floats(Tensor tensor) => new(tensor.Floats, checked((int)tensor.Count));
 
     private static Span<byte> CodesOf(QuantizedTensor tensor) => new(
         (void*)tensor.Codes.Address, checked((int)tensor.Codes.Count * tensor.Format.Element.SizeInBytes()));
@@ -157,8 +159,8 @@ public sealed unsafe partial class CpuKernels
                 int tile = row / source.Format.Rows;
                 TileQuantization.DequantizeRow(
                     new((void*)codes.Address, codes.Columns * source.Format.Element.SizeInBytes()),
-                    source.Scales.SliceRows(tile, 1).AsSpan<float>(), 0, codes.Columns, source.Format,
-                    destination.Row(row));
+                    Floats(source.Scales.SliceRows(tile, 1)), 0, codes.Columns, source.Format,
+                    new(RowAddress(destination, row), destination.Columns));
             }
         }
     }

@@ -18,6 +18,9 @@ public sealed class ReferenceDevice : IDevice
     public IKernels Kernels { get; } = new ReferenceKernels();
 
     /// <inheritdoc/>
+    public string MemorySpace => IDevice.HostSpace;
+
+    /// <inheritdoc/>
     public long ReservedBytes
     {
         get
@@ -40,6 +43,9 @@ public sealed class ReferenceDevice : IDevice
 
         return arena;
     }
+
+    /// <inheritdoc/>
+    public Arena CreateHostArena(string name) => CreateArena(name);
 
     /// <inheritdoc/>
     public Task SubmitAsync(Action<IKernels> work, WorkPriority priority = default)

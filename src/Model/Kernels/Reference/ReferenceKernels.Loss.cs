@@ -1,8 +1,9 @@
+using Krewe.Model.Generation;
 using Krewe.Model.Tensors;
 
 namespace Krewe.Model.Kernels.Reference;
 
-/// <content>Cross-entropy.</content>
+/// <content>Cross-entropy and the most likely token.</content>
 public sealed unsafe partial class ReferenceKernels
 {
     /// <inheritdoc/>
@@ -34,6 +35,16 @@ public sealed unsafe partial class ReferenceKernels
                     row[v] = gradScale * (MathF.Exp(row[v] - logSumExp) - oneHot);
                 }
             }
+        }
+    }
+
+    /// <inheritdoc/>
+    public void ArgMax(Tensor values, Tensor indices)
+    {
+        KernelChecks.ArgMax(values, indices);
+        for (int t = 0; t < values.Rows; t++)
+        {
+            indices.Ints[t] = Sampler.ArgMax(values.Row(t));
         }
     }
 

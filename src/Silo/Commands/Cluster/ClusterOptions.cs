@@ -86,6 +86,9 @@ internal sealed class SiloOptions : ClusterOptions
         HelpName = "N",
     };
 
+    /// <summary>Device.</summary>
+    public Option<string?> Device { get; } = Text("--device", "cpu|cuda:N", "What the silo computes on (default: cpu)");
+
     /// <summary>Folder of sockets.</summary>
     public Option<string?> Sockets { get; } = Text(
         "--sockets", "FOLDER", "Folder for sockets between silos of one machine (default: the temporary folder)");
@@ -95,7 +98,7 @@ internal sealed class SiloOptions : ClusterOptions
     {
         foreach (Option option in new Option[]
         {
-            Cluster, Name, Membership, Connection, Advertise, SiloPort, GatewayPort, Join, CpuThreads, Sockets, Settings,
+            Cluster, Name, Membership, Connection, Advertise, SiloPort, GatewayPort, Join, CpuThreads, Device, Sockets, Settings,
         })
         {
             command.Add(option);
@@ -112,6 +115,7 @@ internal sealed class SiloOptions : ClusterOptions
         values[nameof(ClusterSettings.GatewayPort)] = parsed.GetValue(GatewayPort)?.ToString();
         values[nameof(ClusterSettings.Join)] = parsed.GetValue(Join);
         values[nameof(ClusterSettings.CpuThreads)] = parsed.GetValue(CpuThreads)?.ToString();
+        values[nameof(ClusterSettings.Device)] = parsed.GetValue(Device);
         values[nameof(ClusterSettings.Sockets)] = parsed.GetValue(Sockets);
         return values;
     }

@@ -18,6 +18,7 @@ internal static class SiloCommand
             "krewe silo --cluster lab                      the first is the cluster's primary, others of this machine join it",
             "krewe silo --cluster lab --name a --membership redis --connection 127.0.0.1:6379",
             "krewe silo --cluster lab --membership postgres --connection \"Host=db;Database=krewe\" --advertise 10.0.0.5",
+            "krewe silo --cluster lab --device cuda:0         computes on the first GPU",
             "krewe silo --settings cluster.json --name b   everything else from section Krewe of a file");
         options.AddTo(command);
         command.Add(json);
@@ -67,7 +68,8 @@ internal static class SiloCommand
 
         terminal.Out.WriteLine(
             $"silo '{silo.Name}' of cluster '{settings.Cluster}' is ready: {silo.Address}, gateway port {silo.Gateway.Port}, " +
-            $"{silo.Device.Name} ({silo.Device.Kernels.Name}, {silo.Threads} thread{(silo.Threads == 1 ? "" : "s")}), " +
+            $"{silo.Device.Name} ({silo.Device.Kernels.Name}" +
+            (silo.Threads == 0 ? "" : $", {silo.Threads} thread{(silo.Threads == 1 ? "" : "s")}") + "), " +
             $"membership in {silo.Place}; Ctrl-C leaves");
     }
 

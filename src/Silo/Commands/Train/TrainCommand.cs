@@ -62,7 +62,8 @@ internal static class TrainCommand
 
             TrainSample? sample = cancellation.IsCancellationRequested || run.Checkpoint is null
                 ? null
-                : await SampleAsync(run.Checkpoint.Folder, parsed.GetValue(options.Sample) ?? "", threads, plan.Recipe.Precision);
+                : await SampleAsync(run.Checkpoint.Folder, parsed.GetValue(options.Sample) ?? "", threads, plan.Recipe.Precision,
+                    parsed.GetValue(options.Devices)![0]);
             view.Finished(plan, run, Stopwatch.GetElapsedTime(start), sample);
             return ExitCode.Fine;
         });
@@ -83,16 +84,23 @@ internal static class TrainCommand
                     "--silos starts silos in this process and --cluster uses those that run already: give one of the two");
             }
 
+            if (parsed.GetResult(options.Devices) is { Implicit: false })
+            {
+                throw new KreweException("with --cluster, each silo has its own --device: give it to 'krewe silo'");
+            }
+
             return ($"joining cluster '{settings.Cluster}'",
                 async () => await ClusterConnection.ConnectAsync(settings, verbose, cancellation));
         }
 
         var embedded = new EmbeddedClusterOptions
         {
-            Silos = parsed.GetValue(options.Silos),
+            Silos = options.SilosOf(parsed),
+            Devices = parsed.GetValue(options.Devices)!,
             CpuThreads = parsed.GetValue(options.CpuThreads),
             Verbose = verbose,
         };
+        DeviceName.ThrowIfMissing(embedded.Devices);
         return ($"starting {embedded.Silos} silo{(embedded.Silos == 1 ? "" : "s")}",
             async () => await EmbeddedCluster.StartAsync(embedded, cancellation));
     }
@@ -139,7 +147,7 @@ internal static class TrainCommand
 
     /// <summary>A text from the written checkpoint, as <c>krewe generate</c> would write it.</summary>
     private static async Task<TrainSample?> SampleAsync(
-        string folder, string prompt, int threads, string precision)
+        string folder, string prompt, int threads, string precision, DeviceName device)
     {
         using ModelFolder model = ModelFolder.Open(folder);
         Tokenizer tokenizer = model.LoadTokenizer(null);
@@ -151,7 +159,7 @@ internal static class TrainCommand
             throw new KreweException($"--sample has {ids.Length} tokens, the model reads {model.Config.MaxPositionEmbeddings}");
         }
 
-        var request = new LoadRequest(Silos: 0, Stages: 1, threads, ids.Length + room, Precision: precision);
+        var request = new LoadRequest(Silos: 0, Stages: 1, threads, ids.Length + room, Precision: precision, Devices: [device]);
         await using LoadedModel loaded = await LoadedModel.OpenAsync(model, request, CancellationToken.None);
         StreamingDecoder decoder = tokenizer.CreateStreamingDecoder();
         var text = new StringBuilder();

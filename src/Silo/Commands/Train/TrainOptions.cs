@@ -2,6 +2,7 @@ using System.CommandLine;
 using Krewe.Model.Configuration;
 using Krewe.Model.Pipeline;
 using Krewe.Silo.Commands.Cluster;
+using Krewe.Silo.Hosting;
 
 namespace Krewe.Silo.Commands.Train;
 
@@ -138,13 +139,17 @@ internal sealed class TrainOptions
 
     /// <summary>Silos.</summary>
     public Option<int> Silos { get; } = SharedOptions.Within(
-        1, SharedOptions.MostSilos, Number("--silos", "Silos of the embedded cluster", 2, 1));
+        1, SharedOptions.MostSilos, Number(
+            "--silos", "Silos of the embedded cluster; where GPUs are named, one for each device by default", 2, 1));
 
     /// <summary>Stages.</summary>
     public Option<int> Stages { get; } = SharedOptions.Stages(2);
 
     /// <summary>Threads.</summary>
     public Option<int> CpuThreads { get; } = SharedOptions.CpuThreads();
+
+    /// <summary>Devices.</summary>
+    public Option<DeviceName[]> Devices { get; } = SharedOptions.Devices();
 
     /// <summary>Events as JSON lines.</summary>
     public Option<bool> Json { get; } = SharedOptions.Json("Events as JSON lines, one object each");
@@ -162,7 +167,7 @@ internal sealed class TrainOptions
         Option[] others =
         [
             Data, Tokenizer, Run, Output, Resume, Overwrite, EvaluateEvery, CheckpointEvery, CheckpointType, Sample, Silos,
-            Stages, Ranks, CpuThreads, Schedule, SnapshotEvery, Timeline,
+            Stages, Ranks, CpuThreads, Devices, Schedule, SnapshotEvery, Timeline,
             Json,
         ];
         foreach (Option option in OfRecipe.Concat(others))
@@ -171,6 +176,15 @@ internal sealed class TrainOptions
         }
 
         Cluster.AddTo(command);
+    }
+
+    /// <summary>Silos of the embedded cluster: as asked for, or one for each device where there are GPUs among them.</summary>
+    public int SilosOf(ParseResult parsed)
+    {
+        DeviceName[] devices = parsed.GetValue(Devices)!;
+        return parsed.GetResult(Silos) is { Implicit: false } || !devices.Any(device => device.IsCuda)
+            ? parsed.GetValue(Silos)
+            : devices.Length;
     }
 
     private static Option<string?> MomentsOption()

@@ -80,7 +80,7 @@ internal sealed record TrainPlan(
         if (!cluster)
         {
             // What the schedule refuses is refused before anything starts.
-            _ = plan.On([.. Enumerable.Repeat("", parsed.GetValue(options.Silos))]);
+            _ = plan.On([.. Enumerable.Repeat("", options.SilosOf(parsed))]);
         }
 
         return plan;

@@ -1,0 +1,107 @@
+using System.Buffers;
+using System.Runtime.InteropServices;
+using Krewe.Model.Kernels;
+using Krewe.Model.Tensors;
+
+namespace Krewe.TestSupport;
+
+/// <summary>
+/// A device whose memory the host cannot reach, as a GPU's, on a machine without one: its tensors throw where the host
+/// reads or writes them, what is read is a copy, and what is copied to the host is there only once the work is done.
+/// </summary>
+/// <param name="inner">Computes; in host memory. Disposed with this device.</param>
+public sealed class SeparateMemoryDevice(IDevice inner) : IDevice
+{
+    private readonly SeparateKernels _kernels = new(inner.Kernels);
+    private long _reservedBytes;
+
+    public string Name => $"separate {inner.Name}";
+
+    public IKernels Kernels => _kernels;
+
+    public string MemorySpace => Name;
+
+    public long ReservedBytes => Interlocked.Read(ref _reservedBytes);
+
+    public Arena CreateArena(string name) =>
+        new SeparateArena($"{Name}/{name}", bytes => Interlocked.Add(ref _reservedBytes, bytes));
+
+    public Arena CreateHostArena(string name) => new HostArena($"{Name}/{name}, on the host");
+
+    public Task SubmitAsync(Action<IKernels> work, WorkPriority priority = default) => inner.SubmitAsync(
+        _ =>
+        {
+            work(_kernels);
+            _kernels.Finish();
+        },
+        priority);
+
+    public Task SubmitAsync<TState>(
+        Action<IKernels, TState> work, TState state, WorkPriority priority = default) =>
+        SubmitAsync(kernels => work(kernels, state), priority);
+
+    public void Dispose()
+    {
+        inner.Dispose();
+        _kernels.Dispose();
+    }
+
+    private sealed unsafe class SeparateArena(string name, Action<long> reservedChanged)
+        : BlockArena(name, 16 << 10, 4 << 20, 64, reservedChanged)
+    {
+        protected override bool OnHost => false;
+
+        protected override nint TakeBlock(long bytes) => (nint)NativeMemory.AlignedAlloc((nuint)bytes, (nuint)Alignment);
+
+        protected override void GiveBlock(nint address) => NativeMemory.AlignedFree((void*)address);
+    }
+
+    private sealed class SeparateKernels(IKernels inner) : ForwardingKernels(inner), IDisposable
+    {
+        private readonly HostArena _onItsWay = new("on its way to the host");
+        private readonly List<(Tensor Source, Tensor Destination)> _toHost = [];
+
+        public override void Write<TState>(Tensor destination, TState state, SpanAction<float, TState> fill)
+        {
+            var values = new float[destination.Count];
+            fill(values, state);
+            Inner.Upload<float>(values, destination);
+        }
+
+        public override ReadOnlySpan<T> Read<T>(Tensor source)
+        {
+            using var arena = new HostArena("read");
+            Tensor copy = arena.Allocate(source.Shape, source.DType);
+            Inner.Transfer(source, copy);
+            return copy.AsSpan<T>().ToArray();
+        }
+
+        public override void Transfer(Tensor source, Tensor destination)
+        {
+            if (destination.OnHost)
+            {
+                // From a copy: later kernels of the same work may overwrite the source.
+                Tensor copy = _onItsWay.Allocate(source.Shape, source.DType);
+                Inner.Transfer(source, copy);
+                _toHost.Add((copy, destination));
+                return;
+            }
+
+            Inner.Transfer(source, destination);
+        }
+
+        public void Dispose() => _onItsWay.Dispose();
+
+        /// <summary>The work's kernels are done.</summary>
+        public void Finish()
+        {
+            foreach ((Tensor source, Tensor destination) in _toHost)
+            {
+                Inner.Transfer(source, destination);
+            }
+
+            _toHost.Clear();
+            _onItsWay.Reset();
+        }
+    }
+}
