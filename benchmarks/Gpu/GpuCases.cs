@@ -6,7 +6,7 @@ using Krewe.Model.Tensors;
 namespace Krewe.GpuSpeed;
 
 /// <summary>
-/// The exact float32 kernels at sizes of DeepSeek-V3's layers for 4096 tokens. A repetition submits several calls as
+/// The kernels at sizes of DeepSeek-V3's layers for 4096 tokens, and of docs-26m's for 32768. A repetition submits several calls as
 /// one work and divides its time by them; the first work warms up. Values are near to normal, never zeros.
 /// </summary>
 internal sealed partial class GpuCases(CudaDevice device, int repetitions, string filter) : IDisposable
@@ -20,6 +20,7 @@ internal sealed partial class GpuCases(CudaDevice device, int repetitions, strin
         Console.WriteLine(
             $"{"case",-44} {"median us",10} {"min",9} {"max",9} {"rate",9} unit");
         await ProductsAsync();
+        await RoundedProductsAsync();
         await RowsAsync();
         await AttentionAsync();
         await RoutingAsync();
@@ -169,7 +170,7 @@ internal sealed partial class GpuCases(CudaDevice device, int repetitions, strin
         });
         await CaseAsync(
             "adamw 29.4 M parameters", 10, 7 * 4.0 * w.Count, "GB/s",
-            k => k.AdamW(w, g, m, v, new(1e-3f, 0.9f, 0.95f, 1e-8f, 0.1f, 10, 1)));
+            k => k.AdamW([new(w, g, m, v)], new(1e-3f, 0.9f, 0.95f, 1e-8f, 0.1f, 10, 1)));
         _arena.Reset();
     }
 

@@ -173,14 +173,14 @@ internal sealed class KernelCases : IDisposable
         Tensor w = Data.Random(_arena, N, D, 1), g = Data.Random(_arena, N, D, 2), m = Data.Random(_arena, N, D, 3), v = _arena.Allocate(N, D);
         v.AsSpan<float>().Fill(1);
         AdamWStep step = new(1e-4f, 0.9f, 0.95f, 1e-8f, 0.1f, 10, 1);
-        add("AdamW 2 M, float32 moments", N * D * 28.0, "GB/s", () => kernels.AdamW(w, g, m, v, step));
+        add("AdamW 2 M, float32 moments", N * D * 28.0, "GB/s", () => kernels.AdamW([new(w, g, m, v)], step));
         w = Data.Random(_arena, N, D, 1);
         g = Data.Random(_arena, N, D, 2);
         m = _arena.Allocate(new TensorShape(N, D), DType.BFloat16);
         v = _arena.Allocate(new TensorShape(N, D), DType.BFloat16);
         m.AsSpan<ushort>().Fill(0x3F80);
         v.AsSpan<ushort>().Fill(0x3F80);
-        add("AdamW 2 M, bfloat16 moments", N * D * 20.0, "GB/s", () => kernels.AdamW(w, g, m, v, step));
+        add("AdamW 2 M, bfloat16 moments", N * D * 20.0, "GB/s", () => kernels.AdamW([new(w, g, m, v)], step));
 
         Tensor x = Data.Random(_arena, 2048, 768, 1), u = Data.Random(_arena, 2048, 768, 2), y = _arena.Allocate(2048, 768);
         add("SwiGlu 2048 x 768", 2048.0 * 768 * 12, "GB/s", () => kernels.SwiGlu(x, u, y));

@@ -12,6 +12,8 @@ public abstract class ForwardingKernels(IKernels inner) : IKernels
 
     public virtual string Name => inner.Name;
 
+    public virtual DType BFloat16Storage => inner.BFloat16Storage;
+
     public virtual void Upload<T>(ReadOnlySpan<T> values, Tensor destination) where T : unmanaged =>
         inner.Upload(values, destination);
 
@@ -125,6 +127,6 @@ public abstract class ForwardingKernels(IKernels inner) : IKernels
 
     public virtual void SumsOfSquares(ReadOnlySpan<Tensor> values, Span<double> sums) => inner.SumsOfSquares(values, sums);
 
-    public virtual void AdamW(Tensor weight, Tensor gradient, Tensor firstMoment, Tensor secondMoment, in AdamWStep step) =>
-        inner.AdamW(weight, gradient, firstMoment, secondMoment, step);
+    public virtual void AdamW(ReadOnlySpan<AdamWParameter> parameters, in AdamWStep step) =>
+        inner.AdamW(parameters, step);
 }

@@ -4,10 +4,14 @@ using Krewe.Model.Tensors;
 namespace Krewe.TestSupport;
 
 /// <summary>Counts the multiply-adds of matrix products on their way to the real kernels; everything else is free.</summary>
-internal sealed class MeteredKernels(IKernels inner) : ForwardingKernels(inner)
+/// <param name="inner">The real kernels.</param>
+/// <param name="storage">What rounded operands are kept in, where it is not what the real kernels want.</param>
+internal sealed class MeteredKernels(IKernels inner, DType? storage = null) : ForwardingKernels(inner)
 {
     /// <summary>Multiply-adds so far.</summary>
     public long MultiplyAdds { get; private set; }
+
+    public override DType BFloat16Storage => storage ?? base.BFloat16Storage;
 
     public override void Linear(Tensor input, Tensor weight, Tensor output, bool accumulate = false)
     {

@@ -27,10 +27,11 @@ public sealed class PacedDevice : IDevice
 
     /// <param name="inner">Does the work; disposed with this device.</param>
     /// <param name="multiplyAddsPerSecond">The speed.</param>
-    public PacedDevice(IDevice inner, double multiplyAddsPerSecond)
+    /// <param name="storage">What operands rounded to bfloat16 are kept in; the inner device's choice where left out.</param>
+    public PacedDevice(IDevice inner, double multiplyAddsPerSecond, DType? storage = null)
     {
         (_inner, _multiplyAddsPerSecond) = (inner, multiplyAddsPerSecond);
-        _kernels = new(inner.Kernels);
+        _kernels = new(inner.Kernels, storage);
         _thread = new(Run) { IsBackground = true, Name = $"{inner.Name}, paced", Priority = ThreadPriority.AboveNormal };
         _thread.Start();
     }

@@ -1,3 +1,4 @@
+using Krewe.Model.Precision;
 using Krewe.Model.Tensors;
 
 namespace Krewe.TestSupport;
@@ -17,6 +18,25 @@ public sealed unsafe class TestTensors(int seed) : IDisposable
     /// <summary>Standard normal values times <paramref name="scale"/>.</summary>
     public Tensor Normal(int rows, int columns, float scale = 1, int gap = 0)
         => Normal(Garbage(rows, columns, gap: gap), scale);
+
+    /// <summary>Standard normal values as Float32 or rounded to BFloat16.</summary>
+    public Tensor Normal(DType dtype, int rows, int columns, int gap = 0)
+    {
+        Tensor values = Normal(rows, columns, gap: gap);
+        if (dtype == DType.Float32)
+        {
+            return values;
+        }
+
+        Tensor rounded = Garbage(rows, columns, dtype, gap);
+        for (int row = 0; row < rows; row++)
+        {
+            BFloat16Format.Encode(
+                values.Row(row), new((ushort*)rounded.Address + ((nint)row * rounded.RowStride), columns));
+        }
+
+        return rounded;
+    }
 
     /// <summary>A vector of standard normal values times <paramref name="scale"/>.</summary>
     public Tensor NormalVector(int count, float scale = 1) => Normal(GarbageVector(count), scale);

@@ -121,9 +121,16 @@ class Driver:
 
     def upload(self, array):
         """Copies a numpy array to new device memory and gives its address; kept until the process ends."""
+        return self.upload_from(array.ctypes.data_as(ctypes.c_void_p), array.nbytes)
+
+    def upload_bytes(self, structure):
+        """The same with a structure or array of ctypes."""
+        return self.upload_from(ctypes.byref(structure), ctypes.sizeof(structure))
+
+    def upload_from(self, source, size):
         pointer = ctypes.c_uint64()
-        self.call("cuMemAlloc_v2", ctypes.byref(pointer), ctypes.c_size_t(max(array.nbytes, 16)))
-        self.call("cuMemcpyHtoD_v2", pointer, array.ctypes.data_as(ctypes.c_void_p), ctypes.c_size_t(array.nbytes))
+        self.call("cuMemAlloc_v2", ctypes.byref(pointer), ctypes.c_size_t(max(size, 16)))
+        self.call("cuMemcpyHtoD_v2", pointer, source, ctypes.c_size_t(size))
         return pointer.value
 
     def download(self, pointer, array):

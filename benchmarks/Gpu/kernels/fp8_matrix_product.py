@@ -55,7 +55,9 @@ def compile_all(variants, folder):
         for variant, (cubin, log) in zip(missing, pool.map(compile_variant, missing)):
             (folder / file_name(variant)).write_bytes(cubin)
             registers = re.search(r"Used (\d+) registers", log)
-            stack, spills = re.search(r"(\d+) bytes stack frame, (\d+) bytes spill stores", log).groups()
+            # A compilation that NVRTC had in its cache has no log.
+            memory = re.search(r"(\d+) bytes stack frame, (\d+) bytes spill stores", log)
+            stack, spills = memory.groups() if memory else ("unknown", "unknown")
             warnings = "".join("\n    " + line for line in sorted(set(log.splitlines())) if re.search("warn|C75", line))
             print(f"{variant.name}: {registers and registers[1]} registers, {stack} bytes of stack, {spills} spilled,"
                   f" {variant.shared_bytes} bytes shared{warnings}", flush=True)

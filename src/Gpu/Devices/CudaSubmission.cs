@@ -10,7 +10,8 @@ namespace Krewe.Gpu.Devices;
 /// </summary>
 internal sealed unsafe class CudaSubmission : IDisposable
 {
-    private const int StagingBytes = 256 << 10;
+    /// <summary>Lists of products take half a kilobyte for each weight of a layer.</summary>
+    private const int StagingBytes = 2 << 20;
 
     /// <summary>Largest tensor that goes through page-locked memory, which is kept from work to work.</summary>
     private const long MostPageLockedBytes = 16L << 20;

@@ -20,6 +20,7 @@ internal abstract class CudaWork() : TaskCompletionSource(TaskCreationOptions.Ru
             Submission!.Begin();
             kernels.Submission = Submission;
             Run(kernels);
+            kernels.Complete();
         }
         catch (Exception exception)
         {

@@ -14,28 +14,63 @@ __device__ int first_position(int position) {
     __syncthreads();
     atomicMin(&first, position);
     __syncthreads();
-    return first;
+    const int result = first;
+    __syncthreads();
+    return result;
 }
 
 __device__ void report(Fault* fault, int argument, int kind, int position, int value, int limit) {
     if (threadIdx.x == 0 && fault->argument == 0) *fault = Fault{argument, kind, position, value, limit};
 }
 
-// Every value lies below limit; negative ones pass where they are allowed. Block 1024.
-extern "C" __global__ void check_indices(
-    IntMatrix indices, int limit, int allow_negative, int argument, int kind, Fault* fault) {
-    long long count = (long long)indices.rows * indices.columns;
+// One index tensor: every value lies below limit; negative ones pass where they are allowed. Mirrors DeviceIndexCheck.
+struct IndexCheck {
+    IntMatrix indices;
+    int limit;
+    int allow_negative;
+    int argument;
+    int kind;
+};
+
+__device__ void report(Fault* fault, const IndexCheck& check, int position) {
+    const int value = check.indices.row(position / check.indices.columns)[position % check.indices.columns];
+    report(fault, check.argument, check.kind, position, value, check.limit);
+}
+
+// All index tensors of a call, a block of 1024 threads for each. The last block to end reports the first tensor that has a
+// bad index. `positions` has room for a position of each block and the number of blocks that are done, which is zero;
+// unused with one block.
+extern "C" __global__ void check_indices(const IndexCheck* checks, int* positions, Fault* fault) {
+    const IndexCheck own = checks[blockIdx.x];
+    const int blocks = gridDim.x;
+    long long count = (long long)own.indices.rows * own.indices.columns;
     int bad = None;
     for (long long i = threadIdx.x; i < count && bad == None; i += blockDim.x) {
-        int value = indices.row(i / indices.columns)[i % indices.columns];
-        if (value >= limit || (value < 0 && !allow_negative)) bad = (int)i;
+        int value = own.indices.row(i / own.indices.columns)[i % own.indices.columns];
+        if (value >= own.limit || (value < 0 && !own.allow_negative)) bad = (int)i;
     }
 
-    int first = first_position(bad);
-    if (first != None) {
-        int value = indices.row(first / indices.columns)[first % indices.columns];
-        report(fault, argument, kind, first, value, limit);
+    const int first = first_position(bad);
+    if (blocks == 1) {
+        if (first != None) report(fault, own, first);
+        return;
     }
+
+    __shared__ int last;
+    if (threadIdx.x == 0) {
+        positions[blockIdx.x] = first;
+        __threadfence();
+        last = atomicAdd(&positions[blocks], 1) == blocks - 1;
+        __threadfence();
+    }
+
+    __syncthreads();
+    if (!last) return;
+    int worst = None;
+    for (int b = threadIdx.x; b < blocks && worst == None; b += blockDim.x)
+        if (((volatile int*)positions)[b] != None) worst = b;
+    const int check = first_position(worst);
+    if (check != None) report(fault, checks[check], ((volatile int*)positions)[check]);
 }
 
 // Offsets from 0 to total that never fall. Block 1024.

@@ -1,16 +1,21 @@
 using System.Runtime.InteropServices;
 using Krewe.Gpu.Driver;
+using Krewe.Gpu.Kernels.MatrixProduct;
 using Krewe.Model.Kernels;
 using Krewe.Model.Tensors;
 
 namespace Krewe.Gpu.Kernels;
 
-/// <content>Matrix products; <c>MatrixProducts.cu</c>.</content>
+/// <content>
+/// Matrix products. Float32 by <c>MatrixProducts.cu</c>, exact; bfloat16 on the tensor cores
+/// (<c>CudaKernels.TensorProducts.cs</c>), or exact where its rows do not lie as those want them.
+/// </content>
 internal sealed partial class CudaKernels
 {
     /// <summary>Few rows: tiles of 16 by 16.</summary>
     private const int FewRows = 16;
     private readonly List<DeviceProduct> _products = [];
+    private readonly List<DeviceProduct> _bfloat16Products = [];
 
     private ProductVariants LinearKernels => field ??= new(_library, "linear");
 
@@ -22,94 +27,101 @@ internal sealed partial class CudaKernels
     public void Linear(Tensor input, Tensor weight, Tensor output, bool accumulate = false)
     {
         KernelChecks.Linear(input, weight, output);
-        AddLinear(new(input, weight, output, default, accumulate));
-        Multiply(LinearKernels);
+        MultiplyOne(ProductForm.Forward, new(input, weight, output, default, accumulate));
     }
 
     /// <inheritdoc/>
     public void LinearBackwardInput(Tensor gradOutput, Tensor weight, Tensor gradInput, bool accumulate = false)
     {
         KernelChecks.LinearBackwardInput(gradOutput, weight, gradInput);
-        AddLinearBackwardInput(new(gradOutput, weight, gradInput, default, accumulate));
-        Multiply(LinearBackwardInputKernels);
+        MultiplyOne(ProductForm.BackwardInput, new(gradOutput, weight, gradInput, default, accumulate));
     }
 
     /// <inheritdoc/>
     public void LinearBackwardWeight(Tensor gradOutput, Tensor input, Tensor gradWeight)
     {
         KernelChecks.LinearBackwardWeight(gradOutput, input, gradWeight);
-        AddLinearBackwardWeight(new(input, gradWeight, gradOutput));
-        Multiply(LinearBackwardWeightKernels);
+        MultiplyOne(ProductForm.BackwardWeight, new(input, gradWeight, gradOutput));
     }
 
     /// <inheritdoc/>
     public void GroupedLinear(ReadOnlySpan<GroupedProduct> products)
     {
         KernelChecks.GroupedLinear(products, this);
-        foreach (ref readonly GroupedProduct product in products)
-        {
-            AddLinear(product);
-        }
-
-        Multiply(LinearKernels);
+        Multiply(ProductForm.Forward, products);
     }
 
     /// <inheritdoc/>
     public void GroupedLinearBackwardInput(ReadOnlySpan<GroupedProduct> products)
     {
         KernelChecks.GroupedLinearBackwardInput(products, this);
-        foreach (ref readonly GroupedProduct product in products)
-        {
-            AddLinearBackwardInput(product);
-        }
-
-        Multiply(LinearBackwardInputKernels);
+        Multiply(ProductForm.BackwardInput, products);
     }
 
     /// <inheritdoc/>
     public void GroupedLinearBackwardWeight(ReadOnlySpan<GroupedProduct> products)
     {
         KernelChecks.GroupedLinearBackwardWeight(products, this);
+        Multiply(ProductForm.BackwardWeight, products);
+    }
+
+    private void MultiplyOne(ProductForm form, in GroupedProduct product)
+    {
+        if (!TryMultiplyByLibrary(new(form, product)))
+        {
+            Multiply(form, [product]);
+        }
+    }
+
+    private void Multiply(ProductForm form, ReadOnlySpan<GroupedProduct> products)
+    {
         foreach (ref readonly GroupedProduct product in products)
         {
-            AddLinearBackwardWeight(product);
+            Add(new(form, product));
         }
 
-        Multiply(LinearBackwardWeightKernels);
-    }
-
-    /// <summary>output[m, n] (+)= input[m, k] weight[n, k].</summary>
-    private void AddLinear(in GroupedProduct p) =>
-        Add(p.Input, p.Weight, p.Output, p.InputRows, p.Weight.Columns, p.Accumulate);
-
-    /// <summary>gradInput[m, n] (+)= gradOutput[m, k] weight[k, n].</summary>
-    private void AddLinearBackwardInput(in GroupedProduct p) =>
-        Add(p.Input, p.Weight, p.Output, p.InputRows, p.Weight.Rows, p.Accumulate);
-
-    /// <summary>gradWeight[m, n] += gradOutput[k, m] input[k, n].</summary>
-    private void AddLinearBackwardWeight(in GroupedProduct p) =>
-        Add(p.Output, p.Input, p.Weight, p.InputRows, p.Output.Rows, true);
-
-    private void Add(Tensor a, Tensor b, Tensor c, Tensor gather, int k, bool accumulate)
-    {
-        if (c.Count > 0)
+        ProductVariants exact = form switch
         {
-            _products.Add(new(
-                a.Address, b.Address, c.Address, gather.Address, c.Rows, c.Columns, k, a.RowStride, b.RowStride,
-                c.RowStride, accumulate ? 1 : 0, 0));
+            ProductForm.Forward => LinearKernels,
+            ProductForm.BackwardInput => LinearBackwardInputKernels,
+            _ => LinearBackwardWeightKernels,
+        };
+        if (_products.Count > 0)
+        {
+            int tile = ChooseTile(CollectionsMarshal.AsSpan(_products));
+            Launch(exact.Of(tile), tile, _products);
         }
+
+        if (_bfloat16Products.Count > 0)
+        {
+            Launch(exact.BFloat16, ProductVariants.Small, _bfloat16Products);
+        }
+
+        MultiplyOnTensorCores(form);
     }
 
-    /// <summary>Launches the products that were added, all in one grid.</summary>
-    private void Multiply(ProductVariants variants)
+    private void Add(in ProductOperands p)
     {
-        if (_products.Count == 0)
+        if (p.Result.Count == 0)
         {
             return;
         }
 
-        Span<DeviceProduct> products = CollectionsMarshal.AsSpan(_products);
-        int tile = ChooseTile(products);
+        if (p.FitsTensorCores)
+        {
+            _tensorProducts.Add(p);
+            return;
+        }
+
+        (p.Left.DType == DType.BFloat16 ? _bfloat16Products : _products).Add(new(
+            p.Left.Address, p.Right.Address, p.Result.Address, p.Gather.Address, p.Result.Rows, p.Result.Columns, p.K,
+            p.Left.RowStride, p.Right.RowStride, p.Result.RowStride, p.Accumulate ? 1 : 0, 0));
+    }
+
+    /// <summary>Launches exact products, all in one grid.</summary>
+    private void Launch(CudaKernel kernel, int tile, List<DeviceProduct> list)
+    {
+        Span<DeviceProduct> products = CollectionsMarshal.AsSpan(list);
         int tiles = 0;
         foreach (ref DeviceProduct product in products)
         {
@@ -121,8 +133,8 @@ internal sealed partial class CudaKernels
         arguments.Add(Submission.Upload<DeviceProduct>(products));
         arguments.Add(products.Length);
         arguments.Add(Submission.Fault);
-        _products.Clear();
-        Launch(variants.Of(tile), Rows(tiles), ref arguments);
+        list.Clear();
+        Launch(kernel, Rows(tiles), ref arguments);
     }
 
     /// <summary>The largest tile with which the products still fill the card.</summary>
@@ -153,6 +165,9 @@ internal sealed partial class CudaKernels
         private readonly CudaKernel _few = library.Kernel("MatrixProducts.cu", $"{name}_{Few}");
         private readonly CudaKernel _small = library.Kernel("MatrixProducts.cu", $"{name}_{Small}");
         private readonly CudaKernel _large = library.Kernel("MatrixProducts.cu", $"{name}_{Large}");
+
+        /// <summary>Operands in bfloat16, tiles of <see cref="Small"/>.</summary>
+        public CudaKernel BFloat16 { get; } = library.Kernel("MatrixProducts.cu", $"{name}_bfloat16");
 
         public CudaKernel Of(int tile) => tile switch { Few => _few, Small => _small, _ => _large };
     }

@@ -16,8 +16,6 @@ internal sealed partial class CudaKernels
 
     private CudaKernel DequantizeKernel => field ??= _library.Kernel("Quantization.cu", "dequantize");
 
-    private CudaKernel RoundToBFloat16Kernel => field ??= _library.Kernel("Quantization.cu", "round_to_bfloat16");
-
     /// <inheritdoc/>
     public void Quantize(Tensor source, Tensor rows, QuantizedTensor straight, QuantizedTensor transposed)
     {
@@ -49,17 +47,6 @@ internal sealed partial class CudaKernels
         var grid = new Dim3(
             Dim3.Cover(source.Rows, DequantizedRows), Dim3.Cover(source.Columns, BlockThreads * ElementsOfThread));
         Launch(DequantizeKernel, new(grid, new(BlockThreads)), ref arguments);
-    }
-
-    /// <inheritdoc/>
-    public void RoundToBFloat16(Tensor source, Tensor destination)
-    {
-        KernelChecks.Add(source, destination);
-        KernelArguments arguments = new();
-        arguments.Add(Device(source));
-        arguments.Add(Device(destination));
-        var grid = new Dim3(Dim3.Cover(source.Count, BlockThreads * ElementsOfThread));
-        Launch(RoundToBFloat16Kernel, new(grid, new(BlockThreads)), ref arguments);
     }
 
     /// <inheritdoc/>

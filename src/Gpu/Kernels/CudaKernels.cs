@@ -46,13 +46,36 @@ internal sealed partial class CudaKernels : IKernels, IIndexChecks, IDisposable
     public string Name { get; }
 
     /// <summary>The work that is being submitted.</summary>
-    public CudaSubmission Submission { get; set; } = null!;
+    public CudaSubmission Submission
+    {
+        get;
+        set
+        {
+            Forget();
+            field = value;
+        }
+    } = null!;
+
+    /// <summary>Launches what waits for a kernel that did not come.</summary>
+    public void Complete() => LaunchChecks();
 
     /// <inheritdoc/>
     public void Dispose()
     {
         _fp8Products?.Dispose();
+        _blas?.Dispose();
         _library.Dispose();
+    }
+
+    /// <summary>Drops what a call that failed has left.</summary>
+    private void Forget()
+    {
+        _indexChecks.Clear();
+        _products.Clear();
+        _bfloat16Products.Clear();
+        _tensorProducts.Clear();
+        _gathered.Clear();
+        _gathers.Clear();
     }
 
     private static DeviceMatrix Device(Tensor tensor) => new(tensor);
@@ -64,8 +87,11 @@ internal sealed partial class CudaKernels : IKernels, IIndexChecks, IDisposable
     private static LaunchShape Rows(int rows, int threads = BlockThreads, int sharedBytes = 0) =>
         new(new((uint)rows), new((uint)threads), sharedBytes);
 
-    private void Launch(CudaKernel kernel, in LaunchShape shape, ref KernelArguments arguments) =>
+    private void Launch(CudaKernel kernel, in LaunchShape shape, ref KernelArguments arguments)
+    {
+        LaunchChecks();
         kernel.Launch(_stream, shape, ref arguments);
+    }
 
     /// <summary>Device memory until the kernels submitted in its scope are done.</summary>
     private Scratch Take(long bytes, string purpose) => new(this, bytes, purpose);

@@ -1,4 +1,6 @@
 using System.Runtime.InteropServices;
+using Krewe.Gpu.Devices;
+using Krewe.Gpu.Driver;
 using Krewe.Model.Kernels;
 using Krewe.Model.Tensors;
 
@@ -12,6 +14,22 @@ internal readonly struct DeviceMatrix(Tensor tensor)
     private readonly int _rows = tensor.IsEmpty ? 0 : tensor.Rows;
     private readonly int _columns = tensor.Columns;
     private readonly int _stride = tensor.RowStride;
+
+    public int Rows => _rows;
+
+    public int Columns => _columns;
+}
+
+/// <summary>An index tensor to be looked at; mirrors <c>IndexCheck</c> in <c>Checks.cu</c>.</summary>
+[StructLayout(LayoutKind.Sequential)]
+internal readonly struct DeviceIndexCheck(
+    Tensor indices, int limit, bool allowNegative, int argument, KernelFaultKind kind)
+{
+    private readonly DeviceMatrix _indices = new(indices);
+    private readonly int _limit = limit;
+    private readonly int _allowNegative = allowNegative ? 1 : 0;
+    private readonly int _argument = argument;
+    private readonly int _kind = (int)kind;
 }
 
 /// <summary>A moment of AdamW; mirrors <c>Moment</c> in <c>Optimizer.cu</c>.</summary>
@@ -21,6 +39,40 @@ internal readonly struct DeviceMoment(Tensor tensor)
     private readonly nint _data = tensor.Address;
     private readonly int _stride = tensor.RowStride;
     private readonly int _half = tensor.DType == DType.BFloat16 ? 1 : 0;
+}
+
+/// <summary>A parameter of AdamW; mirrors <c>Parameter</c> in <c>Optimizer.cu</c>. Without gaps it is one row.</summary>
+[StructLayout(LayoutKind.Sequential)]
+internal readonly struct DeviceAdamWParameter
+{
+    private readonly DeviceMatrix _weight;
+    private readonly DeviceMatrix _gradient;
+    private readonly DeviceMoment _first;
+    private readonly DeviceMoment _second;
+    private readonly int _decays;
+    private readonly int _firstBlock;
+
+    public DeviceAdamWParameter(in AdamWParameter parameter, int firstBlock)
+    {
+        (Tensor weight, Tensor gradient, Tensor first, Tensor second, bool decays) = parameter;
+        if (weight.IsDense && gradient.IsDense && first.IsDense && second.IsDense && weight.Count <= int.MaxValue)
+        {
+            TensorShape row = new(1, (int)weight.Count);
+            (weight, gradient) = (weight.Reshape(row), gradient.Reshape(row));
+            (first, second) = (first.Reshape(row), second.Reshape(row));
+        }
+
+        _weight = new(weight);
+        _gradient = new(gradient);
+        _first = new(first);
+        _second = new(second);
+        _decays = decays ? 1 : 0;
+        _firstBlock = firstBlock;
+    }
+
+    /// <summary>Blocks that cover it.</summary>
+    /// <param name="blockColumns">Columns of a block.</param>
+    public int Blocks(int blockColumns) => checked(_weight.Rows * (int)Dim3.Cover(_weight.Columns, blockColumns));
 }
 
 /// <summary>Rates of a step; mirrors <c>Step</c> in <c>Optimizer.cu</c>.</summary>

@@ -1,4 +1,4 @@
-// Matrix products in float32, each element one chain of fused multiply-adds over the inner dimension in rising order:
+// Matrix products of float32, or of bfloat16 that the tensor cores cannot take as it lies, in float32: each element one chain of fused multiply-adds over the inner dimension in rising order:
 // the bits of Kernels/Reference, whatever the tile. The exact path, not the fast one.
 // Grid: the tiles of all products, one behind the other; a block finds its product by its first tile. Block: 256
 // threads, each with a part of the tile. The next piece of the operands is on its way while one is multiplied.
@@ -6,14 +6,15 @@
 // Bytes: A once for each tile of columns, B once for each tile of rows. Measured (benchmarks/Gpu/results): 30, 28 and
 // 20 TFLOP/s forward, to the input and to the weight at 4096 x 2048 x 7168 on an H100, whose float32 rate is 67.
 #include "Tensors.cuh"
+#include "BFloat16.cuh"
 
 constexpr int Threads = 256;
 
 // One product c[m, n] = chain over k of a(m, k) b(n, k); mirrors DeviceProduct. `gather` renames rows of the operand
 // that is the saved input: of a by m, or in weight gradients of b by k.
 struct Product {
-    const float* a;
-    const float* b;
+    const void* a;
+    const void* b;
     float* c;
     const int* gather;
     int m, n, k;
@@ -34,7 +35,8 @@ struct Piece {
     __device__ static int depth(int i) { return Transposed ? i / Rows : i % Depth; }
 
     // Zeros past the ends; `gather` renames the rows that lie apart in memory.
-    __device__ void load(const float* data, int stride, const int* gather, int r0, int rows, int k0, int inner) {
+    template <typename Element>
+    __device__ void load(const Element* data, int stride, const int* gather, int r0, int rows, int k0, int inner) {
 #pragma unroll
         for (int e = 0; e < Each; e++) {
             int i = threadIdx.x + e * Threads;
@@ -42,7 +44,7 @@ struct Piece {
             int apart = Transposed ? k : r;
             int along = Transposed ? r : k;
             values[e] = r < rows && k < inner
-                ? data[(long long)(gather ? gather[apart] : apart) * stride + along] : 0.0f;
+                ? widen(data[(long long)(gather ? gather[apart] : apart) * stride + along]) : 0.0f;
         }
     }
 
@@ -80,7 +82,7 @@ __device__ int place(int thread, int i) {
 
 // a is [m, k], or [k, m] where ATransposed; b is [n, k], or [k, n] where BTransposed. Tile: 16 threads each way, Each
 // elements of a thread each way.
-template <bool ATransposed, bool BTransposed, int Each, int Depth>
+template <typename Element, bool ATransposed, bool BTransposed, int Each, int Depth>
 __device__ void multiply(const Product* products, int count, const Fault* fault) {
     constexpr int Side = 16, Tile = Side * Each, Unroll = Each == 1 ? 16 : Each == 4 ? 8 : 2;
     using A = Piece<ATransposed, Tile, Depth>;
@@ -106,17 +108,19 @@ __device__ void multiply(const Product* products, int count, const Fault* fault)
             sum[i][j] = p.accumulate && m < p.m && n < p.n ? p.c[(long long)m * p.stride_c + n] : 0.0f;
         }
 
+    const Element* a_data = (const Element*)p.a;
+    const Element* b_data = (const Element*)p.b;
     A a;
     B b;
-    a.load(p.a, p.stride_a, gather_a, m0, p.m, 0, p.k);
-    b.load(p.b, p.stride_b, gather_b, n0, p.n, 0, p.k);
+    a.load(a_data, p.stride_a, gather_a, m0, p.m, 0, p.k);
+    b.load(b_data, p.stride_b, gather_b, n0, p.n, 0, p.k);
     for (int k0 = 0; k0 < p.k; k0 += Depth) {
         __syncthreads();
         a.store(a_room);
         b.store(b_room);
         __syncthreads();
-        a.load(p.a, p.stride_a, gather_a, m0, p.m, k0 + Depth, p.k);
-        b.load(p.b, p.stride_b, gather_b, n0, p.n, k0 + Depth, p.k);
+        a.load(a_data, p.stride_a, gather_a, m0, p.m, k0 + Depth, p.k);
+        b.load(b_data, p.stride_b, gather_b, n0, p.n, k0 + Depth, p.k);
 
         // A chain ends with the inner dimension: one more link of zeros would turn -0 into 0.
         const int depth = min(Depth, p.k - k0);
@@ -142,23 +146,28 @@ __device__ void multiply(const Product* products, int count, const Fault* fault)
 }
 
 // `blocks`: blocks of a multiprocessor, which bounds the registers.
-#define PRODUCT(name, a_transposed, b_transposed, each, depth, blocks) \
+#define PRODUCT(name, element, a_transposed, b_transposed, each, depth, blocks) \
     extern "C" __global__ void __launch_bounds__(Threads, blocks) \
     name(const Product* products, int count, const Fault* fault) { \
-        multiply<a_transposed, b_transposed, each, depth>(products, count, fault); \
+        multiply<element, a_transposed, b_transposed, each, depth>(products, count, fault); \
     }
 
 // output[m, n] (+)= sum over d of input[m, d] weight[n, d].
-PRODUCT(linear_16, false, false, 1, 128, 2)
-PRODUCT(linear_64, false, false, 4, 16, 2)
-PRODUCT(linear_128, false, false, 8, 8, 2)
+PRODUCT(linear_16, float, false, false, 1, 128, 2)
+PRODUCT(linear_64, float, false, false, 4, 16, 2)
+PRODUCT(linear_128, float, false, false, 8, 8, 2)
 
 // gradInput[m, d] (+)= sum over n of gradOutput[m, n] weight[n, d].
-PRODUCT(linear_backward_input_16, false, true, 1, 128, 2)
-PRODUCT(linear_backward_input_64, false, true, 4, 16, 2)
-PRODUCT(linear_backward_input_128, false, true, 8, 8, 2)
+PRODUCT(linear_backward_input_16, float, false, true, 1, 128, 2)
+PRODUCT(linear_backward_input_64, float, false, true, 4, 16, 2)
+PRODUCT(linear_backward_input_128, float, false, true, 8, 8, 2)
 
 // gradWeight[n, d] += sum over m of gradOutput[m, n] input[m, d].
-PRODUCT(linear_backward_weight_16, true, true, 1, 128, 2)
-PRODUCT(linear_backward_weight_64, true, true, 4, 16, 2)
-PRODUCT(linear_backward_weight_128, true, true, 8, 8, 2)
+PRODUCT(linear_backward_weight_16, float, true, true, 1, 128, 2)
+PRODUCT(linear_backward_weight_64, float, true, true, 4, 16, 2)
+PRODUCT(linear_backward_weight_128, float, true, true, 8, 8, 2)
+
+// The same of bfloat16.
+PRODUCT(linear_bfloat16, BFloat16, false, false, 4, 16, 2)
+PRODUCT(linear_backward_input_bfloat16, BFloat16, false, true, 4, 16, 2)
+PRODUCT(linear_backward_weight_bfloat16, BFloat16, true, true, 4, 16, 2)

@@ -1,5 +1,9 @@
-// AdamW. Grid: blocks of 256 elements. Bytes: weight and moments read and written, gradient read.
+// AdamW of many parameters. Grid: a block of 256 threads for each 1024 columns of each row, the parameters one behind
+// the other. Bytes: weight and moments read and written, gradient read.
 #include "Tensors.cuh"
+#include "BFloat16.cuh"
+
+constexpr int BlockColumns = 1024;
 
 // A moment: float32, or bfloat16 where half is set. Mirrors DeviceMoment.
 struct Moment {
@@ -7,24 +11,24 @@ struct Moment {
     int stride;
     int half;
 
-    __device__ float read(long long row, int column) const {
-        long long at = row * stride + column;
-        return half ? __uint_as_float((unsigned int)((const unsigned short*)data)[at] << 16) : ((const float*)data)[at];
+    __device__ float read(long long at) const {
+        return half ? widen(((const BFloat16*)data)[at]) : ((const float*)data)[at];
     }
 
-    // bfloat16 by rounding to nearest, ties to even.
-    __device__ void write(long long row, int column, float value) const {
-        long long at = row * stride + column;
-        if (!half) {
-            ((float*)data)[at] = value;
-            return;
-        }
-
-        unsigned int bits = __float_as_uint(value);
-        bool nan = value != value;
-        ((unsigned short*)data)[at] =
-            (unsigned short)(nan ? (bits >> 16) | 0x40 : (bits + 0x7fff + ((bits >> 16) & 1)) >> 16);
+    __device__ void write(long long at, float value) const {
+        if (half) ((BFloat16*)data)[at].bits = (unsigned short)bfloat16_bits(value);
+        else ((float*)data)[at] = value;
     }
+};
+
+// A parameter, and the number of blocks ahead of it. Mirrors DeviceAdamWParameter.
+struct Parameter {
+    Matrix weight;
+    Matrix gradient;
+    Moment first;
+    Moment second;
+    int decays;
+    int first_block;
 };
 
 // Rates of a step; mirrors DeviceAdamWStep. step_size = lr / (1 - beta1^t), correction = 1 - beta2^t.
@@ -32,18 +36,42 @@ struct Step {
     float decay, step_size, correction, beta1, beta2, epsilon, gradient_scale;
 };
 
+// The parameter of a block: the last that begins at it or ahead of it, 32 looked at a time by every warp.
+__device__ int parameter_of(const Parameter* parameters, int count, int block) {
+    const int lane = threadIdx.x % 32;
+    int index = -1;
+    for (int start = 0; start < count; start += 32) {
+        const bool begins = start + lane < count && parameters[start + lane].first_block <= block;
+        const int passed = __popc(__ballot_sync(0xffffffffu, begins));
+        index += passed;
+        if (passed < 32) break;
+    }
+
+    return index;
+}
+
 // Every product and sum is rounded on its own. The update uses the moments before they are rounded to their type.
-extern "C" __global__ void adamw(Matrix weight, Matrix gradient, Moment first, Moment second, Step step) {
-    long long i = (long long)blockIdx.x * blockDim.x + threadIdx.x;
-    long long row = i / weight.columns;
-    int column = (int)(i % weight.columns);
-    if (row >= weight.rows) return;
-    float g = gradient.row(row)[column] * step.gradient_scale;
-    float w = weight.row(row)[column];
-    w -= step.decay * w;
-    float m = step.beta1 * first.read(row, column) + (1.0f - step.beta1) * g;
-    float v = step.beta2 * second.read(row, column) + (1.0f - step.beta2) * (g * g);
-    first.write(row, column, m);
-    second.write(row, column, v);
-    weight.row(row)[column] = w - step.step_size * m / (sqrtf(v / step.correction) + step.epsilon);
+extern "C" __global__ void __launch_bounds__(256) adamw(const Parameter* parameters, int count, Step step) {
+    const Parameter p = parameters[parameter_of(parameters, count, blockIdx.x)];
+    const int columns = p.weight.columns;
+    const int blocks = (columns + BlockColumns - 1) / BlockColumns;
+    const int block = blockIdx.x - p.first_block;
+    const long long row = block / blocks;
+    const float decay = p.decays ? step.decay : 0.0f;
+    float* weight = p.weight.row(row);
+    const float* gradient = p.gradient.row(row);
+    const long long first = row * p.first.stride, second = row * p.second.stride;
+    const int begin = block % blocks * BlockColumns;
+    const int end = min(begin + BlockColumns, columns);
+#pragma unroll 4
+    for (int i = begin + threadIdx.x; i < end; i += 256) {
+        float g = gradient[i] * step.gradient_scale;
+        float w = weight[i];
+        w -= decay * w;
+        float m = step.beta1 * p.first.read(first + i) + (1.0f - step.beta1) * g;
+        float v = step.beta2 * p.second.read(second + i) + (1.0f - step.beta2) * (g * g);
+        p.first.write(first + i, m);
+        p.second.write(second + i, v);
+        weight[i] = w - step.step_size * m / (sqrtf(v / step.correction) + step.epsilon);
+    }
 }

@@ -76,16 +76,3 @@ extern "C" __global__ void __launch_bounds__(256) dequantize(Quantized from, Mat
         default: return dequantize_rows<Element::E5M6>(from, destination);
     }
 }
-
-// To bfloat16, ties to even, and back. Grid: 1024 elements a block of 256 threads; in place or not.
-extern "C" __global__ void __launch_bounds__(256) round_to_bfloat16(Matrix source, Matrix destination) {
-    const long long first = (long long)blockIdx.x * 1024 + threadIdx.x;
-#pragma unroll
-    for (int k = 0; k < 4; k++) {
-        const long long i = first + k * 256;
-        if (i >= source.count()) return;
-        const float x = source.at(i);
-        const unsigned bits = __float_as_uint(x);
-        destination.at(i) = __uint_as_float(x == x ? (bits + 0x7FFFu + (bits >> 16 & 1)) & 0xFFFF0000u : 0x7FC00000u);
-    }
-}

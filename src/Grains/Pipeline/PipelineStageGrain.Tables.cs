@@ -1,6 +1,7 @@
 using Krewe.Grains.Devices;
 using Krewe.Model.Configuration;
 using Krewe.Model.Layers;
+using Krewe.Model.Precision;
 using Krewe.Model.Tensors;
 
 namespace Krewe.Grains.Pipeline;
@@ -90,7 +91,9 @@ public sealed partial class PipelineStageGrain
         if (loads && range.IsLast)
         {
             await LoadTableAsync(
-                source, tables.Head, () => new OutputHead(config, host.Device), OwnerState.Of, tables.Keep, tables.RemoveHead);
+                source, tables.Head,
+                () => new OutputHead(config, host.Device, PrecisionRecipe.Get(source.Precision)), OwnerState.Of,
+                tables.Keep, tables.RemoveHead);
         }
     }
 

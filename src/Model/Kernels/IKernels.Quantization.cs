@@ -58,9 +58,9 @@ public partial interface IKernels
     /// <param name="destination">[M, D]; overwritten.</param>
     void Dequantize(QuantizedTensor source, Tensor destination);
 
-    /// <summary>destination = source rounded to bfloat16, ties to even, and widened again; may be in place.</summary>
+    /// <summary>destination = source rounded to bfloat16, ties to even; may be in place.</summary>
     /// <param name="source">[M, D].</param>
-    /// <param name="destination">[M, D].</param>
+    /// <param name="destination">[M, D] BFloat16, or Float32, where the values are widened again.</param>
     void RoundToBFloat16(Tensor source, Tensor destination);
 
     /// <summary>

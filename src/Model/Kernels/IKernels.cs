@@ -15,6 +15,10 @@ namespace Krewe.Model.Kernels;
 /// <para>Sums have a fixed order that depends on shapes alone, never on the number of threads: the same inputs give the
 /// same bits on one kind of device. A matrix product is one chain of fused multiply-adds over the inner dimension in
 /// rising order for each element, so that a result does not depend on how rows were grouped.</para>
+/// <para>The operands of <see cref="Linear"/>, <see cref="LinearBackwardInput"/>, <see cref="LinearBackwardWeight"/> and
+/// their grouped forms are Float32 or BFloat16, both operands of a product alike; results are Float32. A host multiplies
+/// bfloat16 as float32, with the same chain; a GPU does so on tensor cores, which add up in float32 in an order of their
+/// own.</para>
 /// <para>A wrong shape throws <see cref="ArgumentException"/> before anything is written, naming expected and
 /// actual.</para>
 /// </remarks>
@@ -22,6 +26,12 @@ public partial interface IKernels
 {
     /// <summary>Name of the backend and its instruction set, such as <c>cpu/avx512</c>.</summary>
     string Name { get; }
+
+    /// <summary>
+    /// What operands rounded to bfloat16 are kept in for this backend's products: BFloat16, or Float32 where those are
+    /// faster. A property of the backend, the same for its whole life.
+    /// </summary>
+    DType BFloat16Storage { get; }
 
     /// <summary>output[M, N] = input[M, D] weight[N, D]^T.</summary>
     /// <param name="input">[M, D].</param>
@@ -249,13 +259,11 @@ public partial interface IKernels
     void SumsOfSquares(ReadOnlySpan<Tensor> values, Span<double> sums);
 
     /// <summary>
-    /// One AdamW step (decoupled decay, as PyTorch orders it): g = grad * gradScale; w -= lr * wd * w;
-    /// m = b1 m + (1 - b1) g; v = b2 v + (1 - b2) g^2; w -= lr / (1 - b1^t) * m / (sqrt(v / (1 - b2^t)) + eps).
+    /// One AdamW step of many parameters in one launch (decoupled decay, as PyTorch orders it): g = grad * gradScale;
+    /// w -= lr * wd * w; m = b1 m + (1 - b1) g; v = b2 v + (1 - b2) g^2;
+    /// w -= lr / (1 - b1^t) * m / (sqrt(v / (1 - b2^t)) + eps).
     /// </summary>
-    /// <param name="weight">Updated in place.</param>
-    /// <param name="gradient">Read.</param>
-    /// <param name="firstMoment">Float32 or BFloat16, updated.</param>
-    /// <param name="secondMoment">Float32 or BFloat16, updated.</param>
+    /// <param name="parameters">Weights and moments are updated in place, gradients read.</param>
     /// <param name="step">Rates and step number.</param>
-    void AdamW(Tensor weight, Tensor gradient, Tensor firstMoment, Tensor secondMoment, in AdamWStep step);
+    void AdamW(ReadOnlySpan<AdamWParameter> parameters, in AdamWStep step);
 }

@@ -1,3 +1,4 @@
+using System.Runtime.CompilerServices;
 using Krewe.Model.Tensors;
 
 namespace Krewe.Model.Kernels;
@@ -7,31 +8,31 @@ internal static unsafe partial class KernelChecks
 {
     internal static void Linear(Tensor input, Tensor weight, Tensor output)
     {
-        Matrix(weight, weight.Rows, weight.Columns);
-        Matrix(input, input.Rows, weight.Columns);
+        Operand(weight, weight.Rows, weight.Columns, weight);
+        Operand(input, input.Rows, weight.Columns, weight);
         Matrix(output, input.Rows, weight.Rows);
     }
 
     internal static void LinearBackwardInput(Tensor gradOutput, Tensor weight, Tensor gradInput)
     {
-        Matrix(weight, weight.Rows, weight.Columns);
-        Matrix(gradOutput, gradOutput.Rows, weight.Rows);
+        Operand(weight, weight.Rows, weight.Columns, weight);
+        Operand(gradOutput, gradOutput.Rows, weight.Rows, weight);
         Matrix(gradInput, gradOutput.Rows, weight.Columns);
     }
 
     internal static void LinearBackwardWeight(Tensor gradOutput, Tensor input, Tensor gradWeight)
     {
         Matrix(gradWeight, gradWeight.Rows, gradWeight.Columns);
-        Matrix(gradOutput, gradOutput.Rows, gradWeight.Rows);
-        Matrix(input, gradOutput.Rows, gradWeight.Columns);
+        Operand(gradOutput, gradOutput.Rows, gradWeight.Rows, gradOutput);
+        Operand(input, gradOutput.Rows, gradWeight.Columns, gradOutput);
     }
 
     internal static void GroupedLinear(ReadOnlySpan<GroupedProduct> products, IIndexChecks? values = null)
     {
         foreach (GroupedProduct product in products)
         {
-            Matrix(product.Weight, product.Weight.Rows, product.Weight.Columns);
-            Gathered(product, product.Weight.Columns, values);
+            Operand(product.Weight, product.Weight.Rows, product.Weight.Columns, product.Weight);
+            Gathered(product, product.Weight.Columns, product.Weight, values);
             Matrix(product.Output, product.Output.Rows, product.Weight.Rows);
         }
     }
@@ -41,28 +42,40 @@ internal static unsafe partial class KernelChecks
     {
         foreach (GroupedProduct product in products)
         {
-            Matrix(product.Weight, product.Weight.Rows, product.Weight.Columns);
-            Gathered(product, product.Weight.Rows, values);
+            Operand(product.Weight, product.Weight.Rows, product.Weight.Columns, product.Weight);
+            Gathered(product, product.Weight.Rows, product.Weight, values);
             Matrix(product.Output, product.Output.Rows, product.Weight.Columns);
         }
     }
 
     internal static void GroupedLinearBackwardWeight(
         ReadOnlySpan<GroupedProduct> products, IIndexChecks? values = null)
-        => GroupedLinear(products, values);
+    {
+        foreach (GroupedProduct product in products)
+        {
+            Matrix(product.Weight, product.Weight.Rows, product.Weight.Columns);
+            Gathered(product, product.Weight.Columns, product.Output, values);
+            Operand(product.Output, product.Output.Rows, product.Weight.Rows, product.Output);
+        }
+    }
 
     /// <summary>The input has one row for each row of the output, straight or through the gather.</summary>
-    private static void Gathered(GroupedProduct product, int columns, IIndexChecks? values)
+    private static void Gathered(GroupedProduct product, int columns, Tensor other, IIndexChecks? values)
     {
         if (product.InputRows.IsEmpty)
         {
-            Matrix(product.Input, product.Output.Rows, columns);
+            Operand(product.Input, product.Output.Rows, columns, other);
             return;
         }
 
-        Matrix(product.Input, product.Input.Rows, columns);
+        Operand(product.Input, product.Input.Rows, columns, other);
         RowNumbers(product.InputRows, product.Output.Rows, product.Input.Rows, values);
     }
+
+    /// <summary>A matrix of the type that the other operand has, BFloat16 or else Float32.</summary>
+    private static void Operand(
+        Tensor tensor, int rows, int columns, Tensor other, [CallerArgumentExpression(nameof(tensor))] string name = "")
+        => Matrix(tensor, rows, columns, other.DType == DType.BFloat16 ? DType.BFloat16 : DType.Float32, name);
 
     internal static void RmsNorm(Tensor input, Tensor weight, Tensor output, Tensor inverseRms)
     {
@@ -120,9 +133,15 @@ internal static unsafe partial class KernelChecks
         Matrix(destination, source.Rows, source.Columns, source.DType, nameof(destination));
     }
 
-    internal static void Fill(Tensor destination) => Matrix(
-        destination, destination.Rows, destination.Columns,
-        destination.DType == DType.BFloat16 ? DType.BFloat16 : DType.Float32, nameof(destination));
+    internal static void Fill(Tensor destination) =>
+        Operand(destination, destination.Rows, destination.Columns, destination);
+
+    /// <summary>To Float32, or to BFloat16.</summary>
+    internal static void RoundToBFloat16(Tensor source, Tensor destination)
+    {
+        Matrix(source, source.Rows, source.Columns);
+        Operand(destination, source.Rows, source.Columns, destination);
+    }
 
     internal static void SumsOfSquares(ReadOnlySpan<Tensor> values, Span<double> sums)
     {
@@ -137,13 +156,17 @@ internal static unsafe partial class KernelChecks
         }
     }
 
-    internal static void AdamW(
-        Tensor weight, Tensor gradient, Tensor firstMoment, Tensor secondMoment, in AdamWStep step)
+    internal static void AdamW(ReadOnlySpan<AdamWParameter> parameters, in AdamWStep step)
     {
-        Matrix(weight, weight.Rows, weight.Columns);
-        Matrix(gradient, weight.Rows, weight.Columns);
-        Moment(firstMoment, weight, nameof(firstMoment));
-        Moment(secondMoment, weight, nameof(secondMoment));
+        foreach (ref readonly AdamWParameter parameter in parameters)
+        {
+            Tensor weight = parameter.Weight;
+            Matrix(weight, weight.Rows, weight.Columns);
+            Matrix(parameter.Gradient, weight.Rows, weight.Columns);
+            Moment(parameter.FirstMoment, weight, nameof(parameter.FirstMoment));
+            Moment(parameter.SecondMoment, weight, nameof(parameter.SecondMoment));
+        }
+
         if (step.Step < 1)
         {
             throw new ArgumentException($"step: expected 1 or more, got {step.Step}", nameof(step));

@@ -2,7 +2,7 @@ using Krewe.Model.Tensors;
 
 namespace Krewe.Model.Kernels;
 
-/// <summary>One product of a grouped launch.</summary>
+/// <summary>One product of a grouped launch. Operands are Float32 or BFloat16, both alike; results are Float32.</summary>
 /// <param name="Input">[R, D], or [rows, D] where no gather is given.</param>
 /// <param name="Weight">[N, D].</param>
 /// <param name="Output">[M, N].</param>
@@ -37,12 +37,21 @@ public readonly record struct RoutingShape(
     int Experts, int TopK, int Groups, int KeptGroups, bool Softmax, bool GroupByTopTwo, bool Normalize,
     float ScalingFactor);
 
+/// <summary>What AdamW reads and updates of one parameter.</summary>
+/// <param name="Weight">[M, D].</param>
+/// <param name="Gradient">[M, D].</param>
+/// <param name="FirstMoment">[M, D], Float32 or BFloat16.</param>
+/// <param name="SecondMoment">[M, D], Float32 or BFloat16.</param>
+/// <param name="Decays">Whether the step's weight decay applies.</param>
+public readonly record struct AdamWParameter(
+    Tensor Weight, Tensor Gradient, Tensor FirstMoment, Tensor SecondMoment, bool Decays = true);
+
 /// <summary>Rates of one AdamW step.</summary>
 /// <param name="LearningRate">Step size.</param>
 /// <param name="Beta1">Decay of the first moment.</param>
 /// <param name="Beta2">Decay of the second moment.</param>
 /// <param name="Epsilon">Added to the root of the second moment.</param>
-/// <param name="WeightDecay">Decoupled decay; 0 for tensors of rank 1.</param>
+/// <param name="WeightDecay">Decoupled decay of the parameters that have one.</param>
 /// <param name="Step">Number of this step, from 1.</param>
 /// <param name="GradientScale">Factor from global-norm clipping; 1 for none.</param>
 public readonly record struct AdamWStep(

@@ -103,24 +103,27 @@ public sealed partial class ExpertBatch(IDevice device, string name) : IDisposab
         kernels.DotRows(_output, _arena.UploadRange(kernels, assignments), gradRows, _rows, gradWeights);
         kernels.GatherRows(gradRows, _rows, _scale, gradOutput);
         SaveInputs(kernels);
+        Operand outputs = Gradients(kernels, gradOutput);
         for (int i = 0; i < _experts.Length; i++)
         {
-            _saved[i].GradOutput = GradientOf(kernels, gradOutput, i);
+            _saved[i].GradOutput = GradientOf(kernels, outputs, i);
             _products.AddBackwardInput(kernels, _experts[i].Down, _saved[i].GradOutput, PartOf(gradHidden, i));
         }
 
         _products.LaunchBackwardInput(kernels);
         kernels.SwiGluBackward(gradHidden, _gate, _up, gradGate, gradUp);
+        Operand gates = Gradients(kernels, gradGate);
+        Operand ups = Gradients(kernels, gradUp);
         for (int i = 0; i < _experts.Length; i++)
         {
-            _saved[i].GradGate = GradientOf(kernels, gradGate, i);
+            _saved[i].GradGate = GradientOf(kernels, gates, i);
             _products.AddBackwardInput(kernels, _experts[i].Gate, _saved[i].GradGate, PartOf(gradInput, i));
         }
 
         _products.LaunchBackwardInput(kernels);
         for (int i = 0; i < _experts.Length; i++)
         {
-            _saved[i].GradUp = GradientOf(kernels, gradUp, i);
+            _saved[i].GradUp = GradientOf(kernels, ups, i);
             _products.AddBackwardInput(kernels, _experts[i].Up, _saved[i].GradUp, PartOf(gradInput, i), accumulate: true);
         }
 
@@ -175,8 +178,14 @@ public sealed partial class ExpertBatch(IDevice device, string name) : IDisposab
         return result;
     }
 
-    private Operand GradientOf(IKernels kernels, Tensor all, int expert) =>
-        Operand.Gradient(kernels, _arena, PartOf(all, expert), _recipe.Experts);
+    /// <summary>Gradients of all experts; those in tiles are made ready by <see cref="GradientOf"/>.</summary>
+    private Operand Gradients(IKernels kernels, Tensor all) =>
+        _recipe.Experts.IsTiled ? new(all) : Operand.Gradient(kernels, _arena, all, _recipe.Experts);
+
+    /// <summary>Gradient of one expert: tiles along the tokens are of its own tokens only.</summary>
+    private Operand GradientOf(IKernels kernels, in Operand all, int expert) => _recipe.Experts.IsTiled
+        ? Operand.Gradient(kernels, _arena, PartOf(all.Values, expert), _recipe.Experts)
+        : PartOf(all, expert);
 
     private Tensor PartOf(Tensor all, int expert) =>
         all.SliceRows(_offsets[expert], _offsets[expert + 1] - _offsets[expert]);

@@ -81,6 +81,9 @@ public sealed class Linear
     /// <summary>[N, D]: the weight as a product without tiles reads it.</summary>
     internal Tensor Values(IKernels kernels) => _cast is null ? Weight.Value : _cast.Values(kernels);
 
+    /// <summary>[N, D]: the weight's values as the products see them, in float32.</summary>
+    internal Tensor Floats(IKernels kernels) => _cast is null ? Weight.Value : _cast.Floats(kernels);
+
     /// <summary>[N, D] in tiles, for the forward.</summary>
     internal QuantizedTensor Rows(IKernels kernels) => _cast!.Rows(kernels);
 

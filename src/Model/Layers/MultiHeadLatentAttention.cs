@@ -113,7 +113,7 @@ public sealed class MultiHeadLatentAttention
         {
             state.Context = arena.Allocate(input.Rows, _config.NumAttentionHeads * _config.VHeadDim);
             kernels.AbsorbedAttention(
-                state.Query, _keyValueUp.Values(kernels), cache, firstPosition, state.Context,
+                state.Query, _keyValueUp.Floats(kernels), cache, firstPosition, state.Context,
                 Shape(layout.SequenceStarts));
         }
 

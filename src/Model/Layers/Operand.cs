@@ -5,7 +5,7 @@ using Krewe.Model.Tensors;
 namespace Krewe.Model.Layers;
 
 /// <summary>An activation or an output gradient as the products of a <see cref="Linear"/> read it.</summary>
-/// <param name="Values">[M, D]: as given, or rounded to bfloat16.</param>
+/// <param name="Values">[M, D]: as given, or rounded to bfloat16 and kept in what the backend wants that in.</param>
 /// <param name="Rows">[M, D] in tiles along the channels, where the precision has tiles.</param>
 /// <param name="Columns">[D, M] in tiles along the tokens, for the weight gradient, where the precision has tiles.</param>
 public readonly record struct Operand(
@@ -100,7 +100,7 @@ public readonly record struct Operand(
             return values;
         }
 
-        Tensor rounded = arena.Allocate(values.Rows, values.Columns);
+        Tensor rounded = arena.Allocate(values.Rows, values.Columns, kernels.BFloat16Storage);
         kernels.RoundToBFloat16(values, rounded);
         return rounded;
     }

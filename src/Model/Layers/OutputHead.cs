@@ -1,5 +1,6 @@
 using Krewe.Model.Configuration;
 using Krewe.Model.Kernels;
+using Krewe.Model.Precision;
 using Krewe.Model.Tensors;
 
 namespace Krewe.Model.Layers;
@@ -13,17 +14,27 @@ public sealed class OutputHead : IDisposable
     /// <summary>Rows of logits that an evaluation holds at a time.</summary>
     private const int EvaluationRows = 256;
 
-    private readonly Parameter _weight;
+    /// <summary>Logits that training holds in float32 at a time where it keeps their gradient in bfloat16: 32 MiB, which
+    /// the caches of a GPU hold.</summary>
+    private const int LogitsAtATime = 8 << 20;
+
+    private readonly Linear _projection;
 
     /// <summary>Allocates the projection [V, D], uninitialised.</summary>
-    public OutputHead(ModelConfig config, IDevice device)
+    /// <param name="config">The model.</param>
+    /// <param name="device">Where it computes.</param>
+    /// <param name="recipe">Of <see cref="PrecisionRecipe.Head"/>; float32 where left out.</param>
+    public OutputHead(ModelConfig config, IDevice device, PrecisionRecipe? recipe = null)
     {
         Parameters = new(device, "head", gradientBanks: 2);
-        _weight = Parameters.Add("lm_head.weight", new(config.VocabSize, config.HiddenSize));
+        _projection = Parameters.AddLinear(
+            "lm_head.weight", new(config.VocabSize, config.HiddenSize), (recipe ?? PrecisionRecipe.Fp32).Head);
     }
 
     /// <summary>The projection.</summary>
     public ParameterSet Parameters { get; }
+
+    private bool IsRounded => _projection.Precision.Operand == DType.BFloat16;
 
     /// <summary>Activations and gradients of one micro-batch and depth.</summary>
     public sealed class State
@@ -40,7 +51,7 @@ public sealed class OutputHead : IDisposable
         /// <summary>[T, D]: gradient of the rows, where a head elsewhere has sent it with the losses.</summary>
         internal Tensor GradHidden { get; set; }
 
-        internal Tensor Hidden, GradLogits;
+        internal Operand Hidden, GradLogits;
     }
 
     /// <summary>Losses and, at once, the gradient of the logits.</summary>
@@ -54,34 +65,49 @@ public sealed class OutputHead : IDisposable
     public void Forward(
         IKernels kernels, Arena arena, Tensor hidden, Tensor targets, float gradScale, bool keepLogits, State state)
     {
-        state.Hidden = hidden;
-        state.GradLogits = arena.Allocate(hidden.Rows, _weight.Shape.D0);
-        state.Losses = arena.Allocate(hidden.Rows);
-        kernels.Linear(hidden, _weight.Value, state.GradLogits);
-        state.Logits = default;
-        if (keepLogits)
+        int rows = hidden.Rows;
+        DType stored = IsRounded ? kernels.BFloat16Storage : DType.Float32;
+        state.Hidden = Operand.Input(kernels, arena, hidden, _projection.Precision);
+        Tensor gradLogits = arena.Allocate(rows, _projection.Outputs, stored);
+        state.GradLogits = new(gradLogits);
+        state.Losses = arena.Allocate(rows);
+        state.Logits = keepLogits ? arena.Allocate(rows, _projection.Outputs) : default;
+        int most = IsRounded ? Math.Max(EvaluationRows, LogitsAtATime / _projection.Outputs) : rows;
+        Tensor room = stored == DType.Float32 ? gradLogits : arena.Allocate(Math.Min(most, rows), _projection.Outputs);
+        for (int start = 0; start < rows; start += most)
         {
-            state.Logits = arena.Allocate(hidden.Rows, _weight.Shape.D0);
-            kernels.Copy(state.GradLogits, state.Logits);
-        }
+            int count = Math.Min(most, rows - start);
+            Tensor gradients = gradLogits.SliceRows(start, count);
+            Tensor logits = stored == DType.Float32 ? gradients : room.SliceRows(0, count);
+            _projection.Forward(kernels, state.Hidden.SliceRows(start, count), logits);
+            if (keepLogits)
+            {
+                kernels.Copy(logits, state.Logits.SliceRows(start, count));
+            }
 
-        kernels.CrossEntropy(state.GradLogits, targets, state.Losses, gradScale);
-        if (gradScale == 0)
-        {
-            // The kernel leaves the logits in place then; a loss without weight has no gradient.
-            kernels.Fill(state.GradLogits, 0);
+            kernels.CrossEntropy(
+                logits, targets.SliceElements(start, count), state.Losses.SliceElements(start, count), gradScale);
+            if (gradScale == 0)
+            {
+                // The kernel leaves the logits in place then; a loss without weight has no gradient.
+                kernels.Fill(gradients, 0);
+            }
+            else if (IsRounded)
+            {
+                kernels.RoundToBFloat16(logits, gradients);
+            }
         }
     }
 
     /// <summary>Gradient of the normalised hidden state [T, D].</summary>
     public void BackwardInput(IKernels kernels, State state, Tensor gradHidden) =>
-        kernels.LinearBackwardInput(state.GradLogits, _weight.Value, gradHidden);
+        _projection.BackwardInput(kernels, state.GradLogits, gradHidden);
 
     /// <summary>Adds the gradient of the projection in the slot's bank.</summary>
     public void BackwardWeight(IKernels kernels, long slot, State state)
     {
         Parameters.SelectGradients(slot);
-        kernels.LinearBackwardWeight(state.GradLogits, state.Hidden, _weight.Gradient);
+        _projection.BackwardWeight(kernels, state.GradLogits, state.Hidden);
     }
 
     /// <summary>Losses and arg-max without a gradient, a few rows of logits at a time.</summary>
@@ -94,12 +120,13 @@ public sealed class OutputHead : IDisposable
     {
         state.Losses = arena.Allocate(hidden.Rows);
         state.ArgMax = arena.Allocate(hidden.Rows, DType.Int32);
-        Tensor logits = arena.Allocate(Math.Min(hidden.Rows, EvaluationRows), _weight.Shape.D0);
+        Operand input = Operand.Input(kernels, arena, hidden, _projection.Precision);
+        Tensor logits = arena.Allocate(Math.Min(hidden.Rows, EvaluationRows), _projection.Outputs);
         for (int start = 0; start < hidden.Rows; start += EvaluationRows)
         {
             int rows = Math.Min(EvaluationRows, hidden.Rows - start);
             Tensor part = logits.SliceRows(0, rows);
-            kernels.Linear(hidden.SliceRows(start, rows), _weight.Value, part);
+            _projection.Forward(kernels, input.SliceRows(start, rows), part);
             kernels.CrossEntropy(
                 part, targets.SliceElements(start, rows), state.Losses.SliceElements(start, rows), 0);
             kernels.ArgMax(part, state.ArgMax.SliceElements(start, rows));
@@ -109,8 +136,8 @@ public sealed class OutputHead : IDisposable
     /// <summary>Logits of every row: [T, V].</summary>
     public Tensor Logits(IKernels kernels, Arena arena, Tensor hidden)
     {
-        Tensor logits = arena.Allocate(hidden.Rows, _weight.Shape.D0);
-        kernels.Linear(hidden, _weight.Value, logits);
+        Tensor logits = arena.Allocate(hidden.Rows, _projection.Outputs);
+        _projection.Forward(kernels, Operand.Input(kernels, arena, hidden, _projection.Precision), logits);
         return logits;
     }
 

@@ -14,27 +14,46 @@ namespace Krewe.Model.Layers;
 /// <param name="precision">BFloat16 or tiles.</param>
 internal sealed class WeightCast(Parameter weight, ParameterSet parameters, Arena arena, ProductPrecision precision)
 {
-    private Tensor _values;
+    private Tensor _values, _floats;
     private QuantizedTensor _rows, _columns;
-    private int _valuesVersion = -1, _rowsVersion = -1, _columnsVersion = -1;
+    private int _valuesVersion = -1, _floatsVersion = -1, _rowsVersion = -1, _columnsVersion = -1;
 
-    /// <summary>[N, D]: rounded to bfloat16; of tiles, their values, as attention in its absorbed form takes them.</summary>
+    /// <summary>[N, D] rounded to bfloat16 and kept in what the backend's products read.</summary>
     public Tensor Values(IKernels kernels)
     {
+        if (kernels.BFloat16Storage == DType.Float32)
+        {
+            return Floats(kernels);
+        }
+
         if (IsStale(ref _valuesVersion))
         {
-            _values = _values.IsEmpty ? arena.Allocate(weight.Shape) : _values;
-            Tensor source = weight.Value;
-            if (precision.IsTiled)
-            {
-                kernels.Dequantize(Rows(kernels), _values);
-                source = _values;
-            }
-
-            kernels.RoundToBFloat16(source, _values);
+            _values = _values.IsEmpty ? arena.Allocate(weight.Shape, kernels.BFloat16Storage) : _values;
+            kernels.RoundToBFloat16(weight.Value, _values);
         }
 
         return _values;
+    }
+
+    /// <summary>
+    /// [N, D] rounded to bfloat16 (of tiles, their values) as float32: what attention in its absorbed form takes.
+    /// </summary>
+    public Tensor Floats(IKernels kernels)
+    {
+        if (IsStale(ref _floatsVersion))
+        {
+            _floats = _floats.IsEmpty ? arena.Allocate(weight.Shape) : _floats;
+            Tensor source = weight.Value;
+            if (precision.IsTiled)
+            {
+                kernels.Dequantize(Rows(kernels), _floats);
+                source = _floats;
+            }
+
+            kernels.RoundToBFloat16(source, _floats);
+        }
+
+        return _floats;
     }
 
     /// <summary>[N, D] in tiles, for the forward.</summary>

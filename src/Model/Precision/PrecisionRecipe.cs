@@ -7,8 +7,8 @@ namespace Krewe.Model.Precision;
 /// emulated: values are rounded as the recipe says, sums are float32.
 /// </summary>
 /// <remarks>
-/// High under every recipe, as float32: embedding, output head, router, norms, rotary embedding, softmax, the residual
-/// stream, master weights and weight gradients.
+/// High under every recipe, as float32: embedding, router, norms, rotary embedding, softmax, the residual stream, logits
+/// and losses, master weights and weight gradients.
 /// </remarks>
 public sealed record PrecisionRecipe
 {
@@ -32,6 +32,12 @@ public sealed record PrecisionRecipe
 
     /// <summary>eh_proj of multi-token prediction, which released FP8 checkpoints keep in bfloat16.</summary>
     public ProductPrecision MtpProjection { get; init; } = ProductPrecision.Float32;
+
+    /// <summary>
+    /// The output head: Float32 or BFloat16, as the report keeps it (3.3.1); there the gradient of the logits is rounded
+    /// too, once for both gradients. Tiles are not for it.
+    /// </summary>
+    public ProductPrecision Head { get; init; } = ProductPrecision.Float32;
 
     /// <summary>
     /// What the output of attention is kept in for o_proj and for its own backward; null for no rounding.
@@ -58,7 +64,7 @@ public sealed record PrecisionRecipe
     /// <summary>Everything in float32.</summary>
     public static PrecisionRecipe Fp32 { get; } = new() { Name = "fp32" };
 
-    /// <summary>Operands of all Linears and of attention in bfloat16: what FP8 is compared with.</summary>
+    /// <summary>Operands of all Linears, of attention and of the head in bfloat16: what FP8 is compared with.</summary>
     public static PrecisionRecipe Bf16 { get; } = new()
     {
         Name = "bf16",
@@ -67,6 +73,7 @@ public sealed record PrecisionRecipe
         AttentionOutput = ProductPrecision.BFloat16,
         Experts = ProductPrecision.BFloat16,
         MtpProjection = ProductPrecision.BFloat16,
+        Head = ProductPrecision.BFloat16,
         Combine = DType.BFloat16,
     };
 

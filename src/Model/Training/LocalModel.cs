@@ -29,7 +29,7 @@ public sealed class LocalModel : IInspectable, IExpertFleet, IDisposable
         Stages = [.. StageRange.Partition(config, stages)
             .Select(range => new ModelStage(config, range, device, this, maxPositions, recipe))];
         Stages[0].Embedding = _embedding = new(config, device);
-        Last.Head = _head = new(config, device);
+        Last.Head = _head = new(config, device, recipe);
         foreach (int layer in Stages.SelectMany(stage => stage.MoeLayers))
         {
             _experts[layer] = [.. Enumerable.Range(0, config.NRoutedExperts)

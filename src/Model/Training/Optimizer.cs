@@ -35,7 +35,7 @@ public static class Optimizer
     /// </summary>
     /// <param name="kernels">Kernels of the device.</param>
     /// <param name="parameters">The set.</param>
-    /// <param name="rates">Rates; the weight decay is dropped for norm scales.</param>
+    /// <param name="rates">Rates; norm scales do not decay.</param>
     public static void Apply(IKernels kernels, ParameterSet parameters, in AdamWStep rates)
     {
         if (rates.Step <= parameters.AppliedStep)
@@ -44,14 +44,14 @@ public static class Optimizer
         }
 
         parameters.MergeGradients(kernels);
-        foreach (Parameter parameter in parameters.All)
-        {
-            AdamWStep own = parameter.Decays ? rates : rates with { WeightDecay = 0 };
-            kernels.AdamW(parameter.Value, parameter.Gradient, parameter.FirstMoment, parameter.SecondMoment, own);
-        }
-
+        kernels.AdamW(
+            [
+                .. parameters.All.Select(parameter => new AdamWParameter(
+                    parameter.Value, parameter.Gradient, parameter.FirstMoment, parameter.SecondMoment,
+                    parameter.Decays)),
+            ],
+            rates);
         parameters.ZeroGradients(kernels);
-
         parameters.AppliedStep = rates.Step;
     }
 

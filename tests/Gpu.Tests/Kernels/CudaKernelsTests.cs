@@ -13,6 +13,8 @@ public abstract class CudaKernelsTests(ProductPath products) : KernelContract
 
     protected override IKernels Kernels => _device.Kernels;
 
+    protected override double BFloat16ProductTolerance => Tolerance;
+
     protected override Arena CreateArena() => _device.CreateArena("contract");
 
     protected override void Submit(Action<IKernels> work) => _device.SubmitAsync(work).GetAwaiter().GetResult();

@@ -198,18 +198,38 @@ public abstract unsafe partial class KernelContract
         Tensor first = Data.Garbage(2, length, moments, gap);
         Tensor second = Data.Garbage(2, length, moments, gap);
         _reference.AdamW(
-            Data.Normal(2, length), Data.Normal(2, length), Zeroed(first), Zeroed(second), step);
+            [new(Data.Normal(2, length), Data.Normal(2, length), Zeroed(first), Zeroed(second))], step);
         Compare(
-            context, Tolerance, (k, t) => k.AdamW(t[0], t[1], t[2], t[3], step),
+            context, Tolerance, (k, t) => k.AdamW([new(t[0], t[1], t[2], t[3])], step),
             Data.Normal(2, length, gap: gap), Data.Normal(2, length, gap: 1), first, second);
     });
+
+    [Fact]
+    public void AdamW_updates_many_parameters_each_as_if_alone()
+    {
+        var step = new AdamWStep(1e-2f, 0.9f, 0.95f, 1e-8f, 0.1f, 7, 0.5f);
+        int[] lengths = [.. Enumerable.Range(0, 70).Select(i => i * i * 3 % 1100)];
+        Tensor[] tensors = [.. lengths.SelectMany(length => new[]
+        {
+            Data.Normal(2, length, gap: length % 2), Data.Normal(2, length),
+            Zeroed(Data.Garbage(2, length, length % 3 == 0 ? DType.BFloat16 : DType.Float32)),
+            Zeroed(Data.Garbage(2, length)),
+        })];
+        Compare(
+            "many", Tolerance,
+            (k, t) => k.AdamW(
+                [.. Enumerable.Range(0, lengths.Length).Select(i => new AdamWParameter(
+                    t[4 * i], t[(4 * i) + 1], t[(4 * i) + 2], t[(4 * i) + 3], i % 5 != 0))],
+                step),
+            tensors);
+    }
 
     [Fact]
     public void AdamW_matches_a_step_in_float64()
     {
         var step = new AdamWStep(1e-2f, 0.9f, 0.95f, 1e-8f, 0.1f, 3, 0.5f);
         Tensor[] result = RunOnDevice(
-            (k, t) => k.AdamW(t[0], t[1], t[2], t[3], step),
+            (k, t) => k.AdamW([new(t[0], t[1], t[2], t[3])], step),
             [Data.Vector(2), Data.Vector(4), Data.Vector(0.5f), Data.Vector(0.25f)]);
         double g = 4 * 0.5;
         double m = (0.9 * 0.5) + (0.1 * g);
@@ -230,7 +250,7 @@ public abstract unsafe partial class KernelContract
         Tensor first = Zeroed(Data.GarbageVector(2, DType.BFloat16));
         Tensor second = Zeroed(Data.GarbageVector(2, DType.BFloat16));
         Tensor[] result = RunOnDevice(
-            (k, t) => k.AdamW(t[0], t[1], t[2], t[3], step),
+            (k, t) => k.AdamW([new(t[0], t[1], t[2], t[3])], step),
             [Data.Vector(1, 1), Data.Vector(1 + (1 / 256f), 1 + (3 / 256f)), first, second]);
         Assert.Equal(1, TensorAssert.Read(result[2], 0, 0));
         Assert.Equal(1 + (1 / 64.0), TensorAssert.Read(result[2], 0, 1));

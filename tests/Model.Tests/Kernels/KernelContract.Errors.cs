@@ -10,7 +10,19 @@ public abstract unsafe partial class KernelContract
     [Fact]
     public void Products_reject_wrong_shapes()
     {
-        Tensor[] t = [Data.Normal(3, 4), Data.Normal(5, 4), Data.Garbage(3, 5), Data.Normal(3, 6), Data.Ints(0, 1, 3)];
+        Tensor[] t =
+        [
+            Data.Normal(3, 4), Data.Normal(5, 4), Data.Garbage(3, 5), Data.Normal(3, 6), Data.Ints(0, 1, 3),
+            Data.Normal(DType.BFloat16, 3, 4), Data.Normal(DType.BFloat16, 5, 4), Data.Normal(DType.BFloat16, 3, 5),
+        ];
+        AssertRejected("a rounded weight alone", (k, x) => k.Linear(x[0], x[6], x[2]), t);
+        AssertRejected("a rounded input alone", (k, x) => k.Linear(x[5], x[1], x[2]), t);
+        AssertRejected("a rounded output", (k, x) => k.Linear(x[5], x[6], x[7]), t);
+        AssertRejected("a rounded gradient alone", (k, x) => k.LinearBackwardInput(x[7], x[1], x[0]), t);
+        AssertRejected("a rounded weight gradient", (k, x) => k.LinearBackwardWeight(x[7], x[5], x[6]), t);
+        AssertRejected("a grouped rounded weight alone", (k, x) => k.GroupedLinear([new(x[0], x[6], x[2])]), t);
+        AssertRejected(
+            "a grouped rounded gradient alone", (k, x) => k.GroupedLinearBackwardWeight([new(x[0], x[1], x[7])]), t);
         AssertRejected("inner dimension", (k, x) => k.Linear(x[3], x[1], x[2]), t);
         AssertRejected("output columns", (k, x) => k.Linear(x[0], x[1], x[3]), t);
         AssertRejected("output rows", (k, x) => k.Linear(x[0], x[1], x[2].SliceRows(0, 2)), t);
@@ -49,11 +61,11 @@ public abstract unsafe partial class KernelContract
         AssertRejected("copy", (k, x) => k.Copy(x[0], x[4]), t);
         AssertRejected("copy to another type", (k, x) => k.Copy(x[0], x[8]), t);
         AssertRejected("fill of another type", (k, x) => k.Fill(x[7], 1), t);
-        AssertRejected("moment shape", (k, x) => k.AdamW(x[0], x[0], x[2], x[4], new(1, 0, 0, 1, 0, 1, 1)), t);
+        AssertRejected("moment shape", (k, x) => k.AdamW([new(x[0], x[0], x[2], x[4])], new(1, 0, 0, 1, 0, 1, 1)), t);
         AssertRejected(
             "moment type",
-            (k, x) => k.AdamW(x[5].SliceColumns(0, 3), x[3], x[7], x[3], new(1, 0, 0, 1, 0, 1, 1)), t);
-        AssertRejected("step 0", (k, x) => k.AdamW(x[0], x[0], x[2], x[2], new(1, 0, 0, 1, 0, 0, 1)), t);
+            (k, x) => k.AdamW([new(x[5].SliceColumns(0, 3), x[3], x[7], x[3])], new(1, 0, 0, 1, 0, 1, 1)), t);
+        AssertRejected("step 0", (k, x) => k.AdamW([new(x[0], x[0], x[2], x[2])], new(1, 0, 0, 1, 0, 0, 1)), t);
     }
 
     [Fact]

@@ -10,6 +10,9 @@ public abstract unsafe partial class KernelContract
 {
     private static readonly int[] _sizes = [1, 2, 3, 7, 8, 15, 16, 17, 31, 33, 64, 65, 100];
 
+    /// <summary>What operands of products are stored in.</summary>
+    public static TheoryData<DType> OperandTypes => [DType.Float32, DType.BFloat16];
+
     /// <summary>Every pair of sizes with a third that walks along, decode shapes, and a few large ones.</summary>
     private static IEnumerable<(int M, int N, int D)> ProductShapes()
     {
@@ -28,56 +31,61 @@ public abstract unsafe partial class KernelContract
         yield return (4, 300, 520);
         yield return (70, 129, 257);
         yield return (200, 40, 64);
+        yield return (264, 136, 520);
+        yield return (128, 512, 72);
         yield return (0, 5, 7);
         yield return (5, 7, 0);
     }
 
-    [Fact]
-    public void Linear_agrees_over_all_shapes()
+    [Theory]
+    [MemberData(nameof(OperandTypes))]
+    public void Linear_agrees_over_all_shapes(DType type)
     {
         int turn = 0;
         foreach ((int m, int n, int d) in ProductShapes())
         {
             Data.Reset();
-            int gap = turn % 3 == 0 ? 5 : 0;
+            int gap = Gap(turn);
             bool accumulate = turn++ % 2 == 1;
             Compare(
-                $"M={m} N={n} D={d} gap={gap} accumulate={accumulate}", ProductTolerance,
+                $"M={m} N={n} D={d} gap={gap} accumulate={accumulate} {type}", ProductToleranceOf(type),
                 (k, t) => k.Linear(t[0], t[1], t[2], accumulate),
-                Data.Normal(m, d, gap: gap), Data.Normal(n, d, gap: gap),
+                Data.Normal(type, m, d, gap), Data.Normal(type, n, d, gap),
                 accumulate ? Data.Normal(m, n, gap: gap) : Data.Garbage(m, n, gap: gap));
         }
     }
 
-    [Fact]
-    public void Linear_backward_input_agrees_over_all_shapes()
+    [Theory]
+    [MemberData(nameof(OperandTypes))]
+    public void Linear_backward_input_agrees_over_all_shapes(DType type)
     {
         int turn = 0;
         foreach ((int m, int n, int d) in ProductShapes())
         {
             Data.Reset();
-            int gap = turn % 3 == 0 ? 5 : 0;
+            int gap = Gap(turn);
             bool accumulate = turn++ % 2 == 1;
             Compare(
-                $"M={m} N={n} D={d} gap={gap} accumulate={accumulate}", ProductTolerance,
+                $"M={m} N={n} D={d} gap={gap} accumulate={accumulate} {type}", ProductToleranceOf(type),
                 (k, t) => k.LinearBackwardInput(t[0], t[1], t[2], accumulate),
-                Data.Normal(m, n, gap: gap), Data.Normal(n, d, gap: gap),
+                Data.Normal(type, m, n, gap), Data.Normal(type, n, d, gap),
                 accumulate ? Data.Normal(m, d, gap: gap) : Data.Garbage(m, d, gap: gap));
         }
     }
 
-    [Fact]
-    public void Linear_backward_weight_agrees_over_all_shapes()
+    [Theory]
+    [MemberData(nameof(OperandTypes))]
+    public void Linear_backward_weight_agrees_over_all_shapes(DType type)
     {
         int turn = 0;
         foreach ((int m, int n, int d) in ProductShapes())
         {
             Data.Reset();
-            int gap = turn++ % 3 == 0 ? 5 : 0;
+            int gap = Gap(turn++);
             Compare(
-                $"M={m} N={n} D={d} gap={gap}", ProductTolerance,
+                $"M={m} N={n} D={d} gap={gap} {type}", ProductToleranceOf(type),
                 (k, t) => k.LinearBackwardWeight(t[0], t[1], t[2]),
-                Data.Normal(m, n, gap: gap), Data.Normal(m, d, gap: gap), Data.Normal(n, d, gap: gap));
+                Data.Normal(type, m, n, gap), Data.Normal(type, m, d, gap), Data.Normal(n, d, gap: gap));
         }
     }
 
@@ -144,13 +152,18 @@ public abstract unsafe partial class KernelContract
 
     /// <summary>Rows per group: empty groups, single rows, and one group much larger than the others.</summary>
     public static TheoryData<int[]> Groups => new(
-        (int[][])[[4], [0], [1, 0, 3], [0, 0, 65, 1], [7, 16, 0, 33, 2, 1], [1, 1, 1, 1, 1, 1, 1, 1]]);
+        (int[][])[
+            [4], [0], [1, 0, 3], [0, 0, 65, 1], [7, 16, 0, 33, 2, 1], [1, 1, 1, 1, 1, 1, 1, 1], [300, 0, 129, 8]]);
+
+    /// <summary>Each of <see cref="Groups"/> with each of <see cref="OperandTypes"/>.</summary>
+    public static MatrixTheoryData<int[], DType> TypedGroups => new(
+        Groups.Select(row => row.Data), OperandTypes.Select(row => row.Data));
 
     [Theory]
-    [MemberData(nameof(Groups))]
-    public void Grouped_products_agree(int[] counts)
+    [MemberData(nameof(TypedGroups))]
+    public void Grouped_products_agree(int[] counts, DType type)
     {
-        foreach ((int n, int d) in (ReadOnlySpan<(int, int)>)[(17, 33), (64, 48), (5, 100)])
+        foreach ((int n, int d) in (ReadOnlySpan<(int, int)>)[(17, 33), (64, 48), (5, 100), (136, 264)])
         {
             foreach (bool gather in (ReadOnlySpan<bool>)[false, true])
             {
@@ -158,8 +171,11 @@ public abstract unsafe partial class KernelContract
                 int total = counts.Sum();
                 int source = gather ? 50 : total;
                 Tensor rows = Data.RandomInts(total, 0, source);
-                Tensor weights = Data.Normal(counts.Length * n, d, gap: 3);
-                string context = $"groups {string.Join(',', counts)} N={n} D={d} gather={gather}";
+                int gap = n % 8 == 0 ? 8 : 3;
+                Tensor weights = Data.Normal(type, counts.Length * n, d, gap);
+                Tensor gradients = Data.Normal(counts.Length * n, d, gap: gap);
+                double tolerance = ProductToleranceOf(type);
+                string context = $"groups {string.Join(',', counts)} N={n} D={d} gather={gather} {type}";
 
                 GroupedProduct[] Items(Tensor input, Tensor weight, Tensor output, Tensor rowNumbers)
                 {
@@ -178,19 +194,25 @@ public abstract unsafe partial class KernelContract
                 }
 
                 Compare(
-                    context + " forward", ProductTolerance, (k, t) => k.GroupedLinear(Items(t[0], t[1], t[2], t[3])),
-                    Data.Normal(source, d), weights, Data.Normal(total, n), rows);
+                    context + " forward", tolerance, (k, t) => k.GroupedLinear(Items(t[0], t[1], t[2], t[3])),
+                    Data.Normal(type, source, d), weights, Data.Normal(total, n), rows);
                 Compare(
-                    context + " backward input", ProductTolerance,
+                    context + " backward input", tolerance,
                     (k, t) => k.GroupedLinearBackwardInput(Items(t[0], t[1], t[2], t[3])),
-                    Data.Normal(source, n), weights, Data.Normal(total, d), rows);
+                    Data.Normal(type, source, n), weights, Data.Normal(total, d), rows);
                 Compare(
-                    context + " backward weight", ProductTolerance,
+                    context + " backward weight", tolerance,
                     (k, t) => k.GroupedLinearBackwardWeight(Items(t[0], t[1], t[2], t[3])),
-                    Data.Normal(source, d), weights, Data.Normal(total, n, gap: 2), rows);
+                    Data.Normal(type, source, d), gradients, Data.Normal(type, total, n, gap: n % 8 == 0 ? 8 : 2), rows);
             }
         }
     }
+
+    private double ProductToleranceOf(DType type) =>
+        type == DType.BFloat16 ? BFloat16ProductTolerance : ProductTolerance;
+
+    /// <summary>Dense rows, rows apart by as much as aligned copies allow, and by less.</summary>
+    private static int Gap(int turn) => (turn % 6) switch { 0 => 5, 3 => 8, _ => 0 };
 
     [Fact]
     public void A_grouped_product_equals_the_single_one()

@@ -174,7 +174,7 @@ public abstract unsafe partial class KernelContract
     }
 
     [Fact]
-    public void Rounding_to_bfloat16_agrees_and_works_in_place()
+    public void Rounding_to_bfloat16_agrees_stored_widened_and_in_place()
     {
         for (int columns = 0; columns <= 70; columns++)
         {
@@ -184,9 +184,11 @@ public abstract unsafe partial class KernelContract
                 (k, t) =>
                 {
                     k.RoundToBFloat16(t[0], t[1]);
+                    k.RoundToBFloat16(t[0], t[2]);
                     k.RoundToBFloat16(t[0], t[0]);
                 },
-                Data.Normal(3, columns, gap: columns % 3), Data.Garbage(3, columns, gap: 1));
+                Data.Normal(3, columns, gap: columns % 3), Data.Garbage(3, columns, gap: 1),
+                Data.Garbage(3, columns, DType.BFloat16, columns % 3));
         }
     }
 

@@ -27,6 +27,9 @@ public abstract unsafe partial class KernelContract : IDisposable
     /// <summary>Bound on matrix products; the contract fixes their order of sums, so the bits agree.</summary>
     protected virtual double ProductTolerance => 0;
 
+    /// <summary>The same for bfloat16 operands, which tensor cores add up in an order of their own.</summary>
+    protected virtual double BFloat16ProductTolerance => ProductTolerance;
+
     /// <summary>Bound on everything that calls exp or sums in an order of the backend's own.</summary>
     protected virtual double Tolerance => TensorAssert.Tolerance(DType.Float32);
 

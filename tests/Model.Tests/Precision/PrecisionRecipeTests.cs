@@ -25,6 +25,7 @@ public sealed class PrecisionRecipeTests
         Assert.True(recipe.AttentionOutput.Activation.PowerOfTwo && recipe.Experts.Activation.PowerOfTwo);
         Assert.Equal(new TileFormat(DType.Float12E5M6, 1, 128, PowerOfTwo: true), recipe.AttentionCache);
         Assert.Equal(DType.BFloat16, recipe.MtpProjection.Operand);
+        Assert.Equal(DType.BFloat16, recipe.Head.Operand);
         Assert.Equal(DType.BFloat16, recipe.Combine);
         Assert.Equal(DType.BFloat16, recipe.Moments);
     }

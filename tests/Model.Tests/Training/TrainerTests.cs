@@ -4,6 +4,7 @@ using Krewe.Model.Layers;
 using Krewe.Model.Precision;
 using Krewe.Model.Tensors;
 using Krewe.Model.Training;
+using Krewe.TestSupport;
 using Xunit;
 
 namespace Krewe.Model.Tests.Training;
@@ -84,6 +85,17 @@ public class TrainerTests(ITestOutputHelper output)
     }
 
     [Theory]
+    [InlineData("bf16")]
+    [InlineData("fp8")]
+    public async Task Rounded_operands_in_two_bytes_give_the_same_bits(string precision)
+    {
+        PrecisionRecipe recipe = PrecisionRecipe.Get(precision);
+        Dictionary<string, float[]> wide = await GradientsAsync(Tiny, recipe, deferred: false);
+        Dictionary<string, float[]> stored = await GradientsAsync(Tiny, recipe, deferred: false, DType.BFloat16);
+        Assert.All(wide, gradient => Assert.Equal(gradient.Value, stored[gradient.Key]));
+    }
+
+    [Theory]
     [InlineData("fp8")]
     [InlineData("mxfp8")]
     public async Task Low_precision_learns_as_bfloat16_does(string precision)
@@ -129,7 +141,8 @@ public class TrainerTests(ITestOutputHelper output)
             new Trainer(model, config, recipe with { WarmupSteps = 0 }).StepAsync(0, batch.Length > 0 ? batch : [Batch]));
 
     private static Task<Dictionary<string, float[]>> GradientsAsync(
-        ModelConfig config, PrecisionRecipe precision, bool deferred) => WithModelAsync(config, precision, async model =>
+        ModelConfig config, PrecisionRecipe precision, bool deferred, DType storage = DType.Float32) =>
+        WithModelAsync(config, precision, async model =>
     {
         ForwardOptions options = new Trainer(model, config, new()).Options([Batch], ForwardMode.Training);
         StageActivations activations = default, gradients = default;
@@ -150,13 +163,13 @@ public class TrainerTests(ITestOutputHelper output)
 
         return model.ParameterSets.SelectMany(set => set.All)
             .ToDictionary(parameter => parameter.Name, parameter => TensorValues.ToFloats(parameter.Gradient));
-    });
+    }, storage);
 
     private static async Task<T> WithModelAsync<T>(
-        ModelConfig config, PrecisionRecipe precision, Func<LocalModel, Task<T>> use)
+        ModelConfig config, PrecisionRecipe precision, Func<LocalModel, Task<T>> use, DType storage = DType.Float32)
     {
         using var pool = new ComputePool(2);
-        using var device = new CpuDevice(pool, "cpu:0");
+        using var device = new PacedDevice(new CpuDevice(pool, "cpu:0"), double.MaxValue, storage);
         using LocalModel model = await LocalModel.LoadAsync(
             config, device, new SeededParameters(3, config.InitializerRange), stages: 2, maxPositions: 64, precision);
         await model.PrepareForTrainingAsync(DType.Float32);

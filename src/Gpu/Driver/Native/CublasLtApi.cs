@@ -17,6 +17,12 @@ internal static unsafe partial class CublasLtApi
     /// <summary>CUBLASLT_MATMUL_DESC_TRANSA.</summary>
     internal const int DescriptionTransposeA = 3;
 
+    /// <summary>CUBLASLT_MATMUL_DESC_TRANSB.</summary>
+    internal const int DescriptionTransposeB = 4;
+
+    /// <summary>CUBLASLT_MATMUL_PREF_MIN_ALIGNMENT_A_BYTES; those of B, C and D follow.</summary>
+    internal const int PreferenceMinAlignmentA = 5;
+
     /// <summary>CUBLASLT_MATMUL_PREF_MAX_WORKSPACE_BYTES.</summary>
     internal const int PreferenceMaxWorkspaceBytes = 1;
 

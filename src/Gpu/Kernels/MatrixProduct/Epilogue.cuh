@@ -41,6 +41,10 @@ public:
         }
     }
 
+    /// Of a product whose tensor map ends where the output ends.
+    KREWE_DEVICE Epilogue(const TensorMap* output, uint32 memory)
+        : arguments(nullptr), output(output), memory(memory), lane(lane_index()) {}
+
     /// Writes the warp's 16 rows of each wave, from <row> and each 64 further on, patch after patch; rows before
     /// <rowEnd> belong to the tile's group. The recursion keeps all indices of the sums constant.
     template <int Turn = 0>

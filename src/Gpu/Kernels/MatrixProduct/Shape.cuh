@@ -1,8 +1,10 @@
-// What is fixed when a variant of the FP8 matrix product is compiled, and where things lie in its shared memory.
+// What is fixed when a variant of a matrix product is compiled, and where things lie in its shared memory.
 //
 // Defined by whoever compiles (NVRTC's --define-macro); what is not defined makes the dense variant for many rows:
 //   KREWE_KIND          0 dense, 1 rows in groups, 2 masked groups, 3 depth in groups, 4 separate products (see
 //                       Fp8MatrixProduct.cu)
+//   KREWE_BFLOAT16      0 FP8 operands with scales, 1 bfloat16 operands without; set by BFloat16MatrixProduct.cu itself
+//   KREWE_KIND          0 dense, 1 rows in groups, 2 masked groups, 3 depth in groups (see Fp8MatrixProduct.cu)
 //   KREWE_TILE_ROWS     64, 128 or 256 rows of C a block computes at a time
 //   KREWE_TILE_COLUMNS  32, 64 or 128 columns of C
 //   KREWE_CLUSTER       1, 2 or 4 blocks side by side along the columns that share their rows of A
@@ -13,6 +15,9 @@
 
 #include "Prelude.cuh"
 
+#ifndef KREWE_BFLOAT16
+#define KREWE_BFLOAT16 0
+#endif
 #ifndef KREWE_KIND
 #define KREWE_KIND 0
 #define KREWE_TILE_ROWS 256
@@ -38,10 +43,11 @@ struct Shape {
     static constexpr int Cluster = KREWE_CLUSTER;
     static constexpr int Stages = KREWE_STAGES;
 
-    /// Elements of K that share a scale; a byte each, so also the bytes of a row in shared memory.
+    /// Bytes of a row in shared memory; FP8 has an element a byte, so also the elements of K that share a scale.
     static constexpr int Block = 128;
-    /// Depth of one wgmma.
+    /// Bytes of a row that one wgmma takes.
     static constexpr int Step = 32;
+    static constexpr bool scaled = !KREWE_BFLOAT16;
     static constexpr int Consumers = TileRows >= 128 ? 2 : 1;
     /// Products of 64 rows that a consumer warpgroup computes one after the other.
     static constexpr int Waves = TileRows / (64 * Consumers);
@@ -51,8 +57,8 @@ struct Shape {
 
     static constexpr int BytesA = TileRows * Block;
     static constexpr int BytesB = TileColumns * Block;
-    static constexpr int BytesScalesA = TileRows * 4;
-    static constexpr int BytesScalesB = scalesB == ScalesB::Row ? TileColumns * 4 : 0;
+    static constexpr int BytesScalesA = scaled ? TileRows * 4 : 0;
+    static constexpr int BytesScalesB = scaled && scalesB == ScalesB::Row ? TileColumns * 4 : 0;
     static constexpr int StageBytes = BytesA + BytesB + BytesScalesA + BytesScalesB;
 
     /// A warp hands 8 rows at a time, 128 bytes wide or a narrower tile's width, to the copy engine.

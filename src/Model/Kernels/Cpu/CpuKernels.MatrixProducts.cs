@@ -16,54 +16,52 @@ public sealed unsafe partial class CpuKernels
     public void Linear(Tensor input, Tensor weight, Tensor output, bool accumulate = false)
     {
         KernelChecks.Linear(input, weight, output);
-        Product product = Describe(new(input, weight, output, default, accumulate), Form.Forward);
-        Launch(&product, 1);
+        Multiply([new(input, weight, output, default, accumulate)], Form.Forward);
     }
 
     /// <inheritdoc/>
     public void LinearBackwardInput(Tensor gradOutput, Tensor weight, Tensor gradInput, bool accumulate = false)
     {
         KernelChecks.LinearBackwardInput(gradOutput, weight, gradInput);
-        Product product = Describe(new(gradOutput, weight, gradInput, default, accumulate), Form.BackwardInput);
-        Launch(&product, 1);
+        Multiply([new(gradOutput, weight, gradInput, default, accumulate)], Form.BackwardInput);
     }
 
     /// <inheritdoc/>
     public void LinearBackwardWeight(Tensor gradOutput, Tensor input, Tensor gradWeight)
     {
         KernelChecks.LinearBackwardWeight(gradOutput, input, gradWeight);
-        Product product = Describe(new(input, gradWeight, gradOutput), Form.BackwardWeight);
-        Launch(&product, 1);
+        Multiply([new(input, gradWeight, gradOutput)], Form.BackwardWeight);
     }
 
     /// <inheritdoc/>
     public void GroupedLinear(ReadOnlySpan<GroupedProduct> products)
     {
         KernelChecks.GroupedLinear(products);
-        Grouped(products, Form.Forward);
+        Multiply(products, Form.Forward);
     }
 
     /// <inheritdoc/>
     public void GroupedLinearBackwardInput(ReadOnlySpan<GroupedProduct> products)
     {
         KernelChecks.GroupedLinearBackwardInput(products);
-        Grouped(products, Form.BackwardInput);
+        Multiply(products, Form.BackwardInput);
     }
 
     /// <inheritdoc/>
     public void GroupedLinearBackwardWeight(ReadOnlySpan<GroupedProduct> products)
     {
         KernelChecks.GroupedLinearBackwardWeight(products);
-        Grouped(products, Form.BackwardWeight);
+        Multiply(products, Form.BackwardWeight);
     }
 
-    private void Grouped(ReadOnlySpan<GroupedProduct> products, Form form)
+    private void Multiply(ReadOnlySpan<GroupedProduct> products, Form form)
     {
+        float* room = Scratch.Current.Floats(ScratchUse.Widened, WidenedElements(products, form));
         Product* list = (Product*)Scratch.Current.Bytes(
             ScratchUse.Products, Math.Max(1, products.Length) * sizeof(Product));
         for (int i = 0; i < products.Length; i++)
         {
-            list[i] = Describe(products[i], form);
+            list[i] = Describe(Widen(products[i], form, ref room), form);
         }
 
         Launch(list, products.Length);

@@ -11,9 +11,18 @@ public sealed unsafe partial class CpuKernels
     /// <remarks>Every product and sum is rounded on its own, as in the reference; the update uses the moments before
     /// they are rounded to their storage type. Bound by memory: 28 bytes an element, 20 with bfloat16
     /// moments.</remarks>
-    public void AdamW(Tensor weight, Tensor gradient, Tensor firstMoment, Tensor secondMoment, in AdamWStep step)
+    public void AdamW(ReadOnlySpan<AdamWParameter> parameters, in AdamWStep step)
     {
-        KernelChecks.AdamW(weight, gradient, firstMoment, secondMoment, step);
+        KernelChecks.AdamW(parameters, step);
+        foreach (ref readonly AdamWParameter parameter in parameters)
+        {
+            Update(parameter, parameter.Decays ? step : step with { WeightDecay = 0 });
+        }
+    }
+
+    private void Update(in AdamWParameter parameter, in AdamWStep step)
+    {
+        (Tensor weight, Tensor gradient, Tensor firstMoment, Tensor secondMoment, _) = parameter;
         bool dense = weight.IsDense && gradient.IsDense && firstMoment.IsDense && secondMoment.IsDense;
         Parts parts = new(weight, dense);
         For(parts.Number, 2 * weight.Count, new AdamWLoop(parts, weight, gradient, firstMoment, secondMoment, step));

@@ -41,7 +41,7 @@ public sealed unsafe partial class CpuKernels
     /// <inheritdoc/>
     public void RoundToBFloat16(Tensor source, Tensor destination)
     {
-        KernelChecks.Add(source, destination);
+        KernelChecks.RoundToBFloat16(source, destination);
         Parts parts = new(source, source.IsDense && destination.IsDense);
         For(parts.Number, source.Count, new RoundLoop(parts, source, destination));
     }
@@ -171,8 +171,20 @@ public sealed unsafe partial class CpuKernels
         public void Run(int index)
         {
             float* from = source.Floats + parts.Start(index, source.RowStride);
-            float* to = destination.Floats + parts.Start(index, destination.RowStride);
+            nint start = parts.Start(index, destination.RowStride);
             int count = parts.Length(index);
+            if (destination.DType == DType.BFloat16)
+            {
+                ushort* stored = (ushort*)destination.Address + start;
+                for (int i = 0; i < count; i += VectorMath.Width)
+                {
+                    BFloat16.Store(VectorMath.Load(from + i, count - i), stored + i, count - i);
+                }
+
+                return;
+            }
+
+            float* to = destination.Floats + start;
             for (int i = 0; i < count; i += VectorMath.Width)
             {
                 Vector512<float> value = VectorMath.Load(from + i, count - i);

@@ -46,6 +46,10 @@ public sealed unsafe partial class CpuKernels : IKernels
     /// <inheritdoc/>
     public string Name { get; }
 
+    /// <inheritdoc/>
+    /// <remarks>The products multiply float32; stored bfloat16 would be widened at every use.</remarks>
+    public DType BFloat16Storage => DType.Float32;
+
     /// <summary>Runs a loop of parts that touch <paramref name="elements"/> elements together.</summary>
     private void For<TLoop>(int parts, long elements, TLoop loop) where TLoop : struct, ILoop
     {

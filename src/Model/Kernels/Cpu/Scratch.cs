@@ -53,6 +53,9 @@ internal enum ScratchUse
     /// <summary>Values of quantised rows, or rows that are about to be quantised.</summary>
     Decoded,
 
+    /// <summary>Operands of a launch that were stored in bfloat16.</summary>
+    Widened,
+
     /// <summary>Scales of the columns of a panel.</summary>
     ColumnScales,
 

@@ -42,8 +42,7 @@ public sealed unsafe partial class ReferenceKernels
         {
             if (destination.DType == DType.BFloat16)
             {
-                ushort* row = (ushort*)destination.Address + ((nint)m * destination.RowStride);
-                new Span<ushort>(row, destination.Columns).Fill(BFloat16Format.Encode(value));
+                BFloat16Row(destination, m).Fill(BFloat16Format.Encode(value));
             }
             else
             {

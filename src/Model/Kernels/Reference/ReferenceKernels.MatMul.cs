@@ -1,3 +1,4 @@
+using Krewe.Model.Precision;
 using Krewe.Model.Tensors;
 
 namespace Krewe.Model.Kernels.Reference;
@@ -9,51 +10,75 @@ public sealed unsafe partial class ReferenceKernels
     public void Linear(Tensor input, Tensor weight, Tensor output, bool accumulate = false)
     {
         KernelChecks.Linear(input, weight, output);
-        LinearRows(new(input, weight, output, default, accumulate));
+        Run([new(input, weight, output, default, accumulate)], LinearRows);
     }
 
     /// <inheritdoc/>
     public void LinearBackwardInput(Tensor gradOutput, Tensor weight, Tensor gradInput, bool accumulate = false)
     {
         KernelChecks.LinearBackwardInput(gradOutput, weight, gradInput);
-        LinearBackwardInputRows(new(gradOutput, weight, gradInput, default, accumulate));
+        Run([new(gradOutput, weight, gradInput, default, accumulate)], LinearBackwardInputRows);
     }
 
     /// <inheritdoc/>
     public void LinearBackwardWeight(Tensor gradOutput, Tensor input, Tensor gradWeight)
     {
         KernelChecks.LinearBackwardWeight(gradOutput, input, gradWeight);
-        LinearBackwardWeightRows(new(input, gradWeight, gradOutput));
+        Run([new(input, gradWeight, gradOutput)], LinearBackwardWeightRows);
     }
 
     /// <inheritdoc/>
     public void GroupedLinear(ReadOnlySpan<GroupedProduct> products)
     {
         KernelChecks.GroupedLinear(products);
-        foreach (GroupedProduct product in products)
-        {
-            LinearRows(product);
-        }
+        Run(products, LinearRows);
     }
 
     /// <inheritdoc/>
     public void GroupedLinearBackwardInput(ReadOnlySpan<GroupedProduct> products)
     {
         KernelChecks.GroupedLinearBackwardInput(products);
-        foreach (GroupedProduct product in products)
-        {
-            LinearBackwardInputRows(product);
-        }
+        Run(products, LinearBackwardInputRows);
     }
 
     /// <inheritdoc/>
     public void GroupedLinearBackwardWeight(ReadOnlySpan<GroupedProduct> products)
     {
         KernelChecks.GroupedLinearBackwardWeight(products);
+        Run(products, LinearBackwardWeightRows);
+    }
+
+    private delegate void ProductRows(in GroupedProduct product);
+
+    /// <summary>Multiplies float32; bfloat16 is widened, which is exact.</summary>
+    private static void Run(ReadOnlySpan<GroupedProduct> products, ProductRows multiply)
+    {
+        using var widened = new HostArena("widened operands");
         foreach (GroupedProduct product in products)
         {
-            LinearBackwardWeightRows(product);
+            multiply(product with
+            {
+                Input = Widen(product.Input, widened),
+                Weight = Widen(product.Weight, widened),
+                Output = Widen(product.Output, widened),
+            });
         }
+    }
+
+    private static Tensor Widen(Tensor tensor, HostArena arena)
+    {
+        if (tensor.DType == DType.Float32)
+        {
+            return tensor;
+        }
+
+        Tensor wide = arena.Allocate(tensor.Rows, tensor.Columns);
+        for (int row = 0; row < tensor.Rows; row++)
+        {
+            BFloat16Format.Decode(BFloat16Row(tensor, row), wide.Row(row));
+        }
+
+        return wide;
     }
 
     /// <summary>output[m, n] = sum over d of input[row(m), d] weight[n, d].</summary>

@@ -10,10 +10,19 @@ public sealed unsafe partial class ReferenceKernels
     /// Every product and sum is rounded to float32 on its own (no fusing); the powers of the betas are float64. The
     /// update uses the new moments before they are rounded to their storage type.
     /// </remarks>
-    public void AdamW(Tensor weight, Tensor gradient, Tensor firstMoment, Tensor secondMoment, in AdamWStep step)
+    public void AdamW(ReadOnlySpan<AdamWParameter> parameters, in AdamWStep step)
     {
-        KernelChecks.AdamW(weight, gradient, firstMoment, secondMoment, step);
-        float decay = step.LearningRate * step.WeightDecay;
+        KernelChecks.AdamW(parameters, step);
+        foreach (AdamWParameter parameter in parameters)
+        {
+            Update(parameter, step);
+        }
+    }
+
+    private static void Update(in AdamWParameter parameter, in AdamWStep step)
+    {
+        (Tensor weight, Tensor gradient, Tensor firstMoment, Tensor secondMoment, bool decays) = parameter;
+        float decay = decays ? step.LearningRate * step.WeightDecay : 0;
         float stepSize = (float)(step.LearningRate / (1 - Math.Pow(step.Beta1, step.Step)));
         float correction = (float)(1 - Math.Pow(step.Beta2, step.Step));
         for (int row = 0; row < weight.Rows; row++)

@@ -39,10 +39,16 @@ public sealed unsafe partial class ReferenceKernels
     /// <inheritdoc/>
     public void RoundToBFloat16(Tensor source, Tensor destination)
     {
-        KernelChecks.Add(source, destination);
+        KernelChecks.RoundToBFloat16(source, destination);
         for (int r = 0; r < source.Rows; r++)
         {
             Span<float> input = source.Row(r);
+            if (destination.DType == DType.BFloat16)
+            {
+                BFloat16Format.Encode(input, BFloat16Row(destination, r));
+                continue;
+            }
+
             Span<float> output = destination.Row(r);
             for (int c = 0; c < input.Length; c++)
             {

@@ -12,6 +12,9 @@ public sealed unsafe partial class ReferenceKernels : IKernels
     /// <inheritdoc/>
     public string Name => "reference";
 
+    /// <inheritdoc/>
+    public DType BFloat16Storage => DType.Float32;
+
     /// <summary>Sum of a[i] b[i], a chain of fused multiply-adds in rising order from <paramref name="sum"/>.</summary>
     private static float Dot(ReadOnlySpan<float> a, ReadOnlySpan<float> b, float sum = 0)
     {
@@ -33,6 +36,9 @@ public sealed unsafe partial class ReferenceKernels : IKernels
     }
 
     private static float Sigmoid(float x) => 1 / (1 + MathF.Exp(-x));
+
+    private static Span<ushort> BFloat16Row(Tensor tensor, int row)
+        => new((ushort*)tensor.Address + ((nint)row * tensor.RowStride), tensor.Columns);
 
     private static Span<int> IntRow(Tensor tensor, int row)
         => new(tensor.Ints + ((nint)row * tensor.RowStride), tensor.Columns);
