@@ -3,13 +3,21 @@ using System.Runtime.CompilerServices;
 namespace Krewe.Grains.Training;
 
 /// <summary>
-/// Events of a run, kept so that a watcher who comes late sees the run from its start. Used from one grain's turns
-/// only.
+/// Events of a run, kept so that a watcher who comes late sees the run from its start, old steps without the experts'
+/// loads. Used from one grain's turns only.
 /// </summary>
 internal sealed class RunEventLog
 {
-    /// <summary>Events that are kept; a step of a large model holds some ten kilobytes of loads.</summary>
-    private const int Kept = 4096;
+    /// <summary>Events that are kept.</summary>
+    internal const int Kept = 4096;
+
+    /// <summary>
+    /// Events that are kept with the experts' loads, 120 KB a step of DeepSeek-V3: a run must not fill the memory of the
+    /// silo that drives it.
+    /// </summary>
+    internal const int KeptWithLoads = 64;
+
+    private static readonly Dictionary<int, long[]> NoLoads = [];
 
     private readonly List<RunEvent> _events = [];
     private long _first;
@@ -36,6 +44,11 @@ internal sealed class RunEventLog
     public void Add(RunEvent happened)
     {
         _events.Add(happened);
+        if (_events.Count > KeptWithLoads && _events[^(KeptWithLoads + 1)] is StepCommitted { Report: { } report } step)
+        {
+            _events[^(KeptWithLoads + 1)] = step with { Report = report with { Loads = NoLoads } };
+        }
+
         if (_events.Count > Kept)
         {
             int old = _events.Count / 4;
