@@ -70,10 +70,11 @@ internal readonly struct ProductOperands
     public Tensor Gathered => LeftAcross ? Right : Left;
 
     /// <summary>
-    /// Whether the tensor cores can take it as it lies: bfloat16, with rows of all three where bulk copies begin.
+    /// Whether the tensor cores can take it as it lies: bfloat16, with rows of all three where bulk copies begin, and
+    /// those of the result also end where they end: what a copy writes past a row's last column may be another's.
     /// </summary>
     public bool FitsTensorCores => Left.DType == DType.BFloat16 && K > 0 && IsAligned(Left) && IsAligned(Right)
-        && IsAligned(Result);
+        && IsAligned(Result) && Result.Columns * Result.DType.SizeInBytes() % CopiedBytes == 0;
 
     /// <summary>The same product of rows that were brought together.</summary>
     public ProductOperands WithGathered(Tensor rows) => LeftAcross
