@@ -1,4 +1,5 @@
-// Cross-entropy and the most likely token. Grid: a block of 256 threads for each token. Bytes: logits three times (maximum, sum, gradient).
+// Cross-entropy and the most likely token. Grid: a block of 256 threads for each token. Bytes: logits three times
+// (maximum, sum, gradient).
 #include "Tensors.cuh"
 
 // losses[t] = logsumexp(logits[t]) - logits[t, target]; the sum in float64. With a scale the logits become

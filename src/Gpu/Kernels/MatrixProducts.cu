@@ -1,4 +1,5 @@
-// Matrix products of float32, or of bfloat16 that the tensor cores cannot take as it lies, in float32: each element one chain of fused multiply-adds over the inner dimension in rising order:
+// Matrix products of float32, or of bfloat16 that the tensor cores cannot take as it lies, in float32: each element
+// one chain of fused multiply-adds over the inner dimension in rising order:
 // the bits of Kernels/Reference, whatever the tile. The exact path, not the fast one.
 // Grid: the tiles of all products, one behind the other; a block finds its product by its first tile. Block: 256
 // threads, each with a part of the tile. The next piece of the operands is on its way while one is multiplied.

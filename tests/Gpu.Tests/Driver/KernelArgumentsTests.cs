@@ -35,7 +35,7 @@ public sealed unsafe class KernelArgumentsTests
         Assert.Equal(24, sizeof(DeviceMatrix));
         Assert.Equal(16, sizeof(DeviceMoment));
         Assert.Equal(28, sizeof(DeviceAdamWStep));
-        Assert.Equal(24, sizeof(DeviceAttention));
+        Assert.Equal(28, sizeof(DeviceAttention));
         Assert.Equal(16, sizeof(TokenTile));
         Assert.Equal(32, sizeof(DeviceRouting));
         Assert.Equal(64, sizeof(DeviceProduct));
