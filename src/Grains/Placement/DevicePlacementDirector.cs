@@ -25,8 +25,8 @@ public sealed class DevicePlacementDirector(IClusterMembershipService membership
         }
 
         string node = await NodeOfAsync(target.GrainIdentity);
-        // A silo that has just joined is compatible a moment later, when its manifest has reached the others, and Orleans
-        // signals that to nobody: look again until the deadline, which names grain and silo.
+        // A silo that has just joined is compatible a moment later, when its manifest has reached the others. That and its
+        // membership come by two ways, so look again until the deadline, which names grain and silo.
         using var deadline = new CancellationTokenSource(ArrivalDeadline);
         while (true)
         {

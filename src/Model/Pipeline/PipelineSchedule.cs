@@ -60,8 +60,7 @@ public sealed class PipelineSchedule
 
     /// <summary>
     /// Operations of a rank that are under way at once: two where a rank has two stages and its list is made for overlap.
-    /// With one stage the second operation would only take turns with the first and end no sooner, while the first,
-    /// which another rank waits for, ends later.
+    /// Of their work on the device that waits, the first one's goes first (docs/decisions/0011).
     /// </summary>
     public int OperationsAtOnce => Chunks;
 

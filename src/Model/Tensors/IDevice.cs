@@ -44,7 +44,7 @@ public interface IDevice : IDisposable
     /// <param name="work">The work.</param>
     /// <param name="priority">
     /// <see cref="WorkPriority.Background"/> for what may wait, and for what must run behind all that was submitted
-    /// before, such as freeing memory.
+    /// before, such as freeing memory; <see cref="WorkPriority.Of"/> for an operation of a schedule.
     /// </param>
     Task SubmitAsync(Action<IKernels> work, WorkPriority priority = default);
 
