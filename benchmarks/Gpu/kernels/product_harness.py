@@ -35,7 +35,7 @@ def compile_all(variants, folder):
 
 
 def run(description, kernel, variants, check, time):
-    """Compiles <variants>, checks each with <check>(driver, variant, function), times all with <time>(driver, functions)."""
+    """Compiles; checks with <check>(driver, variant, function), one by one; times with <time>(driver, functions)."""
     parser = argparse.ArgumentParser(description=description)
     parser.add_argument("what", nargs="*", default=["check", "time"], help="compile, check, time")
     parser.add_argument("--only", default="", help="regular expression that the variants' names hold")
