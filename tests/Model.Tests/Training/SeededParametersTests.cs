@@ -14,6 +14,7 @@ public class SeededParametersTests
     [InlineData(256, 256)]
     [InlineData(257, 511)]
     [InlineData(300, 1001)]
+    [InlineData(2000, 1500)]
     public void Pieces_give_the_values_of_one_sequence(int rows, int columns)
     {
         const string name = "model.layers.3.mlp.experts.7.up_proj.weight";
