@@ -71,6 +71,12 @@ public sealed class CudaDevice : IDevice
     public long ReservedBytes => Interlocked.Read(ref _reservedBytes);
 
     /// <inheritdoc/>
+    public long PeakBytes => _pool.PeakBytes;
+
+    /// <inheritdoc/>
+    public double BFloat16Rate => CardRates.BFloat16(Context.DeviceName);
+
+    /// <inheritdoc/>
     public Arena CreateArena(string name) => new CudaArena(
         $"{Name}/{name}", Context, _pool, _stream, bytes => Interlocked.Add(ref _reservedBytes, bytes));
 

@@ -9,12 +9,13 @@ namespace Krewe.Gpu.Kernels;
 /// <summary>
 /// The kernels on CUDA, in float32: every call checks shapes on the host, lets a kernel check the values of index
 /// tensors, and launches. Nothing waits, but for the calls that give values to the host (<see cref="Read"/>,
-/// <see cref="SumsOfSquares"/>) or take many from it (<see cref="Write"/>).
+/// <see cref="SumsOfSquares"/>) or take very many from it (<see cref="Write"/>).
 /// </summary>
 /// <remarks>Called on the submitting thread of a <see cref="CudaDevice"/> only.</remarks>
 internal sealed partial class CudaKernels : IKernels, IIndexChecks, IDisposable
 {
     private const int BlockThreads = 256;
+    private readonly CudaContext _context;
     private readonly KernelLibrary _library;
     private readonly CudaMemoryPool _pool;
     private readonly CudaStream _stream;
@@ -31,6 +32,7 @@ internal sealed partial class CudaKernels : IKernels, IIndexChecks, IDisposable
     public CudaKernels(
         CudaContext context, KernelLibrary library, CudaMemoryPool pool, CudaStream stream, ProductPath products)
     {
+        _context = context;
         _library = library;
         _pool = pool;
         _stream = stream;
@@ -62,6 +64,7 @@ internal sealed partial class CudaKernels : IKernels, IIndexChecks, IDisposable
     /// <inheritdoc/>
     public void Dispose()
     {
+        _writing?.Dispose();
         _fp8Products?.Dispose();
         _blas?.Dispose();
         _library.Dispose();

@@ -126,6 +126,16 @@ internal sealed class TrainOptions
     public Option<long> CheckpointEvery { get; } = Number(
         "--checkpoint-every", "Steps between checkpoints; 0 for the end only", 0L, 0);
 
+    /// <summary>No checkpoint at all.</summary>
+    public Option<bool> NoCheckpoint { get; } = new("--no-checkpoint")
+    {
+        Description = "Write no checkpoint, not even at the end: for measurements",
+    };
+
+    /// <summary>Size of an evaluation.</summary>
+    public Option<int> EvaluationWindows { get; } = Number(
+        "--evaluation-windows", "Held-out sequences that one evaluation reads at most; 0 for no evaluation", 64, 0);
+
     /// <summary>Prompt of the sample.</summary>
     public Option<string?> Sample { get; } = Text(
         "--sample", "TEXT", "Prompt of the sample at the end (default: a new document)");
@@ -166,8 +176,8 @@ internal sealed class TrainOptions
     {
         Option[] others =
         [
-            Data, Tokenizer, Run, Output, Resume, Overwrite, EvaluateEvery, CheckpointEvery, CheckpointType, Sample, Silos,
-            Stages, Ranks, CpuThreads, Devices, Schedule, SnapshotEvery, Timeline,
+            Data, Tokenizer, Run, Output, Resume, Overwrite, EvaluateEvery, EvaluationWindows, CheckpointEvery,
+            NoCheckpoint, CheckpointType, Sample, Silos, Stages, Ranks, CpuThreads, Devices, Schedule, SnapshotEvery, Timeline,
             Json,
         ];
         foreach (Option option in OfRecipe.Concat(others))
