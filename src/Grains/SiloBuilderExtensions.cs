@@ -39,7 +39,8 @@ public static class SiloBuilderExtensions
         silo.Services.AddSingleton<TensorPost>();
         silo.Services.AddSingleton<LiveSilos>();
         silo.Services.AddSingleton<GrainMoves>();
-        silo.Services.AddSingleton(FaultPoints.Parse(Environment.GetEnvironmentVariable(FaultPoints.Variable)));
+        FaultPoints faults = FaultPoints.Parse(Environment.GetEnvironmentVariable(FaultPoints.Variable));
+        silo.Services.AddSingleton(services => faults.On(services.GetRequiredService<DeviceHost>().Device));
         silo.Services.AddSingleton<ILifecycleParticipant<ISiloLifecycle>, RunAttendance>();
         silo.Services.AddSingleton<StateRestorer>();
         silo.Services.AddSingleton<ILifecycleParticipant<ISiloLifecycle>, ProcessSiloRegistration>();
