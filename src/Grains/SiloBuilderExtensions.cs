@@ -6,6 +6,8 @@ using Krewe.Model.Tensors;
 using Microsoft.Extensions.DependencyInjection;
 using Microsoft.Extensions.DependencyInjection.Extensions;
 using Orleans.Runtime;
+using Orleans.Serialization.Cloning;
+using Orleans.Serialization.Serializers;
 
 namespace Krewe.Grains;
 
@@ -34,6 +36,8 @@ public static class SiloBuilderExtensions
         silo.AddPlacementDirector<DevicePlacement, DevicePlacementDirector>();
         silo.AddDistributedGrainDirectory();
         silo.Services.AddSingleton(services => new DeviceHost(name, device(services), inBand));
+        silo.Services.AddSingleton<IGeneralizedCodec, KreweFaultCodec>();
+        silo.Services.AddSingleton<IGeneralizedCopier, KreweFaultCodec>();
         silo.Services.AddSingleton<ParameterSources>();
         silo.Services.AddSingleton<PlacementPlans>();
         silo.Services.AddSingleton<TensorPost>();

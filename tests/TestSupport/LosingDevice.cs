@@ -20,8 +20,8 @@ public enum LosingMoment
 }
 
 /// <summary>
-/// A device that is lost in the middle of a work of a kind that is asked for, as a GPU is whose kernel ran wild; computes as
-/// another one until then.
+/// A device that is lost in the middle of a work of a kind that is asked for, as a GPU is whose kernel ran wild, or that
+/// refuses such a work as one that is short of memory; computes as another one until then.
 /// </summary>
 /// <param name="inner">Computes; disposed with this device.</param>
 public sealed class LosingDevice(IDevice inner) : IDevice
@@ -41,6 +41,13 @@ public sealed class LosingDevice(IDevice inner) : IDevice
     /// <summary>The next work of this kind loses the device.</summary>
     public void LoseAt(LosingMoment moment) => _kernels.Moment = moment;
 
+    /// <summary>The next work of this kind fails with the exception and leaves the device as it is.</summary>
+    public void RefuseAt(LosingMoment moment, Exception refusal)
+    {
+        _kernels.Refusal = refusal;
+        _kernels.Moment = moment;
+    }
+
     public Arena CreateArena(string name) => inner.CreateArena(name);
 
     public Arena CreateHostArena(string name) => inner.CreateHostArena(name);
@@ -58,6 +65,8 @@ public sealed class LosingDevice(IDevice inner) : IDevice
         private volatile object? _moment;
 
         public LosingMoment Moment { set => _moment = value; }
+
+        public Exception? Refusal { get; set; }
 
         public override void GroupedLinear(ReadOnlySpan<GroupedProduct> products)
         {
@@ -91,7 +100,8 @@ public sealed class LosingDevice(IDevice inner) : IDevice
         {
             if (_moment is LosingMoment wanted && wanted == moment)
             {
-                throw loss.Report("Synchronize", $"Synchronize gave TEST_LOST (700) while it did '{moment}'");
+                _moment = null;
+                throw Refusal ?? loss.Report("Synchronize", $"Synchronize gave TEST_LOST (700) while it did '{moment}'");
             }
         }
     }

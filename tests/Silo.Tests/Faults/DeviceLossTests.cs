@@ -1,4 +1,5 @@
 using System.Diagnostics;
+using Krewe.Gpu.Driver;
 using Krewe.Grains.Interfaces.Devices;
 using Krewe.Grains.Interfaces.Training;
 using Krewe.Model.Pipeline;
@@ -90,6 +91,55 @@ public class DeviceLossTests(TestServers servers, ITestOutputHelper output)
         Assert.NotEmpty(outcome.Recoveries);
         Assert.DoesNotContain("silo-3", outcome.Recoveries[^1].Silos);
         expected.AssertSame(outcome, cluster.Folder);
+    }
+
+    /// <summary>Out of memory, a bad argument, a kernel that does not compile: the run's fault, told in one line.</summary>
+    [Theory, InlineData(true), InlineData(false)]
+    public async Task A_refusal_ends_the_run_and_not_the_silo(bool inBand)
+    {
+        using var folder = new TemporaryFolder();
+        var devices = new List<LosingDevice>();
+        await using EmbeddedCluster cluster = await EmbeddedCluster.StartAsync(
+            new()
+            {
+                Silos = 2,
+                InBand = inBand,
+                Device = device =>
+                {
+                    devices.Add(new(device));
+                    return devices[^1];
+                },
+            },
+            Cancellation);
+        const string what = "'cuda:0/run: experts' asked for 1,024 bytes on cuda:0, which has 7 of 9 free";
+        devices[1].RefuseAt(
+            LosingMoment.BackwardWeight, new CudaException("cuMemAllocFromPoolAsync", 2, "CUDA_ERROR_OUT_OF_MEMORY", what));
+        RunRequest request = TrainingCluster.Request(UndisturbedRun.WriteText(folder), steps: 6) with
+        {
+            Folder = folder["run"],
+            Silos = cluster.SiloNames,
+        };
+
+        List<RunEvent> events = await TrainAsync(cluster, request);
+        RunFailed failed = events[^1] as RunFailed ?? throw new InvalidOperationException(string.Join("; ", events));
+        Assert.Equal($"cuMemAllocFromPoolAsync failed: CUDA_ERROR_OUT_OF_MEMORY (2); {what}", failed.Message);
+        Assert.True(failed.IsUserFault);
+        Assert.All(devices, device => Assert.False(device.Loss.IsLost));
+
+        Assert.IsType<RunFinished>((await TrainAsync(cluster, request))[^1]);
+    }
+
+    private static async Task<List<RunEvent>> TrainAsync(EmbeddedCluster cluster, RunRequest request)
+    {
+        ITrainingRunGrain run = cluster.Grains.GetGrain<ITrainingRunGrain>("run");
+        await run.StartAsync(request);
+        var events = new List<RunEvent>();
+        await foreach (RunEvent happened in run.WatchAsync(Cancellation))
+        {
+            events.Add(happened);
+        }
+
+        return events;
     }
 
     /// <summary>Trains on silos of this process, of which one loses its device at a moment after a step.</summary>
