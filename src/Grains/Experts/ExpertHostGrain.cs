@@ -56,6 +56,7 @@ public sealed partial class ExpertHostGrain(
     /// <inheritdoc/>
     public async Task<TensorParcel> ForwardAsync(ExpertForward request)
     {
+        faults.Reached(FaultPoints.Forward, request.Call.Step);
         using StepGate.Entry entry = Model.Gate.Enter(request.Call.Attempt);
         ExpertPass pass = Model.PassOf(request.Layer, request.Call.Slot);
         pass.Received.Reset();
@@ -157,8 +158,7 @@ public sealed partial class ExpertHostGrain(
     public async Task UnloadAsync()
     {
         await Task.WhenAll(Model.Experts.Select(e => GrainOf(e.Layer, e.Index).UnloadAsync()));
-        // On the device, behind all work that touches the memory.
-        await host.Device.SubmitAsync(_ => host.Unload(_name), WorkPriority.Background);
+        await host.UnloadAsync(_name);
         plans.Forget(_name);
     }
 

@@ -37,6 +37,13 @@ public interface IDevice : IDisposable
     /// </summary>
     double BFloat16Rate => 0;
 
+    /// <summary>
+    /// Whether the device is lost. Once that is reported, every submission fails with
+    /// <see cref="DeviceLostException"/>, those that wait included, and arenas get no more memory; disposing it and
+    /// what it made stays possible.
+    /// </summary>
+    DeviceLoss Loss { get; }
+
     /// <summary>Makes an empty arena on this device.</summary>
     /// <param name="name">What lives there; error messages and the memory report show it.</param>
     Arena CreateArena(string name);
