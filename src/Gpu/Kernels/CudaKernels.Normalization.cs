@@ -8,6 +8,7 @@ namespace Krewe.Gpu.Kernels;
 internal sealed partial class CudaKernels
 {
     private const int ColumnsOfLaneBlock = 32;
+    private const int RowsOfLaneBlock = 256;
 
     private CudaKernel RmsNormKernel => field ??= _library.Kernel("Normalization.cu", "rms_norm");
 
@@ -57,6 +58,11 @@ internal sealed partial class CudaKernels
         arguments.Add(inverseRms.Address);
         arguments.Add(gradWeight.Address);
         uint blocks = Dim3.Cover(input.Columns, ColumnsOfLaneBlock);
-        Launch(RmsNormBackwardWeightKernel, new(new(blocks), new(BlockThreads)), ref arguments);
+        uint rowBlocks = Math.Max(1, Dim3.Cover(input.Rows, RowsOfLaneBlock));
+        using Scratch partial = Take(
+            rowBlocks > 1 ? (long)rowBlocks * input.Columns * sizeof(float) : 0, nameof(RmsNormBackwardWeight));
+        arguments.Add(partial.Address);
+        arguments.Add(Counters((int)blocks));
+        Launch(RmsNormBackwardWeightKernel, new(new(blocks, rowBlocks), new(BlockThreads)), ref arguments);
     }
 }

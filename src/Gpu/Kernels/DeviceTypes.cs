@@ -124,6 +124,7 @@ internal readonly struct DeviceRouting(in RoutingShape routing)
 /// <param name="B">Right operand.</param>
 /// <param name="C">Result [m, n].</param>
 /// <param name="Gather">Int32 rows of the gathered operand, or 0.</param>
+/// <param name="Chains">Room for the chains but the first that have blocks of their own: [ChainBlocks - 1, m, n].</param>
 /// <param name="M">Rows of the result.</param>
 /// <param name="N">Columns of the result.</param>
 /// <param name="K">Inner dimension.</param>
@@ -132,7 +133,8 @@ internal readonly struct DeviceRouting(in RoutingShape routing)
 /// <param name="StrideC">Elements from row to row.</param>
 /// <param name="Accumulate">1 to add to the result.</param>
 /// <param name="FirstTile">Tiles of the products before this one.</param>
+/// <param name="ChainBlocks">Chains of a tile that have blocks of their own; 1 where one block takes all.</param>
 [StructLayout(LayoutKind.Sequential)]
 internal readonly record struct DeviceProduct(
-    nint A, nint B, nint C, nint Gather, int M, int N, int K, int StrideA, int StrideB, int StrideC, int Accumulate,
-    int FirstTile);
+    nint A, nint B, nint C, nint Gather, nint Chains, int M, int N, int K, int StrideA, int StrideB, int StrideC,
+    int Accumulate, int FirstTile, int ChainBlocks);

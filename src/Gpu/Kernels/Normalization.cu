@@ -45,21 +45,48 @@ rms_norm_backward_input(
     }
 }
 
-// gradWeight[d] += sum over rows of g x r. Grid: 32 columns a block; block: 32 columns by 8 lanes, lane l takes rows
-// l, l + 8, ..., and the lanes' sums are added in rising order.
+// gradWeight[d] += sum over rows of g x r. Grid: 32 columns by 256 rows a block; block: 32 columns by 8 lanes, lane l
+// takes rows l, l + 8, ... of its block's, and the lanes' sums are added in rising order. The last block of its columns
+// adds the sums of all blocks in the same way; `partial` is [blocks, columns], `done` counts for each 32 columns and is
+// left as it was, zero. Bytes: both matrices once.
 extern "C" __global__ void __launch_bounds__(256)
-rms_norm_backward_weight(Matrix grad_output, Matrix input, const float* inverse_rms, float* grad_weight) {
-    __shared__ float room[8][32];
-    int column = threadIdx.x % 32, lane = threadIdx.x / 32;
-    int d = blockIdx.x * 32 + column;
+rms_norm_backward_weight(
+    Matrix grad_output, Matrix input, const float* inverse_rms, float* grad_weight, float* partial, int* done) {
+    constexpr int Rows = 256, Lanes = 8;
+    __shared__ float room[Lanes][32];
+    __shared__ int last;
+    const int column = threadIdx.x % 32, lane = threadIdx.x / 32, blocks = gridDim.y;
+    const int d = blockIdx.x * 32 + column;
+    const bool inside = d < input.columns;
+    const auto add_lanes = [&](float sum) {
+        room[lane][column] = sum;
+        __syncthreads();
+        for (int l = 1; lane == 0 && l < Lanes; l++) sum += room[l][column];
+        return sum;
+    };
+
     float sum = 0;
-    if (d < input.columns)
-        for (int m = lane; m < input.rows; m += 8)
+    const int end = min(input.rows, (int)(blockIdx.y + 1) * Rows);
+    if (inside)
+#pragma unroll 8
+        for (int m = blockIdx.y * Rows + lane; m < end; m += Lanes)
             sum = fmaf(grad_output.row(m)[d], input.row(m)[d] * inverse_rms[m], sum);
-    room[lane][column] = sum;
-    __syncthreads();
-    if (lane == 0 && d < input.columns) {
-        for (int l = 1; l < 8; l++) sum += room[l][column];
-        grad_weight[d] += sum;
+    sum = add_lanes(sum);
+    if (blocks > 1) {
+        if (lane == 0 && inside) partial[(long long)blockIdx.y * input.columns + d] = sum;
+        __threadfence();
+        __syncthreads();
+        if (threadIdx.x == 0) last = atomicAdd(&done[blockIdx.x], 1) == blocks - 1;
+        __syncthreads();
+        if (!last) return;
+        __threadfence();
+        sum = 0;
+        if (inside)
+#pragma unroll 8
+            for (int b = lane; b < blocks; b += Lanes) sum += __ldcg(&partial[(long long)b * input.columns + d]);
+        sum = add_lanes(sum);
+        if (threadIdx.x == 0) done[blockIdx.x] = 0;
     }
+
+    if (lane == 0 && inside) grad_weight[d] += sum;
 }

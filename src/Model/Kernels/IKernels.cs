@@ -14,7 +14,10 @@ namespace Krewe.Model.Kernels;
 /// <c>accumulate</c> says otherwise. Gradients are named gradOutput, gradInput, gradWeight.</para>
 /// <para>Sums have a fixed order that depends on shapes alone, never on the number of threads: the same inputs give the
 /// same bits on one kind of device. A matrix product is one chain of fused multiply-adds over the inner dimension in
-/// rising order for each element, so that a result does not depend on how rows were grouped.</para>
+/// rising order for each element, so that a result does not depend on how rows were grouped. The products that sum over
+/// rows, weight gradients, have a chain for each <see cref="RowsOfChain"/> rows of a call: the first begins at the old
+/// gradient, each later one at zero, and these are added to it in rising order. A GPU can compute the chains side by
+/// side, and up to <see cref="RowsOfChain"/> rows the result is one chain.</para>
 /// <para>The operands of <see cref="Linear"/>, <see cref="LinearBackwardInput"/>, <see cref="LinearBackwardWeight"/> and
 /// their grouped forms are Float32 or BFloat16, both operands of a product alike; results are Float32. A host multiplies
 /// bfloat16 as float32, with the same chain; a GPU does so on tensor cores, which add up in float32 in an order of their
@@ -24,6 +27,9 @@ namespace Krewe.Model.Kernels;
 /// </remarks>
 public partial interface IKernels
 {
+    /// <summary>Rows that one chain of a weight gradient sums over.</summary>
+    const int RowsOfChain = 1024;
+
     /// <summary>Name of the backend and its instruction set, such as <c>cpu/avx512</c>.</summary>
     string Name { get; }
 
@@ -43,7 +49,8 @@ public partial interface IKernels
     /// <summary>gradInput[M, D] = gradOutput[M, N] weight[N, D].</summary>
     void LinearBackwardInput(Tensor gradOutput, Tensor weight, Tensor gradInput, bool accumulate = false);
 
-    /// <summary>gradWeight[N, D] += gradOutput[M, N]^T input[M, D].</summary>
+    /// <summary>gradWeight[N, D] += gradOutput[M, N]^T input[M, D], a chain for each <see cref="RowsOfChain"/> rows.
+    /// </summary>
     void LinearBackwardWeight(Tensor gradOutput, Tensor input, Tensor gradWeight);
 
     /// <summary>

@@ -46,6 +46,23 @@ public abstract unsafe partial class KernelContract
         Data.Normal(5, length, gap: gap), Data.Normal(5, length, gap: gap), Data.NormalVector(5),
         Data.NormalVector(length)));
 
+    [Theory]
+    [InlineData(256, 40)]
+    [InlineData(257, 40)]
+    [InlineData(3000, 33)]
+    [InlineData(1100, 256)]
+    public void Rms_norm_backward_weight_of_many_rows_agrees(int rows, int length)
+    {
+        foreach (int gap in (ReadOnlySpan<int>)[0, 3])
+        {
+            Data.Reset();
+            Compare(
+                $"{rows} rows of {length} gap {gap}", Tolerance, (k, t) => k.RmsNormBackwardWeight(t[0], t[1], t[2], t[3]),
+                Data.Normal(rows, length, gap: gap), Data.Normal(rows, length, gap: gap), Data.NormalVector(rows),
+                Data.NormalVector(length));
+        }
+    }
+
     [Fact]
     public void Swiglu_agrees() => EveryLength((length, gap, context) => Compare(
         context, Tolerance, (k, t) => k.SwiGlu(t[0], t[1], t[2]),
