@@ -74,6 +74,7 @@ internal sealed partial class CudaKernels : IKernels, IIndexChecks, IDisposable
     private void Forget()
     {
         _indexChecks.Clear();
+        _indexCheckBlocks = 0;
         _products.Clear();
         _bfloat16Products.Clear();
         _tensorProducts.Clear();

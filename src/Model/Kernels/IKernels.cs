@@ -244,6 +244,21 @@ public partial interface IKernels
     /// <param name="gradScale">d loss / d losses[t]; 0 leaves the logits as they are.</param>
     void CrossEntropy(Tensor logits, Tensor targets, Tensor losses, float gradScale);
 
+    /// <summary>
+    /// <see cref="CrossEntropy"/> with a gradient that only products read, rounded: the bits of
+    /// <see cref="RoundToBFloat16"/> behind it, in one pass where the backend has one.
+    /// </summary>
+    /// <param name="logits">[T, V]; unspecified afterwards.</param>
+    /// <param name="targets">Int32 [T].</param>
+    /// <param name="losses">[T], nats.</param>
+    /// <param name="gradScale">d loss / d losses[t]; not 0.</param>
+    /// <param name="gradients">[T, V] BFloat16, or Float32, where the values are widened again; may be the logits.</param>
+    void CrossEntropyRounded(Tensor logits, Tensor targets, Tensor losses, float gradScale, Tensor gradients)
+    {
+        CrossEntropy(logits, targets, losses, gradScale);
+        RoundToBFloat16(logits, gradients);
+    }
+
     /// <summary>indices[t] = column of the largest value of row t, the lowest on ties.</summary>
     /// <param name="values">[T, V].</param>
     /// <param name="indices">Int32 [T]; overwritten.</param>
@@ -270,7 +285,10 @@ public partial interface IKernels
     /// w -= lr * wd * w; m = b1 m + (1 - b1) g; v = b2 v + (1 - b2) g^2;
     /// w -= lr / (1 - b1^t) * m / (sqrt(v / (1 - b2^t)) + eps).
     /// </summary>
-    /// <param name="parameters">Weights and moments are updated in place, gradients read.</param>
+    /// <param name="parameters">
+    /// Weights and moments are updated in place, gradients become zero; a weight is also rounded to bfloat16 where there is
+    /// room for that.
+    /// </param>
     /// <param name="step">Rates and step number.</param>
     void AdamW(ReadOnlySpan<AdamWParameter> parameters, in AdamWStep step);
 }

@@ -222,6 +222,26 @@ public abstract unsafe partial class KernelContract
     });
 
     [Fact]
+    public void AdamW_rounds_the_new_weight_and_clears_the_gradient() => EveryLength((length, gap, context) =>
+    {
+        var step = new AdamWStep(1e-2f, 0.9f, 0.95f, 1e-8f, 0.1f, 1, 0.5f);
+        Tensor[] result = RunOnDevice(
+            (k, t) =>
+            {
+                k.AdamW([new(t[0], t[1], t[2], t[3], true, t[4])], step);
+                k.RoundToBFloat16(t[0], t[5]);
+            },
+            [
+                Data.Normal(2, length, gap: gap), Data.Normal(2, length), Data.Filled(2, length, 0),
+                Data.Filled(2, length, 0), Data.Garbage(2, length, DType.BFloat16, gap),
+                Data.Garbage(2, length, DType.BFloat16),
+            ]);
+        TensorAssert.Same(result[5], result[4], context);
+        Assert.All(result[1].AsSpan<float>().ToArray(), value => Assert.Equal(0, value));
+        _results.Reset();
+    });
+
+    [Fact]
     public void AdamW_updates_many_parameters_each_as_if_alone()
     {
         var step = new AdamWStep(1e-2f, 0.9f, 0.95f, 1e-8f, 0.1f, 7, 0.5f);
