@@ -47,6 +47,8 @@ public abstract class ForwardingKernels(IKernels inner) : IKernels
     public virtual void Quantize(Tensor source, Tensor rows, QuantizedTensor straight, QuantizedTensor transposed) =>
         inner.Quantize(source, rows, straight, transposed);
 
+    public virtual void QuantizeMany(ReadOnlySpan<QuantizedCopies> copies) => inner.QuantizeMany(copies);
+
     public virtual void Dequantize(QuantizedTensor source, Tensor destination) => inner.Dequantize(source, destination);
 
     public virtual void RoundToBFloat16(Tensor source, Tensor destination) => inner.RoundToBFloat16(source, destination);
@@ -118,6 +120,10 @@ public abstract class ForwardingKernels(IKernels inner) : IKernels
 
     public virtual void CrossEntropy(Tensor logits, Tensor targets, Tensor losses, float gradScale) =>
         inner.CrossEntropy(logits, targets, losses, gradScale);
+
+    public virtual void CrossEntropyRounded(
+        Tensor logits, Tensor targets, Tensor losses, float gradScale, Tensor gradients) =>
+        inner.CrossEntropyRounded(logits, targets, losses, gradScale, gradients);
 
     public virtual void Add(Tensor source, Tensor destination) => inner.Add(source, destination);
 

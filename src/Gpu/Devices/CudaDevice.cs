@@ -46,7 +46,7 @@ public sealed class CudaDevice : IDevice
         CudaRuntimeCompiler compiler = CompilerFor(Context);
         _pool = new(Context);
         _stream = new();
-        _kernels = new(Context, new(compiler, cache ?? KernelCache.OfThisUser()), _pool, _stream, products);
+        _kernels = new(Context, new(compiler, cache ?? KernelCache.OfThisUser()), _pool, _stream, products, Loss);
         for (int i = 0; i < MaxInFlight; i++)
         {
             _free.Add(new(Context, _stream, Loss));

@@ -9,12 +9,13 @@ namespace Krewe.Gpu.Devices;
 /// </summary>
 /// <param name="context">Of the device.</param>
 /// <param name="stream">Where the copies run.</param>
-internal sealed class WritingRooms(CudaContext context, CudaStream stream) : IDisposable
+/// <param name="loss">Whether the device is lost.</param>
+internal sealed class WritingRooms(CudaContext context, CudaStream stream, DeviceLoss loss) : IDisposable
 {
     /// <summary>Largest tensor that goes through; locking more would take longer than the driver's own staging.</summary>
     public const long MostBytes = 64L << 20;
 
-    private readonly Room[] _rooms = [new(context), new(context)];
+    private readonly Room[] _rooms = [new(context, loss), new(context, loss)];
     private int _next;
 
     /// <summary>Host memory for a tensor; waits until what it held before has been copied.</summary>
@@ -46,8 +47,8 @@ internal sealed class WritingRooms(CudaContext context, CudaStream stream) : IDi
 
     private readonly record struct Room(PageLockedArena Arena, CudaEvent Copied)
     {
-        public Room(CudaContext context)
-            : this(new PageLockedArena("values on their way to the device", context), new CudaEvent())
+        public Room(CudaContext context, DeviceLoss loss)
+            : this(new PageLockedArena("values on their way to the device", context, loss), new CudaEvent())
         {
         }
     }

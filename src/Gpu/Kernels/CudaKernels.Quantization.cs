@@ -1,3 +1,4 @@
+using System.Runtime.InteropServices;
 using Krewe.Gpu.Driver;
 using Krewe.Model.Kernels;
 using Krewe.Model.Tensors;
@@ -11,6 +12,7 @@ internal sealed partial class CudaKernels
     private const int ElementsOfThread = 4;
 
     private readonly PieceKernels?[] _pieceKernels = new PieceKernels?[3];
+    private readonly List<DeviceCopies> _copies = [];
 
     private CudaKernel QuantizeAnyTileKernel => field ??= _library.Kernel("Quantization.cu", "quantize_any_tile");
 
@@ -35,6 +37,55 @@ internal sealed partial class CudaKernels
 
         QuantizeAnyTile(source, rows, straightLater, transposed: false);
         QuantizeAnyTile(source, rows, turnedLater, transposed: true);
+    }
+
+    /// <inheritdoc/>
+    public void QuantizeMany(ReadOnlySpan<QuantizedCopies> copies)
+    {
+        foreach (ref readonly QuantizedCopies copy in copies)
+        {
+            KernelChecks.Quantize(copy.Source, default, copy.Straight, copy.Transposed);
+        }
+
+        foreach (ref readonly QuantizedCopies copy in copies)
+        {
+            if (!FitOnePass(copy.Straight, copy.Transposed))
+            {
+                Quantize(copy.Source, default, copy.Straight, copy.Transposed);
+            }
+        }
+
+        for (int element = 0; element < _pieceKernels.Length; element++)
+        {
+            LaunchCopies(copies, (DeviceElement)element);
+        }
+    }
+
+    /// <summary>Those of one element that one pass can write, in one grid.</summary>
+    private void LaunchCopies(ReadOnlySpan<QuantizedCopies> copies, DeviceElement element)
+    {
+        _copies.Clear();
+        int pieces = 0;
+        QuantizedTensor any = default;
+        foreach ((Tensor source, QuantizedTensor straight, QuantizedTensor transposed) in copies)
+        {
+            QuantizedTensor wanted = straight.IsEmpty ? transposed : straight;
+            if (source.Count > 0 && !wanted.IsEmpty && FitOnePass(straight, transposed)
+                && DeviceQuantized.ElementOf(wanted.Format.Element) == element)
+            {
+                any = wanted;
+                _copies.Add(new(new(source), new(straight), new(transposed), pieces));
+                pieces = checked(pieces + (int)Pieces(source.Rows, source.Columns).Grid.Count);
+            }
+        }
+
+        if (pieces > 0)
+        {
+            KernelArguments arguments = new();
+            arguments.Add(Submission.Upload<DeviceCopies>(CollectionsMarshal.AsSpan(_copies)));
+            arguments.Add(_copies.Count);
+            Launch(KernelsFor(any, default).QuantizeMany, Rows(pieces, DeviceQuantized.Threads), ref arguments);
+        }
     }
 
     /// <inheritdoc/>
@@ -67,7 +118,7 @@ internal sealed partial class CudaKernels
         scale.Add(Device(input));
         scale.Add(inverseRms.Address);
         scale.Add(epsilon);
-        Launch(RmsNormScaleKernel, Rows(input.Rows), ref scale);
+        Launch(RmsNormScaleKernels, input, ref scale);
         KernelArguments arguments = new();
         arguments.Add(Device(input));
         arguments.Add(weight.Address);
@@ -170,6 +221,8 @@ internal sealed partial class CudaKernels
         private readonly string _option = $"--define-macro=KREWE_ELEMENT=Element::{element}";
 
         public CudaKernel Quantize => field ??= library.Kernel(File, "quantize", _option);
+
+        public CudaKernel QuantizeMany => field ??= library.Kernel(File, "quantize_many", _option);
 
         public CudaKernel RmsNorm => field ??= library.Kernel(File, "rms_norm_quantize", _option);
 

@@ -38,7 +38,7 @@ internal sealed unsafe partial class CudaKernels
         if (destination.Bytes <= WritingRooms.MostBytes)
         {
             // Not the submission's room: a work may write a whole model.
-            _writing ??= new(_context, _stream);
+            _writing ??= new(_context, _stream, _loss);
             Tensor taken = _writing.Take(destination.Shape);
             fill(taken.AsSpan<float>(), state);
             _writing.Copy(taken, destination);

@@ -105,7 +105,24 @@ struct SwiGlu {
 extern "C" __global__ void __launch_bounds__(QuantizeThreads, 2)
 quantize(Matrix source, const int* gather, int rows, Quantized straight, Quantized transposed, const Fault* fault) {
     if (is_set(fault)) return;
-    quantize_piece<KREWE_ELEMENT>(rows, source.columns, straight, transposed, Rows{source, gather});
+    quantize_piece<KREWE_ELEMENT>(
+        blockIdx.x, blockIdx.y, rows, source.columns, straight, transposed, Rows{source, gather});
+}
+
+// A matrix of many, and the pieces ahead of its own; mirrors DeviceCopies.
+struct Copies {
+    Matrix source;
+    Quantized straight, transposed;
+    int first_tile;
+};
+
+// Many matrices, one behind the other. Bytes: as quantize.
+extern "C" __global__ void __launch_bounds__(QuantizeThreads, 2) quantize_many(const Copies* copies, int count) {
+    const Copies own = copies[item_of_tile(copies, count, blockIdx.x)];
+    const int pieces = (own.source.columns + Side - 1) / Side, piece = blockIdx.x - own.first_tile;
+    quantize_piece<KREWE_ELEMENT>(
+        piece / pieces, piece % pieces, own.source.rows, own.source.columns, own.straight, own.transposed,
+        Rows{own.source, nullptr});
 }
 
 // Bytes: the input once, beside its pass in rms_norm_scale; the codes once each way.
@@ -114,7 +131,8 @@ rms_norm_quantize(
     Matrix input, const float* weight, const float* inverse_rms, Matrix output, int keeps_output, Quantized straight,
     Quantized transposed) {
     const Produced<RmsNorm> values{{input, weight, inverse_rms}, output, keeps_output != 0};
-    quantize_piece<KREWE_ELEMENT>(input.rows, input.columns, straight, transposed, values);
+    quantize_piece<KREWE_ELEMENT>(
+        blockIdx.x, blockIdx.y, input.rows, input.columns, straight, transposed, values);
 }
 
 // Bytes: gate and up once, the codes once each way.
@@ -122,5 +140,6 @@ extern "C" __global__ void __launch_bounds__(QuantizeThreads, 2)
 swiglu_quantize(
     Matrix gate, Matrix up, Matrix output, int keeps_output, Quantized straight, Quantized transposed) {
     const Produced<SwiGlu> values{{gate, up}, output, keeps_output != 0};
-    quantize_piece<KREWE_ELEMENT>(gate.rows, gate.columns, straight, transposed, values);
+    quantize_piece<KREWE_ELEMENT>(
+        blockIdx.x, blockIdx.y, gate.rows, gate.columns, straight, transposed, values);
 }

@@ -135,12 +135,7 @@ public sealed partial class ExpertHostGrain(
         faults.Reached(FaultPoints.Apply, rates.Step);
         using StepGate.Entry entry = Model.Gate.Enter(attempt);
         await RunOnAllAsync((kernels, experts) =>
-        {
-            foreach (Expert expert in experts)
-            {
-                Optimizer.Apply(kernels, expert.Parameters, rates);
-            }
-        });
+            Optimizer.Apply(kernels, experts.Select(expert => expert.Parameters), rates));
     }
 
     /// <inheritdoc/>

@@ -15,6 +15,16 @@ public partial interface IKernels
     /// <param name="transposed">[D, M] in tiles of its format; or empty.</param>
     void Quantize(Tensor source, Tensor rows, QuantizedTensor straight, QuantizedTensor transposed);
 
+    /// <summary><see cref="Quantize"/> of many matrices, of weights after a step: the same bits, in few launches.</summary>
+    /// <param name="copies">Sources and where their tiles go.</param>
+    void QuantizeMany(ReadOnlySpan<QuantizedCopies> copies)
+    {
+        foreach (ref readonly QuantizedCopies copy in copies)
+        {
+            Quantize(copy.Source, default, copy.Straight, copy.Transposed);
+        }
+    }
+
     /// <summary>
     /// <see cref="RmsNorm"/>, then <see cref="Quantize"/> of its output: the bits of both, in one pass where the backend
     /// has one.

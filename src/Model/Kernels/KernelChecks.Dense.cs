@@ -165,6 +165,10 @@ internal static unsafe partial class KernelChecks
             Matrix(parameter.Gradient, weight.Rows, weight.Columns);
             Moment(parameter.FirstMoment, weight, nameof(parameter.FirstMoment));
             Moment(parameter.SecondMoment, weight, nameof(parameter.SecondMoment));
+            if (!parameter.Rounded.IsEmpty)
+            {
+                Matrix(parameter.Rounded, weight.Rows, weight.Columns, DType.BFloat16, nameof(parameter.Rounded));
+            }
         }
 
         if (step.Step < 1)

@@ -46,6 +46,23 @@ public abstract unsafe partial class KernelContract
         Data.Normal(5, length, gap: gap), Data.Normal(5, length, gap: gap), Data.NormalVector(5),
         Data.NormalVector(length)));
 
+    [Theory]
+    [InlineData(256, 40)]
+    [InlineData(257, 40)]
+    [InlineData(3000, 33)]
+    [InlineData(1100, 256)]
+    public void Rms_norm_backward_weight_of_many_rows_agrees(int rows, int length)
+    {
+        foreach (int gap in (ReadOnlySpan<int>)[0, 3])
+        {
+            Data.Reset();
+            Compare(
+                $"{rows} rows of {length} gap {gap}", Tolerance, (k, t) => k.RmsNormBackwardWeight(t[0], t[1], t[2], t[3]),
+                Data.Normal(rows, length, gap: gap), Data.Normal(rows, length, gap: gap), Data.NormalVector(rows),
+                Data.NormalVector(length));
+        }
+    }
+
     [Fact]
     public void Swiglu_agrees() => EveryLength((length, gap, context) => Compare(
         context, Tolerance, (k, t) => k.SwiGlu(t[0], t[1], t[2]),
@@ -202,6 +219,26 @@ public abstract unsafe partial class KernelContract
         Compare(
             context, Tolerance, (k, t) => k.AdamW([new(t[0], t[1], t[2], t[3])], step),
             Data.Normal(2, length, gap: gap), Data.Normal(2, length, gap: 1), first, second);
+    });
+
+    [Fact]
+    public void AdamW_rounds_the_new_weight_and_clears_the_gradient() => EveryLength((length, gap, context) =>
+    {
+        var step = new AdamWStep(1e-2f, 0.9f, 0.95f, 1e-8f, 0.1f, 1, 0.5f);
+        Tensor[] result = RunOnDevice(
+            (k, t) =>
+            {
+                k.AdamW([new(t[0], t[1], t[2], t[3], true, t[4])], step);
+                k.RoundToBFloat16(t[0], t[5]);
+            },
+            [
+                Data.Normal(2, length, gap: gap), Data.Normal(2, length), Data.Filled(2, length, 0),
+                Data.Filled(2, length, 0), Data.Garbage(2, length, DType.BFloat16, gap),
+                Data.Garbage(2, length, DType.BFloat16),
+            ]);
+        TensorAssert.Same(result[5], result[4], context);
+        Assert.All(result[1].AsSpan<float>().ToArray(), value => Assert.Equal(0, value));
+        _results.Reset();
     });
 
     [Fact]
