@@ -22,15 +22,15 @@ public sealed class KreweFaultCodec(IServiceProvider services) : IGeneralizedCod
 
     /// <inheritdoc/>
     public void WriteField<TBufferWriter>(
-        ref Writer<TBufferWriter> writer, uint fieldIdDelta, Type expectedType, object value)
+        ref Writer<TBufferWriter> writer, uint fieldIdDelta, Type? expectedType, object? value)
         where TBufferWriter : IBufferWriter<byte> =>
         services.GetRequiredService<ICodecProvider>().GetCodec<KreweException>()
-            .WriteField(ref writer, fieldIdDelta, expectedType, new(((KreweException)value).Message));
+            .WriteField(ref writer, fieldIdDelta, expectedType, new(((KreweException)value!).Message));
 
     /// <summary>Never called: what is written names <see cref="KreweException"/> as its type.</summary>
     public object ReadValue<TInput>(ref Reader<TInput> reader, Field field) =>
         throw new NotSupportedException($"a {nameof(KreweException)} is read by its own codec");
 
     /// <summary>Exceptions do not change.</summary>
-    public object DeepCopy(object input, CopyContext context) => input;
+    public object? DeepCopy(object? input, CopyContext context) => input;
 }

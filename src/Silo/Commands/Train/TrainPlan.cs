@@ -54,6 +54,8 @@ internal sealed record TrainPlan(
         string? data = DataOf(parsed.GetValue(options.Data));
         PipelineMethod method = PipelineMethods.Parse(parsed.GetValue(options.Schedule)!);
         bool cluster = parsed.GetValue(options.Cluster.Cluster) is not null;
+        // What may be lost without the rest of the run: a silo of a cluster, or one of several GPUs.
+        bool losable = cluster || parsed.GetValue(options.Devices)!.Where(device => device.IsCuda).Distinct().Count() > 1;
         EnsureFitsMemory(modelName, model, recipe, cluster ? [DeviceName.Cpu] : parsed.GetValue(options.Devices)!);
         WritableFolder.Ensure(folder);
         var request = new RunRequest
@@ -66,7 +68,7 @@ internal sealed record TrainPlan(
             Silos = [],
             Stages = RanksOf(options, parsed, method),
             Method = method,
-            SnapshotEvery = parsed.GetValue(options.SnapshotEvery) ?? (cluster ? UsualSnapshotEvery : 0),
+            SnapshotEvery = parsed.GetValue(options.SnapshotEvery) ?? (losable ? UsualSnapshotEvery : 0),
             Elastic = cluster,
             EvaluateEvery = parsed.GetValue(options.EvaluateEvery),
             EvaluationWindows = parsed.GetValue(options.EvaluationWindows),
