@@ -49,6 +49,19 @@ public abstract class ForwardingKernels(IKernels inner) : IKernels
 
     public virtual void QuantizeMany(ReadOnlySpan<QuantizedCopies> copies) => inner.QuantizeMany(copies);
 
+    public virtual void Requantize(QuantizedTensor source, Tensor room, QuantizedTensor transposed) =>
+        inner.Requantize(source, room, transposed);
+
+    public virtual void RmsNormQuantize(
+        Tensor input, Tensor weight, Tensor output, Tensor inverseRms, float epsilon, QuantizedTensor straight,
+        QuantizedTensor transposed, bool keepsOutput = true) =>
+        inner.RmsNormQuantize(input, weight, output, inverseRms, epsilon, straight, transposed, keepsOutput);
+
+    public virtual void SwiGluQuantize(
+        Tensor gate, Tensor up, Tensor output, QuantizedTensor straight, QuantizedTensor transposed,
+        bool keepsOutput = true) =>
+        inner.SwiGluQuantize(gate, up, output, straight, transposed, keepsOutput);
+
     public virtual void Dequantize(QuantizedTensor source, Tensor destination) => inner.Dequantize(source, destination);
 
     public virtual void RoundToBFloat16(Tensor source, Tensor destination) => inner.RoundToBFloat16(source, destination);

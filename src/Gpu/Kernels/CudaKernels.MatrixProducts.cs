@@ -217,9 +217,8 @@ internal sealed partial class CudaKernels
         foreach (ref readonly DeviceProduct product in products)
         {
             mostRows = Math.Max(mostRows, product.M);
-            int blocks = !sumsRows ? 1
-                : Math.Min(product.M, product.N) > ProductVariants.Small ? ChainsOf(product)
-                : 0;
+            // Half of a large tile would lie idle where one side is that of a small one.
+            int blocks = Math.Min(product.M, product.N) <= ProductVariants.Small ? 0 : sumsRows ? ChainsOf(product) : 1;
             largeTiles += (long)blocks * Tiles(product, ProductVariants.Large);
         }
 

@@ -29,7 +29,7 @@ internal sealed partial class CudaKernels
         KernelArguments arguments = new();
         arguments.Add(Device(input));
         arguments.Add(weight.Address);
-        arguments.Add(Device(output));
+        arguments.Add(new DeviceStored(output));
         arguments.Add(inverseRms.Address);
         arguments.Add(epsilon);
         Launch(RmsNormKernels, input, ref arguments);

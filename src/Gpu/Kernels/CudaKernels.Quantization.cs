@@ -101,6 +101,24 @@ internal sealed partial class CudaKernels
     }
 
     /// <inheritdoc/>
+    public void Requantize(QuantizedTensor source, Tensor room, QuantizedTensor transposed)
+    {
+        KernelChecks.Dequantize(source, room);
+        KernelChecks.Quantize(room, default, default, transposed);
+        if (!FitOnePass(default, transposed) || source.Format.Element != transposed.Format.Element)
+        {
+            Dequantize(source, room);
+            Quantize(room, default, default, transposed);
+            return;
+        }
+
+        KernelArguments arguments = new();
+        arguments.Add(new DeviceQuantized(source));
+        arguments.Add(new DeviceQuantized(transposed));
+        Launch(KernelsFor(default, transposed).Requantize, Pieces(source.Rows, source.Columns), ref arguments);
+    }
+
+    /// <inheritdoc/>
     public void RmsNormQuantize(
         Tensor input, Tensor weight, Tensor output, Tensor inverseRms, float epsilon, QuantizedTensor straight,
         QuantizedTensor transposed, bool keepsOutput = true)
@@ -223,6 +241,8 @@ internal sealed partial class CudaKernels
         public CudaKernel Quantize => field ??= library.Kernel(File, "quantize", _option);
 
         public CudaKernel QuantizeMany => field ??= library.Kernel(File, "quantize_many", _option);
+
+        public CudaKernel Requantize => field ??= library.Kernel(File, "requantize", _option);
 
         public CudaKernel RmsNorm => field ??= library.Kernel(File, "rms_norm_quantize", _option);
 

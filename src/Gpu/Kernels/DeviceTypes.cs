@@ -39,9 +39,11 @@ internal readonly struct DeviceIndexCheck(
 [StructLayout(LayoutKind.Sequential)]
 internal readonly record struct DeviceSquares(DeviceMatrix Values, int FirstTile, int Blocks);
 
-/// <summary>A moment of AdamW; mirrors <c>Moment</c> in <c>Optimizer.cu</c>.</summary>
+/// <summary>
+/// A matrix in float32 or bfloat16; mirrors <c>Stored</c> in <c>BFloat16.cuh</c> and <c>Moment</c> in <c>Optimizer.cu</c>.
+/// </summary>
 [StructLayout(LayoutKind.Sequential)]
-internal readonly struct DeviceMoment(Tensor tensor)
+internal readonly struct DeviceStored(Tensor tensor)
 {
     private readonly nint _data = tensor.Address;
     private readonly int _stride = tensor.RowStride;
@@ -54,8 +56,8 @@ internal readonly struct DeviceAdamWParameter
 {
     private readonly DeviceMatrix _weight;
     private readonly DeviceMatrix _gradient;
-    private readonly DeviceMoment _first;
-    private readonly DeviceMoment _second;
+    private readonly DeviceStored _first;
+    private readonly DeviceStored _second;
     private readonly nint _rounded;
     private readonly int _roundedStride;
     private readonly int _decays;

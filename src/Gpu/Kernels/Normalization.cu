@@ -1,6 +1,7 @@
 // RMSNorm and its gradients. Grid, but for the weight's gradient: a warp for each row of up to 1024 columns, eight in a
 // block, the kernels named _rows; a block of 256 threads for each longer one.
 #include "Tensors.cuh"
+#include "BFloat16.cuh"
 
 constexpr int Threads = 256;
 
@@ -39,15 +40,15 @@ __device__ void scale(const Matrix& input, float* inverse_rms, float epsilon) {
 // once.
 template <int Size>
 __device__ void normalize(
-    const Matrix& input, const float* weight, const Matrix& output, float* inverse_rms, float epsilon) {
+    const Matrix& input, const float* weight, const Stored& output, float* inverse_rms, float epsilon) {
     const int row = Team<Size>::row();
     if (row >= input.rows) return;
     const float* x = input.row(row);
-    float* y = output.row(row);
     const float r = inverse_rms_of<Size>(x, input.columns, epsilon);
     if (Team<Size>::lane() == 0) inverse_rms[row] = r;
 #pragma unroll 8
-    for (int d = Team<Size>::lane(); d < input.columns; d += Size) y[d] = x[d] * r * weight[d];
+    for (int d = Team<Size>::lane(); d < input.columns; d += Size)
+        output.write(row, d, x[d] * r * weight[d]);
 }
 
 // gradInput (+)= r (g w - x r^2 mean(g w x)).
@@ -78,7 +79,7 @@ __device__ void backward(
         scale<size>(input, inverse_rms, epsilon); \
     } \
     extern "C" __global__ void __launch_bounds__(Threads) rms_norm##suffix( \
-        Matrix input, const float* weight, Matrix output, float* inverse_rms, float epsilon) { \
+        Matrix input, const float* weight, Stored output, float* inverse_rms, float epsilon) { \
         normalize<size>(input, weight, output, inverse_rms, epsilon); \
     } \
     extern "C" __global__ void __launch_bounds__(Threads) rms_norm_backward_input##suffix( \

@@ -5,7 +5,7 @@
 
 constexpr int BlockColumns = 1024;
 
-// A moment: float32, or bfloat16 where half is set. Mirrors DeviceMoment.
+// A moment: float32, or bfloat16 where half is set. Mirrors DeviceStored.
 struct Moment {
     void* data;
     int stride;

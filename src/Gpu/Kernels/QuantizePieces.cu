@@ -23,6 +23,36 @@ struct Rows {
     }
 };
 
+// What the tiles of a matrix keep, four codes at a time where rows of codes start at multiples of them.
+struct Kept {
+    Quantized source;
+
+    __device__ void load(Values& values, int row, int count, int column) const {
+        using Codes = Minifloat<KREWE_ELEMENT>;
+        using Code = typename Codes::Code;
+        struct alignas(4 * sizeof(Code)) Four { Code codes[4]; };
+        const bool aligned = source.columns % 4 == 0 && (unsigned long long)source.codes % sizeof(Four) == 0
+            && source.tile_columns % 4 == 0;
+#pragma unroll
+        for (int r = 0; r < WarpRows; r++) {
+            if (r >= count) continue;
+            const Code* codes = (const Code*)source.codes + (long long)(row + r) * source.columns + column;
+            const float* scales = source.scales + (long long)((row + r) / source.tile_rows) * source.tiles();
+            if (aligned) {
+                const Four four = *(const Four*)codes;
+                const float scale = scales[column / source.tile_columns];
+#pragma unroll
+                for (int j = 0; j < 4; j++) values[r][j] = Codes::decode(four.codes[j]) * scale;
+            } else {
+#pragma unroll
+                for (int j = 0; j < 4; j++)
+                    if (column + j < source.columns)
+                        values[r][j] = Codes::decode(codes[j]) * scales[(column + j) / source.tile_columns];
+            }
+        }
+    }
+};
+
 // The values that a producer computes from two matrices, or one, four rows at a time: loads first, so that they wait
 // for memory together. They are written too where `keeps` says so.
 template <class Producer>
@@ -123,6 +153,12 @@ extern "C" __global__ void __launch_bounds__(QuantizeThreads, 2) quantize_many(c
     quantize_piece<KREWE_ELEMENT>(
         piece / pieces, piece % pieces, own.source.rows, own.source.columns, own.straight, own.transposed,
         Rows{own.source, nullptr});
+}
+
+// Tiles of the transpose from tiles. Bytes: the codes once each way.
+extern "C" __global__ void __launch_bounds__(QuantizeThreads, 2) requantize(Quantized source, Quantized transposed) {
+    quantize_piece<KREWE_ELEMENT>(
+        blockIdx.x, blockIdx.y, source.rows, source.columns, Quantized{}, transposed, Kept{source});
 }
 
 // Bytes: the input once, beside its pass in rms_norm_scale; the codes once each way.

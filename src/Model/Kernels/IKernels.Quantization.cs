@@ -68,6 +68,19 @@ public partial interface IKernels
     /// <param name="destination">[M, D]; overwritten.</param>
     void Dequantize(QuantizedTensor source, Tensor destination);
 
+    /// <summary>
+    /// <see cref="Dequantize"/>, then <see cref="Quantize"/> of its transpose: the bits of both, in one pass where the
+    /// backend has one.
+    /// </summary>
+    /// <param name="source">[M, D].</param>
+    /// <param name="room">[M, D] Float32; unspecified afterwards.</param>
+    /// <param name="transposed">[D, M] in tiles of its format.</param>
+    void Requantize(QuantizedTensor source, Tensor room, QuantizedTensor transposed)
+    {
+        Dequantize(source, room);
+        Quantize(room, default, default, transposed);
+    }
+
     /// <summary>destination = source rounded to bfloat16, ties to even; may be in place.</summary>
     /// <param name="source">[M, D].</param>
     /// <param name="destination">[M, D] BFloat16, or Float32, where the values are widened again.</param>

@@ -69,7 +69,7 @@ public partial interface IKernels
     /// <summary>output = input * weight / sqrt(mean(input^2) + epsilon), row by row.</summary>
     /// <param name="input">[M, D].</param>
     /// <param name="weight">[D].</param>
-    /// <param name="output">[M, D].</param>
+    /// <param name="output">[M, D] Float32, or BFloat16, which takes the nearest value.</param>
     /// <param name="inverseRms">[M]: 1 / sqrt(mean + epsilon), kept for the backward.</param>
     /// <param name="epsilon"><c>rms_norm_eps</c>.</param>
     void RmsNorm(Tensor input, Tensor weight, Tensor output, Tensor inverseRms, float epsilon);
@@ -90,11 +90,12 @@ public partial interface IKernels
     /// <summary>output = silu(gate) * up, elementwise; silu(x) = x / (1 + exp(-x)).</summary>
     /// <param name="gate">[M, F].</param>
     /// <param name="up">[M, F].</param>
-    /// <param name="output">[M, F].</param>
+    /// <param name="output">[M, F] Float32, or BFloat16, which takes the nearest value.</param>
     void SwiGlu(Tensor gate, Tensor up, Tensor output);
 
     /// <summary>
-    /// Gradients of <see cref="SwiGlu"/>; gradGate and gradUp are overwritten and may be gate and up.
+    /// Gradients of <see cref="SwiGlu"/>; gradGate and gradUp are overwritten and may be gate and up, or of BFloat16, which
+    /// takes the nearest value.
     /// </summary>
     void SwiGluBackward(Tensor gradOutput, Tensor gate, Tensor up, Tensor gradGate, Tensor gradUp);
 

@@ -33,7 +33,7 @@ public sealed unsafe class KernelArgumentsTests
     public void Structures_have_the_sizes_of_the_kernels_side()
     {
         Assert.Equal(24, sizeof(DeviceMatrix));
-        Assert.Equal(16, sizeof(DeviceMoment));
+        Assert.Equal(16, sizeof(DeviceStored));
         Assert.Equal(28, sizeof(DeviceAdamWStep));
         Assert.Equal(28, sizeof(DeviceAttention));
         Assert.Equal(16, sizeof(TokenTile));

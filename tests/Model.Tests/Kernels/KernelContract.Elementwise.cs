@@ -75,6 +75,38 @@ public abstract unsafe partial class KernelContract
         Data.Garbage(2, length, gap: gap), Data.Garbage(2, length, gap: gap)));
 
     [Fact]
+    public void Outputs_in_bfloat16_are_the_nearest_values() => EveryLength((length, gap, context) =>
+    {
+        Tensor[] result = RunOnDevice(
+            (k, t) =>
+            {
+                k.SwiGlu(t[0], t[1], t[3]);
+                k.RoundToBFloat16(t[3], t[4]);
+                k.SwiGlu(t[0], t[1], t[5]);
+                k.RmsNorm(t[0], t[2], t[3], t[10], 1e-6f);
+                k.RoundToBFloat16(t[3], t[6]);
+                k.RmsNorm(t[0], t[2], t[7], t[10], 1e-6f);
+                k.SwiGluBackward(t[1], t[0], t[1], t[3], t[11]);
+                k.RoundToBFloat16(t[3], t[12]);
+                k.RoundToBFloat16(t[11], t[13]);
+                k.SwiGluBackward(t[1], t[0], t[1], t[8], t[9]);
+            },
+            [
+                Data.Normal(3, length, 3, gap), Data.Normal(3, length, 1, gap), Data.NormalVector(length),
+                Data.Garbage(3, length, gap: gap), Half(), Half(gap), Half(), Half(gap), Half(gap), Half(gap),
+                Data.GarbageVector(3), Data.Garbage(3, length), Half(), Half(),
+            ]);
+        foreach ((int expected, int actual) in (ReadOnlySpan<(int, int)>)[(4, 5), (6, 7), (12, 8), (13, 9)])
+        {
+            TensorAssert.Same(result[expected], result[actual], $"{context}, tensor {actual}");
+        }
+
+        _results.Reset();
+
+        Tensor Half(int own = 0) => Data.Garbage(3, length, DType.BFloat16, own);
+    });
+
+    [Fact]
     public void Swiglu_backward_may_write_over_its_inputs() => EveryLength((length, gap, context) =>
     {
         Tensor[] result = RunOnDevice(

@@ -188,6 +188,32 @@ public abstract unsafe partial class KernelContract
     }
 
     [Fact]
+    public void Quantising_anew_has_the_bits_of_both_kernels()
+    {
+        foreach (TileFormat format in _formats)
+        {
+            foreach ((int r, int d) in (ReadOnlySpan<(int, int)>)[(1, 1), (130, 200), (257, 33), (0, 5), (64, 512)])
+            {
+                Data.Reset();
+                Tensor[] result = RunOnDevice(
+                    (k, t) =>
+                    {
+                        k.Quantize(t[0], default, new(t[1], t[2], format), default);
+                        k.Requantize(new(t[1], t[2], format), t[3], new(t[4], t[5], format));
+                        k.Dequantize(new(t[1], t[2], format), t[0]);
+                        k.Quantize(t[0], default, default, new(t[6], t[7], format));
+                    },
+                    [
+                        Data.Normal(r, d), Codes(r, d, format), Scales(r, d, format), Data.Garbage(r, d),
+                        Codes(d, r, format), Scales(d, r, format), Codes(d, r, format), Scales(d, r, format),
+                    ]);
+                TensorAssert.Same(result[6], result[4], $"{format} R={r} D={d}, codes");
+                TensorAssert.Same(result[7], result[5], $"{format} R={r} D={d}, scales");
+            }
+        }
+    }
+
+    [Fact]
     public void Dequantize_agrees()
     {
         foreach (TileFormat format in _formats)

@@ -73,24 +73,28 @@ public sealed unsafe partial class CpuKernels
             }
         }
 
-        private nint Moment(Tensor tensor, int index) =>
-            tensor.Address + (parts.Start(index, tensor.RowStride) * tensor.DType.SizeInBytes());
+        private nint Moment(Tensor tensor, int index) => StoredAt(tensor, parts.Start(index, tensor.RowStride));
+    }
 
-        [MethodImpl(MethodImplOptions.AggressiveInlining)]
-        private static Vector512<float> Read(nint address, int i, int left, bool half) =>
-            half ? BFloat16.Load((ushort*)address + i, left) : VectorMath.Load((float*)address + i, left);
+    /// <summary>Address of an element of a tensor of any type.</summary>
+    private static nint StoredAt(Tensor tensor, nint element) =>
+        tensor.Address + (element * tensor.DType.SizeInBytes());
 
-        [MethodImpl(MethodImplOptions.AggressiveInlining)]
-        private static void Write(Vector512<float> value, nint address, int i, int left, bool half)
+    [MethodImpl(MethodImplOptions.AggressiveInlining)]
+    private static Vector512<float> Read(nint address, int i, int left, bool half) =>
+        half ? BFloat16.Load((ushort*)address + i, left) : VectorMath.Load((float*)address + i, left);
+
+    /// <summary>Stores float32, or where <paramref name="half"/> is set the nearest bfloat16.</summary>
+    [MethodImpl(MethodImplOptions.AggressiveInlining)]
+    private static void Write(Vector512<float> value, nint address, int i, int left, bool half)
+    {
+        if (half)
         {
-            if (half)
-            {
-                BFloat16.Store(value, (ushort*)address + i, left);
-            }
-            else
-            {
-                VectorMath.Store(value, (float*)address + i, left);
-            }
+            BFloat16.Store(value, (ushort*)address + i, left);
+        }
+        else
+        {
+            VectorMath.Store(value, (float*)address + i, left);
         }
     }
 }
