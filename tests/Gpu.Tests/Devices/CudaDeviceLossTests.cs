@@ -19,7 +19,7 @@ public sealed class CudaDeviceLossTests(ITestOutputHelper output)
     private const string Source = """
         // Far outside of any allocation.
         extern "C" __global__ void run_wild(unsigned long long address) {
-            *(volatile float*)(address + threadIdx.x * 4ull) = 1.0f;
+            *(volatile float*)(address + (1ull << 46)) = 1.0f;
         }
 
         // Not where four bytes may lie.
@@ -68,7 +68,7 @@ public sealed class CudaDeviceLossTests(ITestOutputHelper output)
         await device.SubmitAsync(kernels => kernels.Fill(tensor, 1));
         DeviceLostException? told = null;
         device.Loss.Register(loss => told = loss);
-        await LaunchAsync(device, wanted!);
+        await LaunchAsync(device, wanted!, tensor.Address);
 
         // Nobody waits for the kernel: one of the next works meets what it did, and from then on none is run.
         DeviceLostException lost = await Assert.ThrowsAsync<DeviceLostException>(async () =>
@@ -98,13 +98,13 @@ public sealed class CudaDeviceLossTests(ITestOutputHelper output)
     }
 
     /// <summary>The kernel runs on a stream of the test's: its context is the device's.</summary>
-    private static Task LaunchAsync(CudaDevice device, string name) => device.SubmitAsync(_ =>
+    private static Task LaunchAsync(CudaDevice device, string name, nint address) => device.SubmitAsync(_ =>
     {
         var source = new KernelSource("DeviceLossTests.cu", Source, new Dictionary<string, string>(), []);
         byte[] cubin = KernelCache.OfThisUser().GetOrCompile(source, new(device.Context.ComputeCapability));
         CudaKernel kernel = new CudaModule("DeviceLossTests.cu", cubin).Kernel(name);
         KernelArguments arguments = new();
-        arguments.Add(0x7fff_0000_0000_0000L);
+        arguments.Add(address);
         kernel.Launch(new CudaStream(), new(new(1), new(32)), ref arguments);
     });
 }

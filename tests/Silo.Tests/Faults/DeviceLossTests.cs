@@ -57,7 +57,7 @@ public class DeviceLossTests(TestServers servers, ITestOutputHelper output)
         RunFailed failed = Assert.IsType<RunFailed>(events[^1]);
         output.WriteLine(failed.Message);
         Assert.False(failed.IsUserFault);
-        Assert.StartsWith("run 'run' has lost its last device: Synchronize gave TEST_LOST", failed.Message, StringComparison.Ordinal);
+        Assert.StartsWith("run 'run' has lost its last device, cpu:0: Synchronize gave TEST_LOST", failed.Message, StringComparison.Ordinal);
         Assert.Contains("step-000010", failed.Message, StringComparison.Ordinal);
         Assert.DoesNotContain('\n', failed.Message);
         Assert.InRange(Stopwatch.GetElapsedTime(start), TimeSpan.Zero, Patience);
