@@ -1,4 +1,5 @@
 using System.Diagnostics;
+using Krewe.Gpu.Compilation;
 using Krewe.Gpu.Driver;
 using Krewe.Grains.Interfaces.Devices;
 using Krewe.Grains.Interfaces.Training;
@@ -93,10 +94,18 @@ public class DeviceLossTests(TestServers servers, ITestOutputHelper output)
         expected.AssertSame(outcome, cluster.Folder);
     }
 
-    /// <summary>Out of memory, a bad argument, a kernel that does not compile: the run's fault, told in one line.</summary>
-    [Theory, InlineData(true), InlineData(false)]
-    public async Task A_refusal_ends_the_run_and_not_the_silo(bool inBand)
+    /// <summary>Out of memory, a kernel that does not compile: the run's fault, told in full wherever it came up.</summary>
+    [Theory]
+    [InlineData("memory", true), InlineData("memory", false), InlineData("kernel", true)]
+    public async Task A_refusal_ends_the_run_and_not_the_silo(string kind, bool inBand)
     {
+        Exception refusal = kind == "memory"
+            ? new CudaException(
+                "cuMemAllocFromPoolAsync", 2, "CUDA_ERROR_OUT_OF_MEMORY",
+                "'cuda:0/run: experts' asked for 1,024 bytes on cuda:0, which has 7 of 9 free")
+            : new KernelCompilationException(
+                new("Rows.cu", "int x = y;", new Dictionary<string, string>(), []), "sm_90a",
+                "Rows.cu(1): error: identifier \"y\" is undefined");
         using var folder = new TemporaryFolder();
         var devices = new List<LosingDevice>();
         await using EmbeddedCluster cluster = await EmbeddedCluster.StartAsync(
@@ -111,9 +120,7 @@ public class DeviceLossTests(TestServers servers, ITestOutputHelper output)
                 },
             },
             Cancellation);
-        const string what = "'cuda:0/run: experts' asked for 1,024 bytes on cuda:0, which has 7 of 9 free";
-        devices[1].RefuseAt(
-            LosingMoment.BackwardWeight, new CudaException("cuMemAllocFromPoolAsync", 2, "CUDA_ERROR_OUT_OF_MEMORY", what));
+        devices[1].RefuseAt(LosingMoment.BackwardWeight, refusal);
         RunRequest request = TrainingCluster.Request(UndisturbedRun.WriteText(folder), steps: 6) with
         {
             Folder = folder["run"],
@@ -122,7 +129,8 @@ public class DeviceLossTests(TestServers servers, ITestOutputHelper output)
 
         List<RunEvent> events = await TrainAsync(cluster, request);
         RunFailed failed = events[^1] as RunFailed ?? throw new InvalidOperationException(string.Join("; ", events));
-        Assert.Equal($"cuMemAllocFromPoolAsync failed: CUDA_ERROR_OUT_OF_MEMORY (2); {what}", failed.Message);
+        Assert.Equal(refusal.Message, failed.Message);
+        Assert.Contains(kind == "memory" ? "asked for 1,024 bytes" : "     1 | int x = y;", failed.Message, StringComparison.Ordinal);
         Assert.True(failed.IsUserFault);
         Assert.All(devices, device => Assert.False(device.Loss.IsLost));
 
