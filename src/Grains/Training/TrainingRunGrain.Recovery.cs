@@ -189,7 +189,8 @@ public sealed partial class TrainingRunGrain
         string[] living = [.. silos.Names().Where(silo => !_draining.Contains(silo))];
         if (living.Length == 0)
         {
-            throw await StrandedAsync() ?? (Exception)new InvalidOperationException($"run '{Name}' has no silo to run on");
+            throw (Exception?)await StrandedAsync()
+                ?? new InvalidOperationException($"run '{Name}' has no silo to run on");
         }
 
         string[] leaving = [.. silos.Names().Where(silo => _draining.Contains(silo))];
@@ -199,7 +200,7 @@ public sealed partial class TrainingRunGrain
         _step = step;
     }
 
-    /// <summary>What to tell where every silo has lost its device, and none can join: the run's own is one of them.</summary>
+    /// <summary>What to tell where every silo has lost its device; the run's own is one of them: none can join.</summary>
     private async Task<StrandedException?> StrandedAsync()
     {
         if (silos.LossOf(post.Self.Silo) is not { } loss)
@@ -208,7 +209,8 @@ public sealed partial class TrainingRunGrain
         }
 
         // One that is being written lies in the host's memory already.
-        await _saving.ConfigureAwait(ConfigureAwaitOptions.SuppressThrowing | ConfigureAwaitOptions.ContinueOnCapturedContext);
+        await _saving.ConfigureAwait(
+            ConfigureAwaitOptions.SuppressThrowing | ConfigureAwaitOptions.ContinueOnCapturedContext);
         return new(
             $"run '{Name}' has lost its last device, {loss.Device}: {loss.Cause}; " + (_checkpoint is { } newest
                 ? $"--resume goes on from {newest}"

@@ -8,8 +8,8 @@ using Xunit;
 namespace Krewe.Gpu.Tests.Devices;
 
 /// <summary>
-/// A card that a kernel has run wild on: lost to its process, which can say so and end. Each case has a process of its own,
-/// since no test after it could use the card.
+/// A card that a kernel has run wild on: lost to its process, which can say so and end. Each case has a process of its
+/// own, since no test after it could use the card.
 /// </summary>
 public sealed class CudaDeviceLossTests(ITestOutputHelper output)
 {
@@ -48,8 +48,9 @@ public sealed class CudaDeviceLossTests(ITestOutputHelper output)
             RedirectStandardOutput = true,
             Environment = { [Variable] = kernel },
         })!;
-        string said = await child.StandardOutput.ReadToEndAsync(TestContext.Current.CancellationToken).WaitAsync(Patience);
-        await child.WaitForExitAsync(TestContext.Current.CancellationToken).WaitAsync(Patience);
+        CancellationToken cancellation = TestContext.Current.CancellationToken;
+        string said = await child.StandardOutput.ReadToEndAsync(cancellation).WaitAsync(Patience);
+        await child.WaitForExitAsync(cancellation).WaitAsync(Patience);
         output.WriteLine($"{Stopwatch.GetElapsedTime(start).TotalSeconds:F1} s: {said}");
         Assert.Equal(0, child.ExitCode);
         Assert.Contains($"{code}; a kernel went wrong before this call", said, StringComparison.Ordinal);
@@ -82,7 +83,8 @@ public sealed class CudaDeviceLossTests(ITestOutputHelper output)
         Assert.Equal(("cuda:0", lost.Message), (lost.Device, told?.Message));
         Assert.DoesNotContain('\n', lost.Message);
         long start = Stopwatch.GetTimestamp();
-        Task[] later = [.. Enumerable.Range(0, 100).Select(_ => device.SubmitAsync(_ => Assert.Fail("the card is lost")))];
+        Task[] later =
+            [.. Enumerable.Range(0, 100).Select(_ => device.SubmitAsync(_ => Assert.Fail("the card is lost")))];
         foreach (Task call in later)
         {
             Assert.Equal(lost.Message, (await Assert.ThrowsAsync<DeviceLostException>(() => call)).Message);
