@@ -74,11 +74,11 @@ public sealed class TransformerBlock
         state.Output = arena.Allocate(input.Rows, input.Columns);
         kernels.Copy(input, state.Output);
         state.AttentionNorm = _attentionNorm.Forward(kernels, arena, input);
-        if (pass.Cache is { } cache)
+        if (pass.Cached is { } cached)
         {
             _attention.ForwardCached(
                 kernels, arena, state.AttentionNorm.Output, state.Output, pass.Layout, pass.RotaryTable,
-                cache[Layer - pass.FirstCachedLayer], cache.Length, state.Attention);
+                cached.PagesOf(Layer, pass.Layout), cached.Expanded, state.Attention);
         }
         else
         {

@@ -1,4 +1,5 @@
 using System.Text;
+using Krewe.Model.Kernels;
 using Krewe.Model.Layers;
 using Krewe.Model.Tensors;
 
@@ -10,7 +11,11 @@ namespace Krewe.Model.Training;
 /// </summary>
 /// <param name="seed">Seed of the run.</param>
 /// <param name="standardDeviation"><c>initializer_range</c>.</param>
-public sealed class SeededParameters(ulong seed, double standardDeviation) : IParameterSource
+/// <param name="onDevice">
+/// Lets the device draw, in parallel: the same values but, on a GPU, for the last bit of one in some hundred million. A
+/// training run begins with the host's.
+/// </param>
+public sealed class SeededParameters(ulong seed, double standardDeviation, bool onDevice = false) : IParameterSource
 {
     private const ulong FnvOffset = 0xCBF29CE484222325UL;
     private const ulong FnvPrime = 0x100000001B3UL;
@@ -18,44 +23,48 @@ public sealed class SeededParameters(ulong seed, double standardDeviation) : IPa
     /// <inheritdoc/>
     public void Read(string name, TensorShape shape, Span<float> destination)
     {
-        if (name.EndsWith("e_score_correction_bias", StringComparison.Ordinal))
+        if (Constant(name, shape) is { } value)
         {
-            destination.Clear();
+            destination.Fill(value);
             return;
         }
 
-        if (shape.Rank == 1)
-        {
-            destination.Fill(1);
-            return;
-        }
+        NormalSequence.Fill(StateOf(name), standardDeviation, 0, destination);
+    }
 
+    /// <inheritdoc/>
+    public void Read(IKernels kernels, string name, Tensor destination)
+    {
+        if (Constant(name, destination.Shape) is { } value)
+        {
+            kernels.Fill(destination, value);
+        }
+        else if (onDevice)
+        {
+            kernels.FillNormal(destination, StateOf(name), standardDeviation);
+        }
+        else
+        {
+            kernels.Write(
+                destination, (Source: this, Name: name, destination.Shape),
+                static (values, state) => state.Source.Read(state.Name, state.Shape, values));
+        }
+    }
+
+    /// <summary>The value of a tensor that is not drawn, or null.</summary>
+    private static float? Constant(string name, TensorShape shape) =>
+        name.EndsWith("e_score_correction_bias", StringComparison.Ordinal) ? 0
+        : shape.Rank == 1 ? 1
+        : null;
+
+    private ulong StateOf(string name)
+    {
         ulong state = FnvOffset ^ seed;
         foreach (byte b in Encoding.UTF8.GetBytes(name))
         {
             state = (state ^ b) * FnvPrime;
         }
 
-        for (int i = 0; i < destination.Length; i += 2)
-        {
-            // Box-Muller: two normal values from two uniform ones.
-            double radius = Math.Sqrt(-2 * Math.Log(1 - Uniform(ref state)));
-            double angle = 2 * Math.PI * Uniform(ref state);
-            destination[i] = (float)(standardDeviation * radius * Math.Cos(angle));
-            if (i + 1 < destination.Length)
-            {
-                destination[i + 1] = (float)(standardDeviation * radius * Math.Sin(angle));
-            }
-        }
-    }
-
-    /// <summary>The next number in [0, 1) of a SplitMix64 sequence.</summary>
-    private static double Uniform(ref ulong state)
-    {
-        state += 0x9E3779B97F4A7C15UL;
-        ulong z = state;
-        z = (z ^ (z >> 30)) * 0xBF58476D1CE4E5B9UL;
-        z = (z ^ (z >> 27)) * 0x94D049BB133111EBUL;
-        return ((z ^ (z >> 31)) >> 11) * (1.0 / (1UL << 53));
+        return state;
     }
 }
