@@ -242,13 +242,13 @@ private:
     int row, column, rows, columns, warp, lane;
 };
 
-// One piece of a source of `rows` x `columns`: `source.load(values, row, count, column)` gives four values each of some
+// Piece (x, y) of a source of `rows` x `columns`: `source.load(values, row, count, column)` gives four values each of some
 // rows, and leaves those from `count` on.
 template <Element E, class Source>
 __device__ void quantize_piece(
-    int rows, int columns, const Quantized& straight, const Quantized& transposed, const Source& source) {
+    int x, int y, int rows, int columns, const Quantized& straight, const Quantized& transposed, const Source& source) {
     __shared__ typename QuantizedTile<E>::Room room;
-    const int row = blockIdx.x * Side, column = blockIdx.y * Side;
+    const int row = x * Side, column = y * Side;
     const int first = row + threadIdx.x / Lanes * WarpRows, own_column = column + threadIdx.x % Lanes * 4;
     Values values = {};
     if (own_column < columns) source.load(values, first, min(WarpRows, rows - first), own_column);

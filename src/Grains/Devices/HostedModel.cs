@@ -168,7 +168,7 @@ public sealed class HostedModel(string name, string silo, IDevice device) : IDis
             }
         }
 
-        if (!anew)
+        if (!anew || Device.Loss.IsLost)
         {
             return;
         }
