@@ -60,7 +60,7 @@ internal static class CheckCommand
             var request = new LoadRequest(
                 parsed.GetValue(silos), parsed.GetValue(stages), parsed.GetValue(threads), positions, Training: true,
                 parsed.GetValue<bool>("--verbose"), parsed.GetValue(precision)!, parsed.GetValue(devices));
-            await using LoadedModel loaded = await LoadedModel.OpenAsync(folder, request, cancellation);
+            await using LoadedModel loaded = await LoadedModel.OpenAsync(folder.Origin, request, cancellation);
             double limit = parsed.GetValue(tolerance);
             CheckReport report = await ReferenceCheck.RunAsync(
                 loaded.Model, folder.Config, reference, parsed.GetValue(gradients), new(limit, limit / 2, limit * 5));

@@ -5,6 +5,7 @@ using Krewe.Gpu.Driver;
 using Krewe.Grains.Interfaces.Training;
 using Krewe.Model;
 using Krewe.Model.Data;
+using Krewe.Model.Generation;
 using Krewe.Model.Pipeline;
 using Krewe.Model.Tensors;
 using Krewe.Silo.Hosting;
@@ -178,21 +179,23 @@ internal static class TrainCommand
         }
 
         var request = new LoadRequest(Silos: 0, Stages: 1, threads, ids.Length + room, Precision: precision, Devices: [device]);
-        await using LoadedModel loaded = await LoadedModel.OpenAsync(model, request, CancellationToken.None);
+        await using LoadedModel loaded = await LoadedModel.OpenAsync(model.Origin, request, CancellationToken.None);
         StreamingDecoder decoder = tokenizer.CreateStreamingDecoder();
         var text = new StringBuilder();
-        IAsyncEnumerable<int> tokens = loaded.GenerateAsync(
-            new()
-            {
-                Prompt = ids,
-                MaxTokens = room,
-                Sampling = new(Temperature: 0.7f, TopP: 0.95f, Seed: 1),
-            },
+        IAsyncEnumerable<GeneratedToken[]> steps = loaded.GenerateAsync(
+            [
+                new()
+                {
+                    Prompt = ids,
+                    MaxTokens = room,
+                    Sampling = new(Temperature: 0.7f, TopP: 0.95f, Seed: 1),
+                },
+            ],
             CancellationToken.None);
-        await foreach (int token in tokens)
+        await foreach (GeneratedToken[] step in steps)
         {
             // A short text is followed by the next one.
-            text.Append(token == tokenizer.EosId ? Environment.NewLine : decoder.Append(token));
+            text.Append(step[0].Token == tokenizer.EosId ? Environment.NewLine : decoder.Append(step[0].Token));
         }
 
         text.Append(decoder.Flush());
