@@ -13,7 +13,7 @@ public sealed partial class ExpertBatch
     private DispatchTable _table;
     private SavedOperands _all;
 
-    private Tensor Forward(IKernels kernels, DeviceSlice own, int hidden, int width, bool copyInput)
+    private Tensor ForwardOnDevice(IKernels kernels, DeviceSlice own, int hidden, int width, bool copyInput)
     {
         int assignments = own.Table.Count;
         _table = copyInput ? Keep(kernels, own.Table) : own.Table;
@@ -37,10 +37,10 @@ public sealed partial class ExpertBatch
         }
 
         _products.LaunchForward(kernels);
-        return _output;
+        return own.Returned = _output;
     }
 
-    private ExpertGradients Backward(IKernels kernels, DeviceSlice own, Tensor gradRows)
+    private ExpertGradients BackwardOnDevice(IKernels kernels, DeviceSlice own)
     {
         int assignments = _table.Count;
         int width = _hidden.Columns;
@@ -52,9 +52,8 @@ public sealed partial class ExpertBatch
         Tensor gradGate = _arena.Allocate(assignments, width);
         Tensor gradUp = _arena.Allocate(assignments, width);
         Tensor gradInput = _arena.Allocate(assignments, _output.Columns);
-        gradRows = Dispatched(kernels, gradRows);
         kernels.CombineExpertsBackward(
-            gradRows, _output, own.Table, own.Weights, _recipe.Combine, gradOutput, gradWeights);
+            Dispatched(kernels, own.Rows), _output, own.Table, own.Weights, _recipe.Combine, gradOutput, gradWeights);
         SaveInputsOnDevice(kernels);
         _all.GradOutput = Operand.ExpertsGradient(kernels, _arena, gradOutput, _table, _recipe.Experts);
         for (int i = 0; i < _experts.Length; i++)
@@ -79,6 +78,7 @@ public sealed partial class ExpertBatch
         }
 
         _products.LaunchBackwardInput(kernels);
+        (own.Returned, own.ReturnedWeights) = (gradInput, gradWeights);
         return new(gradInput, gradWeights);
     }
 

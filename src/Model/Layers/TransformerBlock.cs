@@ -68,10 +68,8 @@ public sealed class TransformerBlock
     /// <param name="pass">Layout, rotary table, cache and balance loss of this pass.</param>
     /// <param name="topology">Where the layer's experts live; null in a dense block.</param>
     /// <param name="state">Filled.</param>
-    /// <param name="plansOnDevice">As <see cref="MoeLayer.Dispatch"/> takes it.</param>
     public void Forward(
-        IKernels kernels, Arena arena, Tensor input, ForwardPass pass, ExpertTopology? topology, State state,
-        bool plansOnDevice)
+        IKernels kernels, Arena arena, Tensor input, ForwardPass pass, ExpertTopology? topology, State state)
     {
         state.Output = arena.Allocate(input.Rows, input.Columns);
         kernels.Copy(input, state.Output);
@@ -101,8 +99,7 @@ public sealed class TransformerBlock
         else
         {
             Moe.Dispatch(
-                kernels, arena, state.FeedForwardNorm.Output, pass.Layout, topology!, pass.Balance, state.Moe,
-                plansOnDevice);
+                kernels, arena, state.FeedForwardNorm.Output, pass.Layout, topology!, pass.Balance, state.Moe);
         }
     }
 
