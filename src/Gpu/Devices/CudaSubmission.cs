@@ -26,10 +26,10 @@ internal sealed unsafe class CudaSubmission : IDisposable
     private StagingPiece _fault;
 
     /// <summary>Room on the device of <paramref name="stream"/>, and on the host.</summary>
-    public CudaSubmission(CudaContext context, CudaStream stream)
+    public CudaSubmission(CudaContext context, CudaStream stream, DeviceLoss loss)
     {
         _stream = stream;
-        _hostRoom = new("values between host and device", context);
+        _hostRoom = new("values between host and device", context, loss);
         Begin();
     }
 

@@ -100,6 +100,7 @@ public sealed class ParameterSet(IDevice device, string owner, int gradientBanks
         {
             _casts ??= device.CreateArena($"{owner} casts");
             cast = new(weight, this, _casts, precision);
+            weight.Cast = cast;
         }
 
         linear = new(weight, precision, cast);

@@ -73,18 +73,17 @@ public sealed class TransformerBlock
     {
         state.Output = arena.Allocate(input.Rows, input.Columns);
         kernels.Copy(input, state.Output);
-        state.AttentionNorm = _attentionNorm.Forward(kernels, arena, input);
+        state.AttentionNorm = _attentionNorm.Forward(kernels, arena, input, _attention.Precision, out Operand normed);
         if (pass.Cache is { } cache)
         {
             _attention.ForwardCached(
-                kernels, arena, state.AttentionNorm.Output, state.Output, pass.Layout, pass.RotaryTable,
+                kernels, arena, normed, state.Output, pass.Layout, pass.RotaryTable,
                 cache[Layer - pass.FirstCachedLayer], cache.Length, state.Attention);
         }
         else
         {
             _attention.Forward(
-                kernels, arena, state.AttentionNorm.Output, state.Output, pass.Layout, pass.RotaryTable,
-                state.Attention);
+                kernels, arena, normed, state.Output, pass.Layout, pass.RotaryTable, state.Attention);
         }
 
         // The norm's backward needs the stream as it was between the halves; the output grows in a copy.

@@ -10,10 +10,13 @@ namespace Krewe.Model.Training;
 /// </summary>
 /// <param name="seed">Seed of the run.</param>
 /// <param name="standardDeviation"><c>initializer_range</c>.</param>
-public sealed class SeededParameters(ulong seed, double standardDeviation) : IParameterSource
+public sealed unsafe class SeededParameters(ulong seed, double standardDeviation) : IParameterSource
 {
     private const ulong FnvOffset = 0xCBF29CE484222325UL;
     private const ulong FnvPrime = 0x100000001B3UL;
+
+    /// <summary>Values drawn in one go, an even number: below 2 ms, short enough for a pool that others use.</summary>
+    private const int PieceLength = 64 << 10;
 
     /// <inheritdoc/>
     public void Read(string name, TensorShape shape, Span<float> destination)
@@ -36,26 +39,33 @@ public sealed class SeededParameters(ulong seed, double standardDeviation) : IPa
             state = (state ^ b) * FnvPrime;
         }
 
-        for (int i = 0; i < destination.Length; i += 2)
+        fixed (float* values = destination)
         {
-            // Box-Muller: two normal values from two uniform ones.
-            double radius = Math.Sqrt(-2 * Math.Log(1 - Uniform(ref state)));
-            double angle = 2 * Math.PI * Uniform(ref state);
-            destination[i] = (float)(standardDeviation * radius * Math.Cos(angle));
-            if (i + 1 < destination.Length)
-            {
-                destination[i + 1] = (float)(standardDeviation * radius * Math.Sin(angle));
-            }
+            Draw(values, destination.Length, state);
         }
     }
 
-    /// <summary>The next number in [0, 1) of a SplitMix64 sequence.</summary>
-    private static double Uniform(ref ulong state)
+    /// <summary>
+    /// Draws all values. Number n of the sequence depends on n alone, so large tensors are drawn in pieces, on all cores
+    /// but one: that one is for whoever answers the cluster.
+    /// </summary>
+    private void Draw(float* values, int count, ulong state)
     {
-        state += 0x9E3779B97F4A7C15UL;
-        ulong z = state;
-        z = (z ^ (z >> 30)) * 0xBF58476D1CE4E5B9UL;
-        z = (z ^ (z >> 27)) * 0x94D049BB133111EBUL;
-        return ((z ^ (z >> 31)) >> 11) * (1.0 / (1UL << 53));
+        int pieces = Math.Max(1, (count + PieceLength - 1) / PieceLength);
+        if (pieces == 1)
+        {
+            NormalSequence.Draw(new Span<float>(values, count), state, standardDeviation);
+            return;
+        }
+
+        nint address = (nint)values;
+        int cores = Math.Max(1, Environment.ProcessorCount - 1);
+        Parallel.For(0, pieces, new() { MaxDegreeOfParallelism = cores }, piece =>
+        {
+            int start = piece * PieceLength;
+            NormalSequence.Draw(
+                new Span<float>((float*)address + start, Math.Min(PieceLength, count - start)),
+                NormalSequence.Skip(state, start), standardDeviation);
+        });
     }
 }
