@@ -83,9 +83,10 @@ internal sealed partial class CudaKernels
 
     private void Multiply(ProductForm form, ReadOnlySpan<GroupedProduct> products)
     {
+        int sharers = Sharers(products);
         foreach (ref readonly GroupedProduct product in products)
         {
-            Add(new(form, product));
+            Add(new(form, product), sharers);
         }
 
         ProductVariants exact = form switch
@@ -98,18 +99,18 @@ internal sealed partial class CudaKernels
         if (_products.Count > 0)
         {
             int tile = ChooseTile(CollectionsMarshal.AsSpan(_products), sumsRows);
-            Launch(exact.Of(tile), tile, _products, sumsRows);
+            Launch(exact.Of(tile), tile, _products, sumsRows, sizeof(float));
         }
 
         if (_bfloat16Products.Count > 0)
         {
-            Launch(exact.BFloat16, ProductVariants.Small, _bfloat16Products, sumsRows);
+            Launch(exact.BFloat16, ProductVariants.Small, _bfloat16Products, sumsRows, sizeof(ushort));
         }
 
-        MultiplyOnTensorCores(form);
+        MultiplyOnTensorCores(form, sharers);
     }
 
-    private void Add(in ProductOperands p)
+    private void Add(in ProductOperands p, int sharers)
     {
         if (p.Result.Count == 0)
         {
@@ -123,8 +124,8 @@ internal sealed partial class CudaKernels
         }
 
         (p.Left.DType == DType.BFloat16 ? _bfloat16Products : _products).Add(new(
-            p.Left.Address, p.Right.Address, p.Result.Address, p.Gather.Address, 0, p.Result.Rows, p.Result.Columns, p.K,
-            p.Left.RowStride, p.Right.RowStride, p.Result.RowStride, p.Accumulate ? 1 : 0, 0, 1));
+            p.Left.Address, p.Right.Address, p.Result.Address, p.Gather.Address, p.Range.Address, 0, p.LikelyRows(sharers),
+            p.Result.Columns, p.K, p.Left.RowStride, p.Right.RowStride, p.Result.RowStride, p.Accumulate ? 1 : 0, 0, 1));
     }
 
     /// <summary>Launches exact products, all in one grid.</summary>
@@ -132,8 +133,15 @@ internal sealed partial class CudaKernels
     /// <param name="tile">Side of its tiles.</param>
     /// <param name="list">The products; cleared.</param>
     /// <param name="sumsRows">A weight gradient: where its tiles are few, each chain gets blocks of its own.</param>
-    private void Launch(CudaKernel kernel, int tile, List<DeviceProduct> list, bool sumsRows)
+    /// <param name="elementBytes">Bytes of an element of the operands.</param>
+    private void Launch(CudaKernel kernel, int tile, List<DeviceProduct> list, bool sumsRows, int elementBytes)
     {
+        if (list.Exists(product => product.Range != 0))
+        {
+            LaunchRanges(kernel, tile, list, sumsRows, elementBytes);
+            return;
+        }
+
         Span<DeviceProduct> products = CollectionsMarshal.AsSpan(list);
         using Scratch chains = Take(sumsRows ? PlanChains(products, tile) : 0, "chains of weight gradients");
         int tiles = 0;
@@ -143,7 +151,7 @@ internal sealed partial class CudaKernels
             tiles = checked(tiles + (Tiles(product, tile) * product.ChainBlocks));
         }
 
-        LaunchProducts(kernel, products, tiles);
+        LaunchProducts(kernel, Submission.Upload<DeviceProduct>(products), products.Length, tiles, isPlaced: 0);
         if (chains.Address != 0)
         {
             int pieces = 0;
@@ -153,17 +161,22 @@ internal sealed partial class CudaKernels
                 pieces = checked(pieces + (product.M * (int)Dim3.Cover(product.N, BlockThreads)));
             }
 
-            LaunchProducts(AddChains, products, pieces);
+            LaunchProducts(AddChains, Submission.Upload<DeviceProduct>(products), products.Length, pieces, isPlaced: null);
         }
 
         list.Clear();
     }
 
-    private void LaunchProducts(CudaKernel kernel, Span<DeviceProduct> products, int blocks)
+    private void LaunchProducts(CudaKernel kernel, nint products, int count, int blocks, int? isPlaced)
     {
         KernelArguments arguments = new();
-        arguments.Add(Submission.Upload<DeviceProduct>(products));
-        arguments.Add(products.Length);
+        arguments.Add(products);
+        arguments.Add(count);
+        if (isPlaced is { } placed)
+        {
+            arguments.Add(placed);
+        }
+
         arguments.Add(Submission.Fault);
         Launch(kernel, Rows(blocks), ref arguments);
     }

@@ -40,6 +40,29 @@ internal sealed partial class CudaKernels
     }
 
     /// <inheritdoc/>
+    public void QuantizeExperts(
+        Tensor source, DispatchTable table, bool gathers, QuantizedTensor straight, QuantizedTensor transposed)
+    {
+        KernelChecks.QuantizeExperts(source, table, gathers, straight, transposed);
+        if (!straight.IsEmpty && !transposed.IsEmpty && straight.Format.Element != transposed.Format.Element)
+        {
+            QuantizeExperts(source, table, gathers, straight, default);
+            QuantizeExperts(source, table, gathers, default, transposed);
+            return;
+        }
+
+        KernelArguments arguments = new();
+        arguments.Add(Device(source));
+        arguments.Add(gathers ? table.Rows.Address : 0);
+        arguments.Add(table.Offsets.Address);
+        arguments.Add(table.Experts);
+        arguments.Add(new DeviceQuantized(straight));
+        arguments.Add(new DeviceQuantized(transposed));
+        Launch(
+            KernelsFor(straight, transposed).QuantizeExperts, Pieces(table.TurnedColumns, source.Columns), ref arguments);
+    }
+
+    /// <inheritdoc/>
     public void QuantizeMany(ReadOnlySpan<QuantizedCopies> copies)
     {
         foreach (ref readonly QuantizedCopies copy in copies)
@@ -240,6 +263,7 @@ internal sealed partial class CudaKernels
 
         public CudaKernel Quantize => field ??= library.Kernel(File, "quantize", _option);
 
+        public CudaKernel QuantizeExperts => field ??= library.Kernel(File, "quantize_experts", _option);
         public CudaKernel QuantizeMany => field ??= library.Kernel(File, "quantize_many", _option);
 
         public CudaKernel Requantize => field ??= library.Kernel(File, "requantize", _option);

@@ -138,8 +138,9 @@ internal readonly struct DeviceRouting(in RoutingShape routing)
 /// <param name="B">Right operand.</param>
 /// <param name="C">Result [m, n].</param>
 /// <param name="Gather">Int32 rows of the gathered operand, or 0.</param>
+/// <param name="Range">Begin and end of the product's own rows, or part of the inner dimension, on the device; or 0.</param>
 /// <param name="Chains">Room for the chains but the first that have blocks of their own: [ChainBlocks - 1, m, n].</param>
-/// <param name="M">Rows of the result.</param>
+/// <param name="M">Rows of the result; with a range about as many as it has.</param>
 /// <param name="N">Columns of the result.</param>
 /// <param name="K">Inner dimension.</param>
 /// <param name="StrideA">Elements from row to row.</param>
@@ -150,5 +151,5 @@ internal readonly struct DeviceRouting(in RoutingShape routing)
 /// <param name="ChainBlocks">Chains of a tile that have blocks of their own; 1 where one block takes all.</param>
 [StructLayout(LayoutKind.Sequential)]
 internal readonly record struct DeviceProduct(
-    nint A, nint B, nint C, nint Gather, nint Chains, int M, int N, int K, int StrideA, int StrideB, int StrideC,
+    nint A, nint B, nint C, nint Gather, nint Range, nint Chains, int M, int N, int K, int StrideA, int StrideB, int StrideC,
     int Accumulate, int FirstTile, int ChainBlocks);

@@ -8,6 +8,9 @@ public sealed partial class ExpertHostGrain
 {
     private readonly List<Task> _weights = [];
 
+    /// <summary>Launches behind which a stage of this silo went on.</summary>
+    private readonly List<Task> _behind = [];
+
     /// <summary>
     /// Adds weight gradients as long as the next slot of the layer is ready, in the background: the requests of other
     /// stages pass them on the device.
@@ -43,6 +46,9 @@ public sealed partial class ExpertHostGrain
             await Task.WhenAll(turns);
         }
 
+        Task[] behind = [.. _behind];
+        _behind.Clear();
+        await Task.WhenAll(behind);
         foreach ((int layer, WeightQueue queue) in Model.Queues)
         {
             if (queue.Waiting > 0)

@@ -46,6 +46,7 @@ public sealed partial class ExpertHostGrain(
         {
             post.Discard(_name, begin.Attempt);
             _weights.Clear();
+            _behind.Clear();
         }
 
         await Model.BeginAsync(begin.FirstSlot, anew);
@@ -63,14 +64,15 @@ public sealed partial class ExpertHostGrain(
         pass.HasGradients = false;
         pass.Slice = request.Slice.Open();
         Tensor rows = await post.OpenAsync(request.Rows, pass.Received, entry.Abandoned);
-        bool copy = request.BackwardFollows && request.Rows.IsByReference;
-        Tensor result = default;
         ExpertSlice slice = pass.Slice;
+        bool planned = slice.OnDevice is not null;
+        bool copy = request.BackwardFollows && (planned || request.Rows.IsByReference);
+        Tensor result = default;
         await RunAsync(
-            request.Layer, slice.Experts.Count, i => (slice.Experts[i], slice.Offsets[i + 1] - slice.Offsets[i]),
+            request.Layer, slice.Experts.Count, i => (slice.Experts[i], slice.TokensOf(i)),
             (kernels, experts) => result = pass.Batch.Forward(kernels, slice, experts, rows, copy),
-            request.Call.Priority);
-        return await SendAsync(result, request.Process, request.Call, entry.Abandoned);
+            request.Call.Priority, planned ? request.Call.Attempt : null);
+        return planned ? TensorParcel.Empty : await SendAsync(result, request.Process, request.Call, entry.Abandoned);
     }
 
     /// <inheritdoc/>
@@ -82,11 +84,12 @@ public sealed partial class ExpertHostGrain(
                 $"no forward of layer {request.Layer}, slot {request.Call.Slot} came before its backward");
         pass.HasGradients = true;
         Tensor gradRows = await post.OpenAsync(request.GradRows, pass.Received, entry.Abandoned);
+        bool planned = pass.Slice.OnDevice is not null;
         ExpertGradients gradients = default;
         await RunAsync(
             request.Layer, pass, (kernels, _) => gradients = pass.Batch.Backward(kernels, gradRows),
-            request.Call.Priority);
-        return
+            request.Call.Priority, planned ? request.Call.Attempt : null);
+        return planned ? [TensorParcel.Empty, TensorParcel.Empty] :
         [
             await SendAsync(gradients.Rows, request.Process, request.Call, entry.Abandoned),
             await SendAsync(gradients.Weights, request.Process, request.Call, entry.Abandoned),
@@ -161,14 +164,21 @@ public sealed partial class ExpertHostGrain(
         await (await post.PostAsync(tensor, process, _name, call.Attempt, abandoned)).ReplyAsync();
 
     private Task RunAsync(
-        int layer, ExpertPass pass, Action<IKernels, Expert[]> work, WorkPriority priority) =>
+        int layer, ExpertPass pass, Action<IKernels, Expert[]> work, WorkPriority priority,
+        long? goesOn = null) =>
         RunAsync(
-            layer, pass.Batch.Experts.Count, i => (pass.Batch.Experts[i].Index, pass.Batch.TokensOf(i)), work, priority);
+            layer, pass.Batch.Experts.Count, i => (pass.Batch.Experts[i].Index, pass.Batch.TokensOf(i)), work, priority,
+            goesOn);
 
-    /// <summary>Announces a launch, lets the expert grains join it, and waits until it is done.</summary>
+    /// <summary>
+    /// Announces a launch, lets the expert grains join it, and waits until it is done, or where
+    /// <paramref name="goesOn"/> names an attempt only until it was submitted: for a stage of this silo, whose next work comes
+    /// behind it on the device. The attempt has not ended before the launch has, and how it ended is asked before a step is
+    /// committed.
+    /// </summary>
     private async Task RunAsync(
         int layer, int count, Func<int, (int Expert, int Tokens)> expert, Action<IKernels, Expert[]> work,
-        WorkPriority priority)
+        WorkPriority priority, long? goesOn)
     {
         HostedModel model = Model;
         JoinedBatch batch = model.Announce(count, work, priority);
@@ -181,11 +191,27 @@ public sealed partial class ExpertHostGrain(
                 await GrainOf(layer, index).JoinAsync(batch.Id, tokens);
             }
 
+            if (goesOn is { } attempt)
+            {
+                _behind.RemoveAll(task => task.IsCompletedSuccessfully);
+                _behind.Add(EndAsync(batch, model.Gate.Enter(attempt)));
+                await batch.Submitted;
+                return;
+            }
+
             await batch.Done;
         }
         finally
         {
             model.Close(batch);
+        }
+    }
+
+    private static async Task EndAsync(JoinedBatch batch, StepGate.Entry entry)
+    {
+        using (entry)
+        {
+            await batch.Done;
         }
     }
 

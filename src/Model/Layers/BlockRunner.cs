@@ -11,7 +11,7 @@ namespace Krewe.Model.Layers;
 /// <param name="device">Where the blocks live.</param>
 /// <param name="fleet">Where the experts live.</param>
 /// <param name="parameters">The blocks' parameters.</param>
-public sealed class BlockRunner(IDevice device, IExpertFleet fleet, ParameterSet parameters)
+public sealed partial class BlockRunner(IDevice device, IExpertFleet fleet, ParameterSet parameters)
 {
     /// <summary>One block and its state in the current micro-batch.</summary>
     /// <param name="Block">The block.</param>
@@ -39,6 +39,10 @@ public sealed class BlockRunner(IDevice device, IExpertFleet fleet, ParameterSet
             TransformerBlock.State? before = i > 0 ? blocks[i - 1].State : null;
             bool ends = i == blocks.Count - 1 && entry.Block.Moe is null;
             ExpertTopology? topology = entry.Block.Moe is null ? null : fleet.TopologyOf(entry.Block.Layer);
+            DeviceSlice? own = topology is null
+                ? null
+                : entry.Block.Moe!.ChoosePlanner(
+                    topology, pass.Layout.Tokens, SharesDevice(topology), entry.State.Moe, pass.Balance is not null);
             TransformerBlock.State? previous = waiting;
             submitted.Add(device.SubmitAsync(
                 kernels =>
@@ -58,8 +62,17 @@ public sealed class BlockRunner(IDevice device, IExpertFleet fleet, ParameterSet
             waiting = null;
             if (entry.Block.Moe is not null)
             {
-                await EndAsync(submitted);
-                await ExpertsForwardAsync(entry, arena, new(entry.Block.Layer, call, pass.Balance is not null));
+                var expertCall = new ExpertCall(entry.Block.Layer, call, pass.Balance is not null);
+                if (own is not null)
+                {
+                    await ExpertsForwardBehindAsync(entry, arena, expertCall, own, submitted);
+                }
+                else
+                {
+                    await EndAsync(submitted);
+                    await ExpertsForwardAsync(entry, arena, expertCall);
+                }
+
                 waiting = entry.State;
             }
         }
@@ -113,14 +126,20 @@ public sealed class BlockRunner(IDevice device, IExpertFleet fleet, ParameterSet
                     }
                 },
                 call.Priority));
-            if (previous is not null || entry.Block.Moe is not null)
+            DeviceSlice? own = entry.Block.Moe is null ? null : entry.State.Moe.Plan.OnDevice;
+            if (previous is { State.Moe.Plan.OnDevice: null } || (entry.Block.Moe is not null && own is null))
             {
                 await EndAsync(submitted);
-                RequestWeights(previous);
             }
 
+            RequestWeights(previous);
             waiting = null;
-            if (entry.Block.Moe is not null)
+            if (own is not null)
+            {
+                await ExpertsBackwardBehindAsync(entry, arena, call, own, submitted);
+                waiting = entry;
+            }
+            else if (entry.Block.Moe is not null)
             {
                 await ExpertsBackwardAsync(entry, arena, call);
                 waiting = entry;
@@ -138,7 +157,7 @@ public sealed class BlockRunner(IDevice device, IExpertFleet fleet, ParameterSet
         return blocks[0].State.GradInput;
 
         // The hosts add the experts' weight gradients while the backward goes on here. Not before their rows were
-        // combined: from then on they may use the memory for another micro-batch.
+        // combined, or on this device will have been: from then on they may use the memory for another micro-batch.
         void RequestWeights(Entry? entry)
         {
             if (weightGradients && entry is { Block.Moe: not null } done)
@@ -193,64 +212,4 @@ public sealed class BlockRunner(IDevice device, IExpertFleet fleet, ParameterSet
         await Task.WhenAll(submitted);
         submitted.Clear();
     }
-
-    private async Task ExpertsForwardAsync(Entry entry, Arena arena, ExpertCall call)
-    {
-        MoeLayer.State state = entry.State.Moe;
-        Task<Tensor>[] away = [.. Busy(state.Plan.Slices).Select(host =>
-            fleet.Hosts[host].ForwardAsync(call, state.Plan.Slices[host], state.HostRows[host]))];
-        Tensor[] rows;
-        try
-        {
-            await device.SubmitAsync(
-                kernels => entry.Block.ForwardShared(kernels, arena, entry.State), call.Work.Priority);
-        }
-        finally
-        {
-            // Whatever happens here, nobody may still write to this micro-batch when its caller goes on.
-            rows = await Task.WhenAll(away);
-        }
-
-        int next = 0;
-        foreach (int host in Busy(state.Plan.Slices))
-        {
-            state.Returned[host] = rows[next++];
-        }
-    }
-
-    /// <summary>Asks every host, also one that got no token: a slot's turn must come or pass everywhere.</summary>
-    private Task RequestExpertWeightsAsync(Entry entry, SlotCall call)
-    {
-        var request = new ExpertCall(entry.Block.Layer, call, BackwardFollows: true);
-        return Task.WhenAll(fleet.Hosts.Select(host => host.BackwardWeightAsync(request)));
-    }
-
-    private async Task ExpertsBackwardAsync(Entry entry, Arena arena, SlotCall work)
-    {
-        MoeLayer.State state = entry.State.Moe;
-        var call = new ExpertCall(entry.Block.Layer, work, BackwardFollows: true);
-        Task<ExpertGradients>[] away = [.. Busy(state.Plan.Slices).Select(host =>
-            fleet.Hosts[host].BackwardAsync(call, state.HostRows[host]))];
-        ExpertGradients[] gradients;
-        try
-        {
-            await device.SubmitAsync(
-                kernels => entry.Block.BackwardShared(kernels, arena, entry.State), work.Priority);
-        }
-        finally
-        {
-            gradients = await Task.WhenAll(away);
-        }
-
-        int next = 0;
-        foreach (int host in Busy(state.Plan.Slices))
-        {
-            state.Returned[host] = gradients[next].Rows;
-            state.ReturnedWeights[host] = gradients[next++].Weights;
-        }
-    }
-
-    /// <summary>Hosts that got at least one token.</summary>
-    private static IEnumerable<int> Busy(IReadOnlyList<ExpertSlice> slices) =>
-        Enumerable.Range(0, slices.Count).Where(host => slices[host].Assignments > 0);
 }

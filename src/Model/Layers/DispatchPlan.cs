@@ -15,6 +15,9 @@ public sealed class DispatchPlan
     private readonly List<int> _base = [];
     private int[] _expertCursor = [];
 
+    /// <summary>The plan where the device makes it, else null; lists and counts are empty then.</summary>
+    public DeviceSlice? OnDevice { get; private set; }
+
     /// <summary>One slice per host; a host without tokens has an empty one.</summary>
     public IReadOnlyList<ExpertSlice> Slices => _slices;
 
@@ -57,6 +60,29 @@ public sealed class DispatchPlan
         Reduce(chosen, gates, topK, topology);
     }
 
+    /// <summary>Says that the device will make the plan of a layer whose experts all live on it: the same order of rows.
+    /// </summary>
+    /// <param name="tokens">T.</param>
+    /// <param name="topK">K.</param>
+    /// <param name="topology">One host for all experts.</param>
+    public DeviceSlice LeaveToDevice(int tokens, int topK, ExpertTopology topology)
+    {
+        Clear(topology);
+        ReturnedRows = 0;
+        OnDevice = new(topology.OnlyHost, topology.GroupSize, checked(tokens * topK));
+        ExpertSlice slice = _slices[topology.OnlyHost];
+        slice.OnDevice = OnDevice;
+        for (int expert = 0; expert < topology.Experts; expert++)
+        {
+            slice.Experts.Add(expert);
+        }
+
+        return OnDevice;
+    }
+
+    /// <summary>Takes back what <see cref="LeaveToDevice"/> said.</summary>
+    public void LeaveToHost() => OnDevice = null;
+
     /// <summary>
     /// For each of the T * K (token, choice) pairs its assignment, counted through all hosts one after the other.
     /// </summary>
@@ -76,6 +102,7 @@ public sealed class DispatchPlan
 
     private void Clear(ExpertTopology topology)
     {
+        OnDevice = null;
         while (_slices.Count < topology.Hosts)
         {
             _slices.Add(new());

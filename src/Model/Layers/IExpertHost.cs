@@ -28,10 +28,18 @@ public readonly record struct ExpertGradients(Tensor Rows, Tensor Weights);
 /// </remarks>
 public interface IExpertHost
 {
+    /// <summary>
+    /// True where the experts compute on the device of who calls: then a slice may be left to the device
+    /// (<see cref="ExpertSlice.OnDevice"/>). Its calls give and take no rows, and end when the work was submitted: it runs
+    /// behind what was submitted before, and ahead of what will be.
+    /// </summary>
+    bool SharesDevice { get; }
+
     /// <summary>Runs the experts of <paramref name="slice"/> over <paramref name="rows"/>.</summary>
     /// <param name="call">Layer, slot and step.</param>
     /// <param name="slice">Who takes which row.</param>
     /// <param name="rows">[rows, D]; must live until the task completes.</param>
+    /// <returns>The result; empty for a slice that was left to the device.</returns>
     Task<Tensor> ForwardAsync(ExpertCall call, ExpertSlice slice, Tensor rows);
 
     /// <summary>Gradients of the rows and of the gate weights.</summary>

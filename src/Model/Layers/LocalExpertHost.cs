@@ -9,6 +9,10 @@ public sealed class LocalExpertHost(IDevice device, Func<int, IReadOnlyList<Expe
 {
     private readonly Dictionary<(int Layer, long Slot), ExpertBatch> _batches = [];
     private readonly Stack<ExpertBatch> _idle = [];
+    private readonly List<Task> _submitted = [];
+
+    /// <inheritdoc/>
+    public bool SharesDevice => true;
 
     /// <inheritdoc/>
     public async Task<Tensor> ForwardAsync(ExpertCall call, ExpertSlice slice, Tensor rows)
@@ -18,7 +22,15 @@ public sealed class LocalExpertHost(IDevice device, Func<int, IReadOnlyList<Expe
         Expert[] chosen = [.. slice.Experts.Select(index => all[index]
             ?? throw new InvalidOperationException($"expert {call.Layer}/{index} is not on {device.Name}"))];
         Tensor result = default;
-        await device.SubmitAsync(kernels => result = batch.Forward(kernels, slice, chosen, rows, copyInput: false));
+        Task done = device.SubmitAsync(
+            kernels => result = batch.Forward(kernels, slice, chosen, rows, copyInput: false), call.Work.Priority);
+        if (slice.OnDevice is not null)
+        {
+            GoOn(done);
+            return default;
+        }
+
+        await done;
         return result;
     }
 
@@ -27,7 +39,14 @@ public sealed class LocalExpertHost(IDevice device, Func<int, IReadOnlyList<Expe
     {
         ExpertBatch batch = BatchOf(call);
         ExpertGradients result = default;
-        await device.SubmitAsync(kernels => result = batch.Backward(kernels, gradRows));
+        Task done = device.SubmitAsync(kernels => result = batch.Backward(kernels, gradRows), call.Work.Priority);
+        if (gradRows.IsEmpty)
+        {
+            GoOn(done);
+            return default;
+        }
+
+        await done;
         return result;
     }
 
@@ -43,6 +62,7 @@ public sealed class LocalExpertHost(IDevice device, Func<int, IReadOnlyList<Expe
         if (batch is not null)
         {
             await device.SubmitAsync(batch.BackwardWeight);
+            await FailuresAsync();
             Retire(call);
         }
     }
@@ -72,6 +92,27 @@ public sealed class LocalExpertHost(IDevice device, Func<int, IReadOnlyList<Expe
 
         _batches.Clear();
         _idle.Clear();
+    }
+
+    /// <summary>Lets work run that nobody waits for; how it ended is asked for with the weight gradients.</summary>
+    private void GoOn(Task done)
+    {
+        lock (_batches)
+        {
+            _submitted.RemoveAll(task => task.IsCompletedSuccessfully);
+            _submitted.Add(done);
+        }
+    }
+
+    /// <summary>Throws what such work has thrown.</summary>
+    private Task FailuresAsync()
+    {
+        lock (_batches)
+        {
+            Task[] failed = [.. _submitted.Where(task => task.IsFaulted)];
+            _submitted.RemoveAll(task => task.IsCompleted);
+            return Task.WhenAll(failed);
+        }
     }
 
     private void Retire(ExpertCall call)

@@ -10,7 +10,7 @@ namespace Krewe.Model.Layers;
 /// The stage's side of a mixture-of-experts layer: gate, dispatch, shared expert and combine. The routed experts are
 /// behind <see cref="IExpertHost"/>, here or on other silos. output = mid + shared(x) + sum of routed(x).
 /// </summary>
-public sealed class MoeLayer
+public sealed partial class MoeLayer
 {
     private readonly ModelConfig _config;
     private readonly PrecisionRecipe _recipe;
@@ -71,6 +71,12 @@ public sealed class MoeLayer
         state.Input = input;
         state.CombineType = _recipe.Combine;
         Router.Forward(kernels, arena, input, layout, balance, state.Router);
+        if (state.Plan.OnDevice is { } own)
+        {
+            PlanOnDevice(kernels, arena, input, topology, own, state);
+            return;
+        }
+
         state.Plan.Build(
             kernels.Read<int>(state.Router.Indices), kernels.Read<float>(state.Router.Weights),
             _config.NumExpertsPerTok, topology);
@@ -88,6 +94,12 @@ public sealed class MoeLayer
     /// <summary>output += routed experts, from what the hosts returned.</summary>
     public static void Combine(IKernels kernels, Arena arena, State state)
     {
+        if (state.Plan.OnDevice is { } own)
+        {
+            CombineOnDevice(kernels, own, state, own.Weights, state.Output);
+            return;
+        }
+
         state.TokenStarts = arena.Upload(kernels, state.Plan.TokenStarts);
         state.TokenGroupRows = arena.Upload(kernels, state.Plan.TokenGroupRows);
         SumReturned(kernels, arena, state, weighted: true, state.Output);
@@ -101,6 +113,12 @@ public sealed class MoeLayer
     public static void DispatchBackward(IKernels kernels, Arena arena, Tensor gradOutput, State state)
     {
         state.GradOutput = gradOutput;
+        if (state.Plan.OnDevice is { } own)
+        {
+            own.Rows = gradOutput;
+            return;
+        }
+
         GatherHostRows(kernels, arena, gradOutput, state);
     }
 
@@ -120,8 +138,18 @@ public sealed class MoeLayer
     /// <summary>Adds the routed experts' and the gate's part; returns the gradient of the input [T, D].</summary>
     public Tensor CombineBackward(IKernels kernels, Arena arena, BalanceLossOptions balance, State state)
     {
-        SumReturned(kernels, arena, state, weighted: false, state.GradInput);
-        Tensor gradWeights = GateGradients(kernels, arena, state);
+        Tensor gradWeights;
+        if (state.Plan.OnDevice is { } own)
+        {
+            CombineOnDevice(kernels, own, state, weights: default, state.GradInput);
+            gradWeights = own.ReturnedWeights;
+        }
+        else
+        {
+            SumReturned(kernels, arena, state, weighted: false, state.GradInput);
+            gradWeights = GateGradients(kernels, arena, state);
+        }
+
         Router.BackwardInput(kernels, arena, state.Router, gradWeights, balance, state.GradInput);
         return state.GradInput;
     }
