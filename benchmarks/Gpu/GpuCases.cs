@@ -123,9 +123,11 @@ internal sealed partial class GpuCases(CudaDevice device, int repetitions, strin
             k => k.AttentionBackward(o, q, kv, kr, o, lse, gq, gkv, gkr, rounded));
         Tensor up = await NormalAsync(heads * 256, latent);
         Tensor cache = await NormalAsync(tokens, latent + 64);
+        Tensor pages = (await IntsAsync(tokens / LatentPages.PageTokens, i => i)).Reshape(new(1, tokens / LatentPages.PageTokens));
+        var last = new LatentPages(cache, pages, await IntsAsync(1, _ => 0), await IntsAsync(1, _ => tokens - 1));
         await CaseAsync(
             $"  absorbed, one token behind {tokens - 1}", 10, tokens * heads * 2.0 * ((2 * latent) + 64), "GFLOP/s",
-            k => k.AbsorbedAttention(q.SliceRows(0, 1), up, cache, tokens - 1, o.SliceRows(0, 1), shape));
+            k => k.AbsorbedAttention(q.SliceRows(0, 1), up, last, o.SliceRows(0, 1), shape));
         Tensor angles = await NormalAsync(tokens, 64);
         Tensor positions = await IntsAsync(tokens, i => i);
         await CaseAsync(

@@ -162,8 +162,15 @@ internal sealed class KernelCases : IDisposable
         {
             Tensor q = Data.Random(_arena, 1, 4 * 96, 1), up = Data.Random(_arena, 4 * 128, 128, 2);
             Tensor cache = Data.Random(_arena, position + 1, 160, 3), o = _arena.Allocate(1, 256);
+            int pages = (position + 1) / LatentPages.PageTokens;
+            Tensor ints = _arena.Allocate(pages + 2, DType.Int32);
+            int[] values = [.. Enumerable.Range(0, pages), 0, position];
+            values.CopyTo(ints.AsSpan<int>());
+            var cached = new LatentPages(
+                cache, ints.SliceElements(0, pages).Reshape(new(1, pages)), ints.SliceElements(pages, 1),
+                ints.SliceElements(pages + 1, 1));
             add($"AbsorbedAttention 1 row, {position + 1} cached", ((4 * 128 * 128) + ((position + 1) * 160)) * 4.0, "GB/s",
-                () => kernels.AbsorbedAttention(q, up, cache, position, o, shape));
+                () => kernels.AbsorbedAttention(q, up, cached, o, shape));
         }
     }
 

@@ -20,6 +20,16 @@ public sealed class KreweClient(IGrainFactory grains)
         string model, GenerationRequest request, CancellationToken cancellationToken = default) =>
         grains.GetGrain<IGenerationGrain>(model).GenerateAsync(request, cancellationToken);
 
+    /// <summary>
+    /// Generates many sequences together: an element is a token of each that goes on. Cancelling frees their caches.
+    /// </summary>
+    /// <param name="model">Name under which the model was loaded.</param>
+    /// <param name="requests">Prompts and sampling.</param>
+    /// <param name="cancellationToken">Ends the generation.</param>
+    public IAsyncEnumerable<TokenUpdate[]> GenerateBatchAsync(
+        string model, GenerationRequest[] requests, CancellationToken cancellationToken = default) =>
+        grains.GetGrain<IGenerationGrain>(model).GenerateBatchAsync(requests, cancellationToken);
+
     /// <summary>A training run by name.</summary>
     public TrainingRunClient Run(string run) => new(grains, run);
 

@@ -40,6 +40,11 @@ public sealed record ModelSource
     /// <summary>Name of the precision recipe that stages and experts compute by.</summary>
     [Id(11)] public string Precision { get; init; } = PrecisionRecipe.Fp32.Name;
 
+    /// <summary>The recipe of that name; without masters where nothing is trained.</summary>
+    public PrecisionRecipe Recipe => Training
+        ? PrecisionRecipe.Get(Precision)
+        : PrecisionRecipe.Get(Precision).ForInference();
+
     /// <summary>Folder of the run that the model is trained by; null where it is not.</summary>
     [Id(9)] public string? RunFolder { get; init; }
 }

@@ -214,3 +214,35 @@ public sealed class SamplingOptionsConverter : IConverter<Model.Generation.Sampl
         Seed = value.Seed,
     };
 }
+
+[GenerateSerializer, Alias("krewe.DecodeStep")]
+public struct DecodeStepSurrogate
+{
+    [Id(0)] public int[] Sequences;
+    [Id(1)] public int[] Starts;
+    [Id(2)] public int[] Tokens;
+    [Id(3)] public Model.Generation.SamplingOptions[] Sampling;
+    [Id(4)] public int[] Ended;
+}
+
+[RegisterConverter]
+public sealed class DecodeStepConverter : IConverter<Model.Generation.DecodeStep, DecodeStepSurrogate>
+{
+    public Model.Generation.DecodeStep ConvertFromSurrogate(in DecodeStepSurrogate s) => new()
+    {
+        Sequences = s.Sequences,
+        Starts = s.Starts,
+        Tokens = s.Tokens,
+        Sampling = s.Sampling,
+        Ended = s.Ended,
+    };
+
+    public DecodeStepSurrogate ConvertToSurrogate(in Model.Generation.DecodeStep value) => new()
+    {
+        Sequences = value.Sequences,
+        Starts = value.Starts,
+        Tokens = value.Tokens,
+        Sampling = value.Sampling,
+        Ended = value.Ended,
+    };
+}

@@ -101,9 +101,12 @@ public abstract class ForwardingKernels(IKernels inner) : IKernels
         inner.AttentionBackward(
             gradOutput, query, keyValue, keyRope, output, logSumExp, gradQuery, gradKeyValue, gradKeyRope, attention);
 
+    public virtual void StoreLatents(Tensor latent, Tensor keyRope, in LatentPages pages) =>
+        inner.StoreLatents(latent, keyRope, pages);
+
     public virtual void AbsorbedAttention(
-        Tensor query, Tensor upProjection, Tensor cache, int firstPosition, Tensor output, in AttentionShape attention) =>
-        inner.AbsorbedAttention(query, upProjection, cache, firstPosition, output, attention);
+        Tensor query, Tensor upProjection, in LatentPages pages, Tensor output, in AttentionShape attention) =>
+        inner.AbsorbedAttention(query, upProjection, pages, output, attention);
 
     public virtual void Route(
         Tensor logits, Tensor bias, Tensor scores, Tensor indices, Tensor weights, in RoutingShape routing) =>
@@ -156,6 +159,9 @@ public abstract class ForwardingKernels(IKernels inner) : IKernels
     public virtual void Add(Tensor source, Tensor destination) => inner.Add(source, destination);
 
     public virtual void Copy(Tensor source, Tensor destination) => inner.Copy(source, destination);
+
+    public virtual void FillNormal(Tensor destination, ulong state, double standardDeviation) =>
+        inner.FillNormal(destination, state, standardDeviation);
 
     public virtual void Fill(Tensor destination, float value) => inner.Fill(destination, value);
 

@@ -123,19 +123,20 @@ public interface IPipelineStageGrain : IGrainWithStringKey
     Task<TensorParcel> ReadActivationAsync(long slot, string name, Guid process);
 
     /// <summary>Opens a generation session with an empty latent cache.</summary>
+    /// <param name="session">The session.</param>
+    /// <param name="capacities">Most tokens of each of its sequences.</param>
     [Alias("OpenSessionAsync")]
-    Task OpenSessionAsync(long session, int capacity);
+    Task OpenSessionAsync(long session, [Immutable] int[] capacities);
 
     /// <summary>
     /// Runs the next tokens of a session through this stage and all behind it; returns the token that the last one
-    /// chooses.
+    /// chooses for each sequence of the step.
     /// </summary>
     /// <param name="session">The session.</param>
-    /// <param name="tokens">Token ids.</param>
+    /// <param name="step">Sequences and tokens.</param>
     /// <param name="hidden">What the previous stage hands over; empty for the first.</param>
-    /// <param name="sampling">How the token is chosen.</param>
     [Alias("DecodeAsync")]
-    Task<int> DecodeAsync(long session, [Immutable] int[] tokens, TensorParcel hidden, [Immutable] SamplingOptions sampling);
+    Task<int[]> DecodeAsync(long session, [Immutable] DecodeStep step, TensorParcel hidden);
 
     /// <summary>Frees what is kept for a slot or session.</summary>
     [Alias("ReleaseAsync")]

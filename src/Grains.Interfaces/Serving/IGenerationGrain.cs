@@ -1,4 +1,5 @@
 using Krewe.Model.Generation;
+using Orleans.Concurrency;
 
 namespace Krewe.Grains.Interfaces.Serving;
 
@@ -10,6 +11,14 @@ public interface IGenerationGrain : IGrainWithStringKey
     /// <summary>Generates tokens one by one; cancelling frees the caches at once.</summary>
     [Alias("GenerateAsync")]
     IAsyncEnumerable<TokenUpdate> GenerateAsync(GenerationRequest request, CancellationToken cancellationToken);
+
+    /// <summary>
+    /// Generates many sequences together, a token of each that goes on in every step; each has the tokens that it would
+    /// have alone. An element is what one step gave. Cancelling frees the caches at once.
+    /// </summary>
+    [Alias("GenerateBatchAsync")]
+    IAsyncEnumerable<TokenUpdate[]> GenerateBatchAsync(
+        [Immutable] GenerationRequest[] requests, CancellationToken cancellationToken);
 }
 
 /// <summary>A prompt and how to go on.</summary>
@@ -30,12 +39,17 @@ public sealed record GenerationRequest
 
     /// <summary>False computes the whole sequence anew for every token, in the expanded form.</summary>
     [Id(4)] public bool UseCache { get; init; } = true;
+
+    /// <summary>The same as a generator takes it.</summary>
+    public Continuation ToContinuation() => new(Prompt, MaxTokens, StopTokens, Sampling);
 }
 
 /// <summary>One generated token.</summary>
 /// <param name="Token">Token id.</param>
 /// <param name="Index">Its number, from 0.</param>
 /// <param name="Finish">null until the last one: then <c>stop</c> or <c>length</c>.</param>
+/// <param name="Sequence">Which request of a batch, from 0.</param>
 [GenerateSerializer, Immutable, Alias("krewe.TokenUpdate")]
 public sealed record TokenUpdate(
-    [property: Id(0)] int Token, [property: Id(1)] int Index, [property: Id(2)] string? Finish);
+    [property: Id(0)] int Token, [property: Id(1)] int Index, [property: Id(2)] string? Finish,
+    [property: Id(3)] int Sequence = 0);

@@ -107,7 +107,7 @@ public sealed class ParameterSources : IDisposable
         if (source.Checkpoint is not { } folder)
         {
             var config = Model.Configuration.ModelConfig.Parse(source.ConfigJson, "the load request");
-            return new SeededParameters(source.Seed, config.InitializerRange);
+            return new SeededParameters(source.Seed, config.InitializerRange, onDevice: !source.Training);
         }
 
         return source.Resume

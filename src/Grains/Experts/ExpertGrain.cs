@@ -86,7 +86,7 @@ public sealed class ExpertGrain(DeviceHost host, ParameterSources sources, Place
         }
 
         Expert expert = loaded ?? new Expert(
-            config, host.Device, _layer, _index, PrecisionRecipe.Get(source.Precision));
+            config, host.Device, _layer, _index, source.Recipe);
         try
         {
             await sources.FillAsync(source, OwnerState.Of(expert), Hosted, restorer, isNew: loaded is null);

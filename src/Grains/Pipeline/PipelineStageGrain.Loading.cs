@@ -47,7 +47,7 @@ public sealed partial class PipelineStageGrain
         var fleet = new GrainExpertFleet(_name, host.Device, post, host.Process, Model);
         // The copy for the other direction has the same parameters: on one device they are one.
         ModelStage? twin = FindTwin(plan)?.Stage;
-        var stage = new ModelStage(config, range, host.Device, fleet, positions, PrecisionRecipe.Get(source.Precision), twin);
+        var stage = new ModelStage(config, range, host.Device, fleet, positions, source.Recipe, twin);
         string name = $"stage {_index}{(_direction == 0 ? "" : " of direction 1")} of '{_name}'";
         var hosted = new HostedStage(name, stage, fleet, host.Device);
         Model.Add(_direction, hosted);

@@ -43,29 +43,28 @@ public sealed partial class PipelineStageGrain
         ReadAsync(Hosted.Stage.Activation(slot, name), process);
 
     /// <inheritdoc/>
-    public async Task OpenSessionAsync(long session, int capacity)
+    public async Task OpenSessionAsync(long session, int[] capacities)
     {
-        Hosted.Stage.OpenSession(session, capacity);
+        Hosted.Stage.OpenSession(session, capacities);
         if (Hosted.Next is { } next)
         {
-            await next.CallAsync(grain => grain.OpenSessionAsync(session, capacity));
+            await next.CallAsync(grain => grain.OpenSessionAsync(session, capacities));
         }
     }
 
     /// <inheritdoc/>
-    public async Task<int> DecodeAsync(long session, int[] tokens, TensorParcel hidden, SamplingOptions sampling)
+    public async Task<int[]> DecodeAsync(long session, DecodeStep step, TensorParcel hidden)
     {
         HostedStage hosted = Hosted;
         Tensor input = await post.OpenAsync(hidden, hosted.ArenaFor(session, gradients: false));
-        DecodeResult result = await hosted.Stage.DecodeAsync(session, tokens, input, sampling);
+        DecodeResult result = await hosted.Stage.DecodeAsync(session, step, input);
         if (hosted.Next is not { } next)
         {
-            return result.Token;
+            return result.Tokens;
         }
 
         PostedTensor posted = await post.PostAsync(result.Hidden, next.Process, _name);
-        return await posted.CompleteAsync(
-            next.CallAsync(grain => grain.DecodeAsync(session, tokens, posted.Parcel, sampling)));
+        return await posted.CompleteAsync(next.CallAsync(grain => grain.DecodeAsync(session, step, posted.Parcel)));
     }
 
     /// <inheritdoc/>

@@ -92,7 +92,7 @@ public sealed partial class PipelineStageGrain
         {
             await LoadTableAsync(
                 source, tables.Head,
-                () => new OutputHead(config, host.Device, PrecisionRecipe.Get(source.Precision)), OwnerState.Of,
+                () => new OutputHead(config, host.Device, source.Recipe), OwnerState.Of,
                 tables.Keep, tables.RemoveHead);
         }
     }

@@ -1,5 +1,6 @@
 using System.Runtime.CompilerServices;
 using Krewe.Grains.Interfaces.Serving;
+using Krewe.Model.Generation;
 using Orleans.Concurrency;
 
 namespace Krewe.Grains.Serving;
@@ -17,43 +18,39 @@ public sealed class GenerationGrain : Grain, IGenerationGrain
     public async IAsyncEnumerable<TokenUpdate> GenerateAsync(
         GenerationRequest request, [EnumeratorCancellation] CancellationToken cancellationToken)
     {
-        if (request.Prompt.Length == 0)
+        await foreach (GeneratedToken[] step in RunAsync([request], cancellationToken))
         {
-            throw new Model.KreweException("the prompt is empty: give at least one token");
+            yield return UpdateOf(step[0]);
         }
+    }
 
-        IPipelineStageGrain first = GrainFactory.GetGrain<IPipelineStageGrain>(
-            GrainKeys.Stage(this.GetPrimaryKeyString(), 0));
-        long session = _sessions++;
-        int capacity = checked(request.Prompt.Length + request.MaxTokens);
-        var tokens = new List<int>(request.Prompt);
-        int[] next = request.Prompt;
-        try
+    /// <inheritdoc/>
+    public async IAsyncEnumerable<TokenUpdate[]> GenerateBatchAsync(
+        GenerationRequest[] requests, [EnumeratorCancellation] CancellationToken cancellationToken)
+    {
+        await foreach (GeneratedToken[] step in RunAsync(requests, cancellationToken))
         {
-            await first.OpenSessionAsync(session, capacity);
-            for (int index = 0; index < request.MaxTokens; index++)
-            {
-                cancellationToken.ThrowIfCancellationRequested();
-                if (!request.UseCache && index > 0)
-                {
-                    await first.OpenSessionAsync(session, capacity);
-                    next = [.. tokens];
-                }
+            yield return Array.ConvertAll(step, UpdateOf);
+        }
+    }
 
-                int token = await first.DecodeAsync(session, next, TensorParcel.Empty, request.Sampling);
-                tokens.Add(token);
-                next = [token];
-                bool stop = request.StopTokens.Contains(token);
-                yield return new(token, index, stop ? "stop" : index + 1 == request.MaxTokens ? "length" : null);
-                if (stop)
-                {
-                    break;
-                }
-            }
-        }
-        finally
-        {
-            await first.ReleaseAsync(session);
-        }
+    private static TokenUpdate UpdateOf(GeneratedToken token) =>
+        new(token.Token, token.Index, token.Finish, token.Sequence);
+
+    private IAsyncEnumerable<GeneratedToken[]> RunAsync(GenerationRequest[] requests, CancellationToken cancellationToken) =>
+        BatchGenerator.RunAsync(
+            new GrainDecoder(
+                GrainFactory.GetGrain<IPipelineStageGrain>(GrainKeys.Stage(this.GetPrimaryKeyString(), 0)), _sessions++),
+            [.. requests.Select(request => request.ToContinuation())], requests.All(request => request.UseCache),
+            cancellationToken);
+
+    /// <summary>A session on the stages of the model; the first hands on to the next.</summary>
+    private sealed class GrainDecoder(IPipelineStageGrain first, long session) : IDecoder
+    {
+        public Task OpenAsync(int[] capacities) => first.OpenSessionAsync(session, capacities);
+
+        public Task<int[]> StepAsync(DecodeStep step) => first.DecodeAsync(session, step, TensorParcel.Empty);
+
+        public Task CloseAsync() => first.ReleaseAsync(session);
     }
 }

@@ -146,20 +146,26 @@ public partial interface IKernels
         Tensor gradQuery, Tensor gradKeyValue, Tensor gradKeyRope, in AttentionShape attention);
 
     /// <summary>
-    /// The absorbed form of the same attention for decoding: the key and value projections of kv_b are applied to the
-    /// query and to the context, and the cache holds only the normalised latent and the rotated key. Row r of the
-    /// query sees cache rows 0 to firstPosition + r.
+    /// Puts the latents of new tokens in their places: row r becomes the cached row of the token at
+    /// <see cref="LatentPages.Positions"/>[r] of its sequence, rounded where the pages are bfloat16.
     /// </summary>
-    /// <param name="query">[R, H * (nope + rope)], rotated: R new tokens of one sequence.</param>
+    /// <param name="latent">[R, latent]: normalised.</param>
+    /// <param name="keyRope">[R, rope]: the rotated key shared by all heads.</param>
+    /// <param name="pages">Where they belong; no two rows to one place.</param>
+    void StoreLatents(Tensor latent, Tensor keyRope, in LatentPages pages);
+
+    /// <summary>
+    /// The absorbed form of the same attention for decoding, over a paged cache: the key and value projections of kv_b are
+    /// applied to the query and to the context, and the cache holds only the normalised latent and the rotated key. Row r
+    /// of the query, the token at position p of its sequence, sees the tokens 0 to p of it.
+    /// </summary>
+    /// <param name="query">[R, H * (nope + rope)], rotated: new tokens of any sequences.</param>
     /// <param name="upProjection">[H * (nope + value), latent]: the weight of kv_b.</param>
-    /// <param name="cache">
-    /// [at least firstPosition + R, latent + rope]: normalised latent | rotated key, by position.
-    /// </param>
-    /// <param name="firstPosition">Position of the query's first row.</param>
+    /// <param name="pages">The cache, and which token of which sequence each row is.</param>
     /// <param name="output">[R, H * value].</param>
     /// <param name="attention">Head sizes and scale; sequence starts and operands are not read.</param>
     void AbsorbedAttention(
-        Tensor query, Tensor upProjection, Tensor cache, int firstPosition, Tensor output, in AttentionShape attention);
+        Tensor query, Tensor upProjection, in LatentPages pages, Tensor output, in AttentionShape attention);
 
     /// <summary>
     /// The gate (report eq. 12-16): scores from logits, the bias added for the choice alone, group masking with -inf,
@@ -275,6 +281,16 @@ public partial interface IKernels
     /// <param name="destination">Float32, or BFloat16, which takes the nearest value.</param>
     /// <param name="value">The value.</param>
     void Fill(Tensor destination, float value);
+
+    /// <summary>
+    /// destination = standardDeviation * normal values of a sequence that <paramref name="state"/> begins: for even i,
+    /// values i and i + 1 are sqrt(-2 ln(1 - u)) times cosine and sine of 2 pi v, in float64, where u and v are numbers i
+    /// and i + 1 of SplitMix64 as fractions of 53 bits.
+    /// </summary>
+    /// <param name="destination">Dense, Float32.</param>
+    /// <param name="state">State of SplitMix64 before its first number.</param>
+    /// <param name="standardDeviation">Of the values.</param>
+    void FillNormal(Tensor destination, ulong state, double standardDeviation);
 
     /// <summary>Sum of squares of each tensor in float64, in a fixed order: one wait for all of them.</summary>
     /// <param name="values">Float32, of any shape.</param>

@@ -141,6 +141,12 @@ internal static unsafe partial class KernelChecks
         Matrix(destination, source.Rows, source.Columns, source.DType, nameof(destination));
     }
 
+    internal static void FillNormal(Tensor destination)
+    {
+        Matrix(destination, destination.Rows, destination.Columns);
+        Dense(destination);
+    }
+
     internal static void Fill(Tensor destination) =>
         Operand(destination, destination.Rows, destination.Columns, destination);
 

@@ -46,19 +46,40 @@ internal static unsafe partial class KernelChecks
         Matrix(gradKeyRope, keyRope.Rows, keyRope.Columns);
     }
 
+    internal static void StoreLatents(
+        Tensor latent, Tensor keyRope, in LatentPages pages, IIndexChecks? values = null)
+    {
+        Matrix(latent, latent.Rows, latent.Columns);
+        Matrix(keyRope, latent.Rows, keyRope.Columns);
+        Pages(pages, latent.Rows, latent.Columns + keyRope.Columns, values);
+    }
+
     internal static void AbsorbedAttention(
-        Tensor query, Tensor upProjection, Tensor cache, int firstPosition, Tensor output, in AttentionShape attention)
+        Tensor query, Tensor upProjection, in LatentPages pages, Tensor output, in AttentionShape attention,
+        IIndexChecks? values = null)
     {
         Sizes(attention);
         Matrix(query, query.Rows, attention.Heads * (attention.NopeDim + attention.RopeDim));
         Matrix(upProjection, attention.Heads * (attention.NopeDim + attention.ValueDim), upProjection.Columns);
-        Matrix(cache, cache.Rows, upProjection.Columns + attention.RopeDim);
         Matrix(output, query.Rows, attention.Heads * attention.ValueDim);
-        if (firstPosition < 0 || cache.Rows < (long)firstPosition + query.Rows)
+        Pages(pages, query.Rows, upProjection.Columns + attention.RopeDim, values);
+    }
+
+    private static void Pages(in LatentPages pages, int rows, int width, IIndexChecks? values)
+    {
+        Tensor cache = pages.Rows;
+        Matrix(cache, cache.Rows, width, cache.DType == DType.BFloat16 ? DType.BFloat16 : DType.Float32, "pages");
+        if (cache.Rows % LatentPages.PageTokens != 0)
         {
             throw new ArgumentException(
-                $"cache: expected at least {firstPosition} + {query.Rows} rows, got {cache}", nameof(cache));
+                $"pages: expected a multiple of {LatentPages.PageTokens} rows, got {cache}", nameof(pages));
         }
+
+        int entries = checked((int)pages.Table.Count);
+        RowNumbers(pages.Table, entries, cache.Rows / LatentPages.PageTokens, values, name: "table");
+        RowNumbers(pages.Sequences, rows, pages.Table.Rows, values, name: "sequences");
+        RowNumbers(
+            pages.Positions, rows, checked(pages.Table.Columns * LatentPages.PageTokens), values, name: "positions");
     }
 
     private static void Sizes(in AttentionShape attention)

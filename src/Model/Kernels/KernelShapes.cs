@@ -49,6 +49,21 @@ public readonly record struct AttentionShape(
     int Heads, int NopeDim, int RopeDim, int ValueDim, float Scale, int[] SequenceStarts,
     DType Operand = DType.Float32);
 
+/// <summary>
+/// Cached latents of many sequences in pages of <see cref="PageTokens"/> tokens, and the tokens that a call is about.
+/// </summary>
+/// <param name="Rows">
+/// [pages * PageTokens, latent + rope], Float32 or BFloat16: normalised latent | rotated key of a token.
+/// </param>
+/// <param name="Table">Int32 [S, P]: the pages of each sequence in the order of its tokens; 0 behind the last.</param>
+/// <param name="Sequences">Int32 [R]: row of the table for each row of the call.</param>
+/// <param name="Positions">Int32 [R]: which token of its sequence a row is, below P * PageTokens.</param>
+public readonly record struct LatentPages(Tensor Rows, Tensor Table, Tensor Sequences, Tensor Positions)
+{
+    /// <summary>Tokens of a page.</summary>
+    public const int PageTokens = 64;
+}
+
 /// <summary>Sizes and rules of the gate.</summary>
 /// <param name="Experts">E.</param>
 /// <param name="TopK">K.</param>

@@ -19,7 +19,7 @@ public sealed class Expert : IDisposable
         Layer = layer;
         Index = index;
         string prefix = $"model.layers.{layer}.mlp.experts.{index}.";
-        Parameters = new(device, $"expert {layer}/{index}");
+        Parameters = new(device, $"expert {layer}/{index}", keepsMasters: Recipe.KeepsMasters);
         Gate = Parameters.AddLinear(
             prefix + "gate_proj.weight", new(config.MoeIntermediateSize, config.HiddenSize), Recipe.Experts);
         Up = Parameters.AddLinear(

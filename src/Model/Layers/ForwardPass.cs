@@ -1,4 +1,5 @@
 using Krewe.Model.Generation;
+using Krewe.Model.Kernels;
 using Krewe.Model.Tensors;
 using Krewe.Model.Training;
 
@@ -8,8 +9,20 @@ namespace Krewe.Model.Layers;
 /// <param name="Layout">Sequences and positions of the rows.</param>
 /// <param name="RotaryTable">[positions, ropeDim].</param>
 /// <param name="Balance">Balance loss to measure, or null outside training.</param>
-/// <param name="Cache">Latent cache of the one sequence, or null.</param>
-/// <param name="FirstCachedLayer">Layer number of the cache's first entry.</param>
+/// <param name="Cached">The cache that generation reads and writes, or null.</param>
 public sealed record ForwardPass(
-    TokenLayout Layout, Tensor RotaryTable, BalanceLossOptions? Balance, LatentKvCache? Cache = null,
-    int FirstCachedLayer = 0);
+    TokenLayout Layout, Tensor RotaryTable, BalanceLossOptions? Balance, CachedPass? Cached = null);
+
+/// <summary>What a forward over a latent cache shares.</summary>
+/// <param name="Cache">The cache; the pages of the new tokens are taken.</param>
+/// <param name="FirstLayer">Layer number of the cache's first entry.</param>
+/// <param name="Table">Int32 [S, P]: the pages of the layout's sequences.</param>
+/// <param name="Expanded">
+/// True where the rows are whole sequences: attention needs no cache then, and takes the expanded form.
+/// </param>
+public sealed record CachedPass(LatentKvCache Cache, int FirstLayer, Tensor Table, bool Expanded)
+{
+    /// <summary>The pages of one layer, with the tokens of a layout.</summary>
+    public LatentPages PagesOf(int layer, TokenLayout layout) =>
+        new(Cache[layer - FirstLayer], Table, layout.SequenceOfToken, layout.Positions);
+}

@@ -1,3 +1,4 @@
+using System.Buffers;
 using Krewe.Model.Generation;
 using Krewe.Model.Kernels;
 using Krewe.Model.Tensors;
@@ -6,61 +7,124 @@ namespace Krewe.Model.Layers;
 
 /// <summary>Outcome of a decoding call on one stage.</summary>
 /// <param name="Hidden">[R, D]: residual stream, for the next stage.</param>
-/// <param name="Token">The token that follows, on the last stage; -1 on the others.</param>
-public readonly record struct DecodeResult(Tensor Hidden, int Token);
+/// <param name="Tokens">The token that follows each sequence, on the last stage; empty on the others.</param>
+public readonly record struct DecodeResult(Tensor Hidden, int[] Tokens);
 
 /// <content>Generation with a latent cache, and tensors by name for checks.</content>
 public sealed partial class ModelStage
 {
-    /// <summary>Opens a session with an empty cache for <paramref name="capacity"/> tokens.</summary>
-    public void OpenSession(long session, int capacity)
+    /// <summary>Opens a session with an empty cache.</summary>
+    /// <param name="session">Its number.</param>
+    /// <param name="capacities">Most tokens of each sequence.</param>
+    public void OpenSession(long session, IReadOnlyList<int> capacities)
     {
         Slot held = SlotOf(session);
         held.Cache?.Dispose();
-        held.Cache = new(_device, Range.LayerCount, Config.KvLoraRank + Config.QkRopeHeadDim, capacity);
+        held.Cache = new(
+            _device, Range.LayerCount, Config.KvLoraRank + Config.QkRopeHeadDim, _latentCache, capacities);
     }
 
     /// <summary>
-    /// Runs the next tokens of a session: the first stage takes <paramref name="tokens"/>, later ones
+    /// Runs the next tokens of some sequences of a session: the first stage takes the step's tokens, later ones
     /// <paramref name="hidden"/>.
     /// </summary>
-    /// <returns>The residual stream [R, D], and on the last stage the token that follows.</returns>
+    /// <returns>The residual stream [R, D], and on the last stage the token that follows each sequence.</returns>
     /// <param name="session">An open session.</param>
-    /// <param name="tokens">R token ids.</param>
+    /// <param name="step">Sequences and tokens.</param>
     /// <param name="hidden">[R, D] from the previous stage.</param>
-    /// <param name="sampling">How the last stage chooses the token.</param>
-    public async Task<DecodeResult> DecodeAsync(
-        long session, int[] tokens, Tensor hidden, SamplingOptions sampling)
+    public async Task<DecodeResult> DecodeAsync(long session, DecodeStep step, Tensor hidden)
     {
         Slot held = SlotOf(session);
         LatentKvCache cache = held.Cache
             ?? throw new InvalidOperationException($"session {session} is not open on stage {Range.Index}");
+        int[] positions = Reserve(cache, step);
         held.Arena.Reset();
-        int step = cache.Length;
-        held.Layout = TokenLayout.Create(held.Arena, [0, tokens.Length], step);
-        var pass = new ForwardPass(held.Layout, _rotaryTable, null, cache, Range.FirstLayer);
-        int token = -1;
-        long position = step + tokens.Length;
+        held.Layout = TokenLayout.Create(held.Arena, step.Starts, positions);
+        Tensor table = held.Arena.Allocate(step.Sequences.Length, cache.MostPages, DType.Int32);
+        var pass = new ForwardPass(
+            held.Layout, _rotaryTable, null, new(cache, Range.FirstLayer, table, positions.All(position => position == 0)));
+        int[] tokens = [];
         Tensor stream = await _runner.ForwardAsync(
-            held.Blocks, held.Arena, kernels => Begin(kernels, held, tokens, hidden), pass, new(session, step),
-            Range.IsLast ? (kernels, output) => token = Choose(kernels, held, output, sampling, position) : null);
-        cache.Advance(tokens.Length);
-        return new(stream, token);
-    }
-
-    /// <summary>The token after the last row. The draw is numbered by its position, wherever the sequence runs.</summary>
-    private int Choose(IKernels kernels, Slot held, Tensor stream, SamplingOptions sampling, long position)
-    {
-        RmsNorm.Saved normed = _norm!.Forward(kernels, held.Arena, stream.SliceRows(stream.Rows - 1, 1));
-        Tensor logits = Head!.Logits(kernels, held.Arena, normed.Output);
-        if (sampling.Temperature > 0)
+            held.Blocks, held.Arena,
+            kernels =>
+            {
+                UploadTable(kernels, cache, step.Sequences, table);
+                return Begin(kernels, held, step.Tokens, hidden);
+            },
+            pass, new(session, positions[0]),
+            Range.IsLast ? (kernels, output) => tokens = Choose(kernels, held, output, step, positions) : null);
+        for (int s = 0; s < step.Sequences.Length; s++)
         {
-            return Sampler.Sample(kernels.Read<float>(logits), sampling, position);
+            cache.Advance(step.Sequences[s], step.Starts[s + 1] - step.Starts[s]);
         }
 
-        Tensor best = held.Arena.Allocate(1, DType.Int32);
+        return new(stream, tokens);
+    }
+
+    /// <summary>Ends what is over and takes pages for the rest; gives the position of each sequence's next token.</summary>
+    private static int[] Reserve(LatentKvCache cache, DecodeStep step)
+    {
+        foreach (int sequence in step.Ended)
+        {
+            cache.End(sequence);
+        }
+
+        int[] positions = new int[step.Sequences.Length];
+        for (int s = 0; s < positions.Length; s++)
+        {
+            positions[s] = cache.LengthOf(step.Sequences[s]);
+            cache.Reserve(step.Sequences[s], step.Starts[s + 1] - step.Starts[s]);
+        }
+
+        return positions;
+    }
+
+    private static void UploadTable(IKernels kernels, LatentKvCache cache, int[] sequences, Tensor table)
+    {
+        int[] pages = ArrayPool<int>.Shared.Rent((int)table.Count);
+        cache.FillTable(sequences, pages.AsSpan(0, (int)table.Count));
+        kernels.Upload<int>(pages.AsSpan(0, (int)table.Count), table);
+        ArrayPool<int>.Shared.Return(pages);
+    }
+
+    /// <summary>
+    /// The token behind the last row of each sequence. A draw is numbered by its position, wherever the sequence runs.
+    /// </summary>
+    private int[] Choose(IKernels kernels, Slot held, Tensor stream, DecodeStep step, int[] positions)
+    {
+        int count = step.Sequences.Length;
+        Tensor last = stream;
+        if (stream.Rows > count)
+        {
+            last = held.Arena.Allocate(count, stream.Columns);
+            Tensor rows = held.Arena.Upload<int, int[]>(
+                kernels, count, step.Starts, static (values, starts) =>
+                {
+                    for (int s = 0; s < values.Length; s++)
+                    {
+                        values[s] = starts[s + 1] - 1;
+                    }
+                });
+            kernels.GatherRows(stream, rows, default, last);
+        }
+
+        Tensor logits = Head!.Logits(kernels, held.Arena, _norm!.Forward(kernels, held.Arena, last).Output);
+        Tensor best = held.Arena.Allocate(count, DType.Int32);
         kernels.ArgMax(logits, best);
-        return kernels.Read<int>(best)[0];
+        int[] tokens = kernels.Read<int>(best).ToArray();
+        if (Array.Exists(step.Sampling, sampling => sampling.Temperature > 0))
+        {
+            ReadOnlySpan<float> all = kernels.Read<float>(logits);
+            for (int s = 0; s < count; s++)
+            {
+                long position = positions[s] + step.Starts[s + 1] - step.Starts[s];
+                tokens[s] = step.Sampling[s].Temperature > 0
+                    ? Sampler.Sample(all.Slice(s * logits.Columns, logits.Columns), step.Sampling[s], position)
+                    : tokens[s];
+            }
+        }
+
+        return tokens;
     }
 
     /// <summary>

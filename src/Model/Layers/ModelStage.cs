@@ -21,6 +21,7 @@ public sealed partial class ModelStage : IDisposable
     private readonly BlockRunner _runner;
     private readonly Arena _buffers;
     private readonly Tensor _rotaryTable;
+    private readonly DType _latentCache;
     private readonly List<TransformerBlock> _blocks = [];
     private readonly RmsNorm? _norm;
     private readonly List<MultiTokenPrediction> _mtp = [];
@@ -48,8 +49,9 @@ public sealed partial class ModelStage : IDisposable
         Range = range;
         _device = device;
         _fleet = fleet;
+        _latentCache = recipe.LatentCache;
         string owner = $"stage {range.Index}";
-        Parameters = twin?.Parameters.Share() ?? new(device, owner, gradientBanks: 2);
+        Parameters = twin?.Parameters.Share() ?? new(device, owner, gradientBanks: 2, recipe.KeepsMasters);
         _runner = new(device, fleet, Parameters);
         _buffers = device.CreateArena($"{owner} buffers");
         _rotaryTable = _buffers.Allocate(maxPositions, config.QkRopeHeadDim);

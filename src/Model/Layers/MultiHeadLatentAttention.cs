@@ -46,12 +46,13 @@ public sealed class MultiHeadLatentAttention
 
         _keyValueDown = Add("kv_a_proj_with_mqa", new(config.KvLoraRank + config.QkRopeHeadDim, config.HiddenSize));
         _keyValueNorm = new(parameters.Add(prefix + "kv_a_layernorm.weight", new(config.KvLoraRank)), Epsilon);
-        _keyValueUp = Add("kv_b_proj", new(heads * (config.QkNopeHeadDim + config.VHeadDim), config.KvLoraRank));
+        _keyValueUp = Add(
+            "kv_b_proj", new(heads * (config.QkNopeHeadDim + config.VHeadDim), config.KvLoraRank), absorbed: true);
         _output = parameters.AddLinear(
             prefix + "o_proj.weight", new(config.HiddenSize, heads * config.VHeadDim), recipe.AttentionOutput);
 
-        Linear Add(string name, TensorShape shape) =>
-            parameters.AddLinear($"{prefix}{name}.weight", shape, recipe.Linear);
+        Linear Add(string name, TensorShape shape, bool absorbed = false) =>
+            parameters.AddLinear($"{prefix}{name}.weight", shape, recipe.Linear, absorbed);
     }
 
     private float Epsilon => (float)_config.RmsNormEps;
@@ -88,28 +89,26 @@ public sealed class MultiHeadLatentAttention
     }
 
     /// <summary>
-    /// As <see cref="Forward"/> for the next tokens of one sequence: writes their latents to the cache, then attends
-    /// over it, expanded where the cache was empty, absorbed otherwise.
+    /// As <see cref="Forward"/> for the next tokens of sequences with a cache: writes their latents there, then attends,
+    /// expanded where the rows are whole sequences, else absorbed over the cache.
     /// </summary>
     /// <param name="kernels">Kernels of the device.</param>
     /// <param name="arena">Arena of this call.</param>
     /// <param name="input">[R, D], normalised, for <see cref="Precision"/>.</param>
     /// <param name="output">[R, D]: added to.</param>
-    /// <param name="layout">Positions of the new tokens.</param>
+    /// <param name="layout">Sequences and positions of the new tokens.</param>
     /// <param name="rotaryTable">[positions, ropeDim].</param>
-    /// <param name="cache">[capacity, latent + rope] of this layer.</param>
-    /// <param name="firstPosition">Tokens already in the cache.</param>
+    /// <param name="pages">The cache of this layer.</param>
+    /// <param name="expanded">True where nothing was cached before.</param>
     /// <param name="state">Scratch.</param>
     public void ForwardCached(
         IKernels kernels, Arena arena, Operand input, Tensor output, TokenLayout layout, Tensor rotaryTable,
-        Tensor cache, int firstPosition, State state)
+        in LatentPages pages, bool expanded, State state)
     {
         int tokens = input.Values.Rows;
         Project(kernels, arena, input, layout, rotaryTable, caches: true, state);
-        Tensor rows = cache.SliceRows(firstPosition, tokens);
-        kernels.Copy(state.KeyValueNorm.Output, rows.SliceColumns(0, _config.KvLoraRank));
-        kernels.Copy(state.KeyRope, rows.SliceColumns(_config.KvLoraRank, _config.QkRopeHeadDim));
-        if (firstPosition == 0)
+        kernels.StoreLatents(state.KeyValueNorm.Output, state.KeyRope, pages);
+        if (expanded)
         {
             Expand(kernels, arena, layout.SequenceStarts, state);
         }
@@ -117,8 +116,7 @@ public sealed class MultiHeadLatentAttention
         {
             state.Context = arena.Allocate(tokens, _config.NumAttentionHeads * _config.VHeadDim);
             kernels.AbsorbedAttention(
-                state.Query, _keyValueUp.Floats(kernels), cache, firstPosition, state.Context,
-                Shape(layout.SequenceStarts));
+                state.Query, _keyValueUp.Floats(kernels), pages, state.Context, Shape(layout.SequenceStarts));
         }
 
         ProjectOutput(kernels, arena, output, state);

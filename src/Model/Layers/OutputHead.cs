@@ -26,9 +26,10 @@ public sealed class OutputHead : IDisposable
     /// <param name="recipe">Of <see cref="PrecisionRecipe.Head"/>; float32 where left out.</param>
     public OutputHead(ModelConfig config, IDevice device, PrecisionRecipe? recipe = null)
     {
-        Parameters = new(device, "head", gradientBanks: 2);
+        recipe ??= PrecisionRecipe.Fp32;
+        Parameters = new(device, "head", gradientBanks: 2, recipe.KeepsMasters);
         _projection = Parameters.AddLinear(
-            "lm_head.weight", new(config.VocabSize, config.HiddenSize), (recipe ?? PrecisionRecipe.Fp32).Head);
+            "lm_head.weight", new(config.VocabSize, config.HiddenSize), recipe.Head);
     }
 
     /// <summary>The projection.</summary>

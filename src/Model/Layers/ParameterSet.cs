@@ -16,7 +16,11 @@ namespace Krewe.Model.Layers;
 /// <param name="device">Where the memory lives.</param>
 /// <param name="owner">Name of the owner, for the memory report.</param>
 /// <param name="gradientBanks">1, or 2 to accumulate even and odd micro-batches apart.</param>
-public sealed class ParameterSet(IDevice device, string owner, int gradientBanks = 1) : IDisposable
+/// <param name="keepsMasters">
+/// False where matrices whose products read a rounded copy are kept as that copy alone, for inference.
+/// </param>
+public sealed class ParameterSet(
+    IDevice device, string owner, int gradientBanks = 1, bool keepsMasters = true) : IDisposable
 {
     /// <summary>Gradients of a bank begin on multiples of this many elements: 64 bytes, as an arena's tensors do.</summary>
     private const int Alignment = 16;
@@ -25,6 +29,7 @@ public sealed class ParameterSet(IDevice device, string owner, int gradientBanks
     private readonly List<Parameter> _parameters = [];
     private readonly Dictionary<string, Parameter> _byName = new(StringComparer.Ordinal);
     private readonly Dictionary<string, Linear> _linears = new(StringComparer.Ordinal);
+    private readonly Dictionary<string, WeightCast> _mastersGone = new(StringComparer.Ordinal);
     private Tensor[] _banks = [];
     private int _selected;
     private int _owners = 1;
@@ -40,7 +45,7 @@ public sealed class ParameterSet(IDevice device, string owner, int gradientBanks
     public bool IsTrainable => _gradients is not null;
 
     /// <summary>Number of elements of all parameters.</summary>
-    public long Count => _parameters.Sum(parameter => parameter.Value.Count);
+    public long Count => _parameters.Sum(parameter => parameter.Shape.Count);
 
     /// <summary>
     /// Number of the last optimizer step that was applied; 0 for none. To be set by whoever has written values, for casts
@@ -80,27 +85,33 @@ public sealed class ParameterSet(IDevice device, string owner, int gradientBanks
             return _byName[name];
         }
 
-        var parameter = new Parameter(name, _values.Allocate(shape));
-        _byName.Add(name, parameter);
-        _parameters.Add(parameter);
-        return parameter;
+        return Keep(new(name, _values.Allocate(shape)));
     }
 
     /// <summary>Adds an uninitialised matrix with its products, or finds it where the set is shared.</summary>
-    public Linear AddLinear(string name, TensorShape shape, ProductPrecision precision)
+    /// <param name="name">Checkpoint name.</param>
+    /// <param name="shape">[N, D].</param>
+    /// <param name="precision">Of its products.</param>
+    /// <param name="absorbed">True where attention also takes it in its absorbed form.</param>
+    public Linear AddLinear(string name, TensorShape shape, ProductPrecision precision, bool absorbed = false)
     {
         if (_linears.TryGetValue(name, out Linear? linear))
         {
             return linear;
         }
 
-        Parameter weight = Add(name, shape);
+        bool rounds = precision.Operand != DType.Float32;
+        Parameter weight = rounds && !keepsMasters ? Keep(new(name, shape)) : Add(name, shape);
         WeightCast? cast = null;
-        if (precision.Operand != DType.Float32)
+        if (rounds)
         {
             _casts ??= device.CreateArena($"{owner} casts");
-            cast = new(weight, this, _casts, precision);
+            cast = new(weight, this, _casts, precision, absorbed);
             weight.Cast = cast;
+            if (!keepsMasters)
+            {
+                _mastersGone.Add(name, cast);
+            }
         }
 
         linear = new(weight, precision, cast);
@@ -111,12 +122,26 @@ public sealed class ParameterSet(IDevice device, string owner, int gradientBanks
     /// <summary>The parameter of that name, or null.</summary>
     public Parameter? Find(string name) => _byName.GetValueOrDefault(name);
 
-    /// <summary>Reads every value; to be called inside submitted work.</summary>
+    /// <summary>
+    /// Reads every value; to be called inside submitted work. A matrix without a master passes through memory that is
+    /// given back afterwards.
+    /// </summary>
     public void Read(IKernels kernels, IParameterSource source)
     {
+        using Arena? passing = _mastersGone.Count > 0 ? device.CreateArena($"{owner}, weights on their way") : null;
         foreach (Parameter parameter in _parameters)
         {
-            source.Read(kernels, parameter.Name, parameter.Value);
+            if (_mastersGone.TryGetValue(parameter.Name, out WeightCast? cast))
+            {
+                passing!.Reset();
+                Tensor master = passing.Allocate(parameter.Shape);
+                source.Read(kernels, parameter.Name, master);
+                cast.Take(kernels, master);
+            }
+            else
+            {
+                source.Read(kernels, parameter.Name, parameter.Value);
+            }
         }
     }
 
@@ -128,6 +153,12 @@ public sealed class ParameterSet(IDevice device, string owner, int gradientBanks
         if (_gradients is not null)
         {
             return;
+        }
+
+        if (_mastersGone.Count > 0)
+        {
+            throw new InvalidOperationException(
+                $"{owner}: '{_mastersGone.Keys.First()}' has no master: the model was loaded for inference");
         }
 
         _gradients = device.CreateArena($"{owner} gradients");
@@ -200,6 +231,13 @@ public sealed class ParameterSet(IDevice device, string owner, int gradientBanks
         _gradients?.Dispose();
         _moments?.Dispose();
         _casts?.Dispose();
+    }
+
+    private Parameter Keep(Parameter parameter)
+    {
+        _byName.Add(parameter.Name, parameter);
+        _parameters.Add(parameter);
+        return parameter;
     }
 
     private static long Aligned(long count) => (count + Alignment - 1) / Alignment * Alignment;

@@ -9,12 +9,12 @@ namespace Krewe.Model.Layers;
 /// </summary>
 public sealed class TokenLayout
 {
-    private readonly int _firstPosition;
+    private readonly int[]? _firstPositions;
 
-    private TokenLayout(int[] sequenceStarts, int firstPosition, Tensor positions, Tensor sequenceOfToken)
+    private TokenLayout(int[] sequenceStarts, int[]? firstPositions, Tensor positions, Tensor sequenceOfToken)
     {
         SequenceStarts = sequenceStarts;
-        _firstPosition = firstPosition;
+        _firstPositions = firstPositions;
         Positions = positions;
         SequenceOfToken = sequenceOfToken;
     }
@@ -37,14 +37,14 @@ public sealed class TokenLayout
     /// <summary>Lays out whole sequences, positions from 0; <see cref="Fill"/> writes the device's copies.</summary>
     /// <param name="arena">Arena of the micro-batch.</param>
     /// <param name="sequenceStarts">S + 1 rising row offsets, the first 0.</param>
-    /// <param name="firstPosition">
-    /// Position of the first row of each sequence: the length of the cache when decoding.
+    /// <param name="firstPositions">
+    /// Position of the first row of each sequence, the length of its cache when decoding; 0 where left out.
     /// </param>
-    public static TokenLayout Create(Arena arena, int[] sequenceStarts, int firstPosition = 0)
+    public static TokenLayout Create(Arena arena, int[] sequenceStarts, int[]? firstPositions = null)
     {
         Tensor positions = arena.Allocate(sequenceStarts[^1], DType.Int32);
         Tensor sequences = arena.Allocate(sequenceStarts[^1], DType.Int32);
-        return new(sequenceStarts, firstPosition, positions, sequences);
+        return new(sequenceStarts, firstPositions, positions, sequences);
     }
 
     /// <summary>Writes <see cref="Positions"/> and <see cref="SequenceOfToken"/>, ahead of what reads them.</summary>
@@ -53,9 +53,10 @@ public sealed class TokenLayout
         int[] values = ArrayPool<int>.Shared.Rent(Math.Max(1, Tokens));
         for (int s = 0; s < Sequences; s++)
         {
+            int first = _firstPositions?[s] ?? 0;
             for (int row = SequenceStarts[s]; row < SequenceStarts[s + 1]; row++)
             {
-                values[row] = _firstPosition + row - SequenceStarts[s];
+                values[row] = first + row - SequenceStarts[s];
             }
         }
 

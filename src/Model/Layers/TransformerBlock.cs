@@ -74,11 +74,11 @@ public sealed class TransformerBlock
         state.Output = arena.Allocate(input.Rows, input.Columns);
         kernels.Copy(input, state.Output);
         state.AttentionNorm = _attentionNorm.Forward(kernels, arena, input, _attention.Precision, out Operand normed);
-        if (pass.Cache is { } cache)
+        if (pass.Cached is { } cached)
         {
             _attention.ForwardCached(
                 kernels, arena, normed, state.Output, pass.Layout, pass.RotaryTable,
-                cache[Layer - pass.FirstCachedLayer], cache.Length, state.Attention);
+                cached.PagesOf(Layer, pass.Layout), cached.Expanded, state.Attention);
         }
         else
         {

@@ -5,19 +5,42 @@ using Krewe.Model.Tensors;
 namespace Krewe.Model.Layers;
 
 /// <summary>
-/// A weight as the products of its precision read it, made from the float32 master once a step: rounded to bfloat16, or
-/// quantised in tiles for the forward and, turned, for the data gradient. When it is first asked for, and from then on with
-/// the optimizer's step, together with the other weights. On the device's thread.
+/// A weight as the products of its precision read it: rounded to bfloat16, or quantised in tiles for the forward and,
+/// turned, for the data gradient. Made from the float32 master when it is first asked for, and from then on with the
+/// optimizer's step, together with the other weights; or from values that are not kept (<see cref="Take"/>). On the device's
+/// thread.
 /// </summary>
 /// <param name="weight">[N, D], the master.</param>
 /// <param name="parameters">The set that the weight is of: it knows when the masters have moved.</param>
 /// <param name="arena">Where the casts live.</param>
 /// <param name="precision">BFloat16 or tiles.</param>
-internal sealed class WeightCast(Parameter weight, ParameterSet parameters, Arena arena, ProductPrecision precision)
+/// <param name="absorbed">True where attention also takes the weight in its absorbed form.</param>
+internal sealed class WeightCast(
+    Parameter weight, ParameterSet parameters, Arena arena, ProductPrecision precision, bool absorbed)
 {
     private Tensor _values, _floats;
     private QuantizedTensor _rows, _columns;
     private int _valuesVersion = -1, _floatsVersion = -1, _rowsVersion = -1, _columnsVersion = -1;
+
+    /// <summary>Makes all that the forward reads from values that will be gone.</summary>
+    /// <param name="kernels">Kernels of the device.</param>
+    /// <param name="master">[N, D] float32.</param>
+    public void Take(IKernels kernels, Tensor master)
+    {
+        if (precision.IsTiled)
+        {
+            Quantize(kernels, master);
+        }
+        else if (kernels.BFloat16Storage != DType.Float32)
+        {
+            Round(kernels, master);
+        }
+
+        if (absorbed || (!precision.IsTiled && kernels.BFloat16Storage == DType.Float32))
+        {
+            Widen(kernels, master);
+        }
+    }
 
     /// <summary>[N, D] rounded to bfloat16 and kept in what the backend's products read.</summary>
     public Tensor Values(IKernels kernels)
@@ -27,10 +50,9 @@ internal sealed class WeightCast(Parameter weight, ParameterSet parameters, Aren
             return Floats(kernels);
         }
 
-        if (IsStale(ref _valuesVersion))
+        if (weight.HasMaster && IsStale(ref _valuesVersion))
         {
-            _values = _values.IsEmpty ? arena.Allocate(weight.Shape, kernels.BFloat16Storage) : _values;
-            kernels.RoundToBFloat16(weight.Value, _values);
+            Round(kernels, weight.Value);
         }
 
         return _values;
@@ -41,17 +63,14 @@ internal sealed class WeightCast(Parameter weight, ParameterSet parameters, Aren
     /// </summary>
     public Tensor Floats(IKernels kernels)
     {
-        if (IsStale(ref _floatsVersion))
+        if (weight.HasMaster && IsStale(ref _floatsVersion))
         {
-            _floats = _floats.IsEmpty ? arena.Allocate(weight.Shape) : _floats;
-            Tensor source = weight.Value;
             if (precision.IsTiled)
             {
-                kernels.Dequantize(Rows(kernels), _floats);
-                source = _floats;
+                _ = Rows(kernels);
             }
 
-            kernels.RoundToBFloat16(source, _floats);
+            Widen(kernels, weight.Value);
         }
 
         return _floats;
@@ -60,10 +79,9 @@ internal sealed class WeightCast(Parameter weight, ParameterSet parameters, Aren
     /// <summary>[N, D] in tiles, for the forward.</summary>
     public QuantizedTensor Rows(IKernels kernels)
     {
-        if (IsStale(ref _rowsVersion))
+        if (weight.HasMaster && IsStale(ref _rowsVersion))
         {
-            _rows = _rows.IsEmpty ? Allocate(weight.Shape.D0, weight.Shape.D1) : _rows;
-            kernels.Quantize(weight.Value, default, _rows, default);
+            Quantize(kernels, weight.Value);
         }
 
         return _rows;
@@ -79,6 +97,30 @@ internal sealed class WeightCast(Parameter weight, ParameterSet parameters, Aren
         }
 
         return _columns;
+    }
+
+    private void Quantize(IKernels kernels, Tensor master)
+    {
+        _rows = _rows.IsEmpty ? Allocate(weight.Shape.D0, weight.Shape.D1) : _rows;
+        kernels.Quantize(master, default, _rows, default);
+    }
+
+    private void Round(IKernels kernels, Tensor master)
+    {
+        _values = _values.IsEmpty ? arena.Allocate(weight.Shape, kernels.BFloat16Storage) : _values;
+        kernels.RoundToBFloat16(master, _values);
+    }
+
+    private void Widen(IKernels kernels, Tensor master)
+    {
+        _floats = _floats.IsEmpty ? arena.Allocate(weight.Shape) : _floats;
+        if (precision.IsTiled)
+        {
+            kernels.Dequantize(_rows, _floats);
+            master = _floats;
+        }
+
+        kernels.RoundToBFloat16(master, _floats);
     }
 
     /// <summary>

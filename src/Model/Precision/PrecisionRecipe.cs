@@ -61,6 +61,15 @@ public sealed record PrecisionRecipe
     /// <summary>Storage of AdamW's moments where the user does not choose: Float32 or BFloat16.</summary>
     public DType Moments { get; init; } = DType.Float32;
 
+    /// <summary>What the latent cache of generation keeps latents and rotated keys in: Float32 or BFloat16.</summary>
+    public DType LatentCache { get; init; } = DType.Float32;
+
+    /// <summary>
+    /// True where weights keep the float32 masters that training needs; false keeps only what the forward's products
+    /// read (<see cref="ForInference"/>).
+    /// </summary>
+    public bool KeepsMasters { get; init; } = true;
+
     /// <summary>Everything in float32.</summary>
     public static PrecisionRecipe Fp32 { get; } = new() { Name = "fp32" };
 
@@ -75,6 +84,7 @@ public sealed record PrecisionRecipe
         MtpProjection = ProductPrecision.BFloat16,
         Head = ProductPrecision.BFloat16,
         Combine = DType.BFloat16,
+        LatentCache = DType.BFloat16,
     };
 
     /// <summary>The report's recipe: E4M3, 1x128 by 128x128, powers of two where rows are turned or travel.</summary>
@@ -106,6 +116,12 @@ public sealed record PrecisionRecipe
 
     /// <summary>Names of all recipes.</summary>
     public static IReadOnlyList<string> Names { get; } = [.. All.Select(recipe => recipe.Name)];
+
+    /// <summary>
+    /// The same arithmetic over weights without masters: a matrix whose products read a rounded copy is kept as that copy
+    /// alone. Nothing can be trained by it.
+    /// </summary>
+    public PrecisionRecipe ForInference() => this with { KeepsMasters = false };
 
     private static TileFormat Micro => new(DType.Float8E4M3, 1, 32, PowerOfTwo: true);
 

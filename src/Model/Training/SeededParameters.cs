@@ -1,4 +1,5 @@
 using System.Text;
+using Krewe.Model.Kernels;
 using Krewe.Model.Layers;
 using Krewe.Model.Tensors;
 
@@ -10,7 +11,12 @@ namespace Krewe.Model.Training;
 /// </summary>
 /// <param name="seed">Seed of the run.</param>
 /// <param name="standardDeviation"><c>initializer_range</c>.</param>
-public sealed unsafe class SeededParameters(ulong seed, double standardDeviation) : IParameterSource
+/// <param name="onDevice">
+/// Lets the device draw, in parallel: the same values but, on a GPU, for the last bit of one in some hundred million. A
+/// training run begins with the host's.
+/// </param>
+public sealed unsafe class SeededParameters(ulong seed, double standardDeviation, bool onDevice = false)
+    : IParameterSource
 {
     private const ulong FnvOffset = 0xCBF29CE484222325UL;
     private const ulong FnvPrime = 0x100000001B3UL;
@@ -21,28 +27,52 @@ public sealed unsafe class SeededParameters(ulong seed, double standardDeviation
     /// <inheritdoc/>
     public void Read(string name, TensorShape shape, Span<float> destination)
     {
-        if (name.EndsWith("e_score_correction_bias", StringComparison.Ordinal))
+        if (Constant(name, shape) is { } value)
         {
-            destination.Clear();
+            destination.Fill(value);
             return;
         }
 
-        if (shape.Rank == 1)
+        fixed (float* values = destination)
         {
-            destination.Fill(1);
-            return;
+            Draw(values, destination.Length, StateOf(name));
         }
+    }
 
+    /// <inheritdoc/>
+    public void Read(IKernels kernels, string name, Tensor destination)
+    {
+        if (Constant(name, destination.Shape) is { } value)
+        {
+            kernels.Fill(destination, value);
+        }
+        else if (onDevice)
+        {
+            kernels.FillNormal(destination, StateOf(name), standardDeviation);
+        }
+        else
+        {
+            kernels.Write(
+                destination, (Source: this, Name: name, destination.Shape),
+                static (values, state) => state.Source.Read(state.Name, state.Shape, values));
+        }
+    }
+
+    /// <summary>The value of a tensor that is not drawn, or null.</summary>
+    private static float? Constant(string name, TensorShape shape) =>
+        name.EndsWith("e_score_correction_bias", StringComparison.Ordinal) ? 0
+        : shape.Rank == 1 ? 1
+        : null;
+
+    private ulong StateOf(string name)
+    {
         ulong state = FnvOffset ^ seed;
         foreach (byte b in Encoding.UTF8.GetBytes(name))
         {
             state = (state ^ b) * FnvPrime;
         }
 
-        fixed (float* values = destination)
-        {
-            Draw(values, destination.Length, state);
-        }
+        return state;
     }
 
     /// <summary>

@@ -74,7 +74,7 @@ internal static class EvalCommand
                 parsed.GetValue(silos), parsed.GetValue(stages), parsed.GetValue(threads),
                 documents.Max(document => document.Length), Verbose: parsed.GetValue<bool>("--verbose"),
                 Precision: parsed.GetValue(precision)!, Devices: parsed.GetValue(devices));
-            await using LoadedModel loaded = await LoadedModel.OpenAsync(folder, request, cancellation);
+            await using LoadedModel loaded = await LoadedModel.OpenAsync(folder.Origin, request, cancellation);
             long start = Stopwatch.GetTimestamp();
             TextEvaluation result = await TextEvaluator.RunAsync(
                 loaded.Model, folder.Config, documents, progress: new Counter(terminal, documents.Length),

@@ -1,140 +1,137 @@
 using System.CommandLine;
-using System.Diagnostics;
-using System.Text;
-using System.Text.Json.Nodes;
+using System.CommandLine.Parsing;
+using Krewe.Grains.Interfaces.Serving;
 using Krewe.Model;
+using Krewe.Model.Configuration;
 using Krewe.Model.Data;
 using Krewe.Model.Generation;
 
 namespace Krewe.Silo.Commands;
 
-/// <summary><c>krewe generate</c>: continues a text.</summary>
+/// <summary><c>krewe generate</c>: continues texts.</summary>
 internal static class GenerateCommand
 {
     /// <summary>The command.</summary>
     public static Command Create(Terminal terminal)
     {
-        Argument<string> model = SharedOptions.Model();
+        Argument<string?> model = new("MODEL")
+        {
+            Description = "Checkpoint folder: config.json and model.safetensors (or shards with their index)",
+            Arity = ArgumentArity.ZeroOrOne,
+        };
         var options = new GenerateOptions();
         var command = new ToolCommand(
-            "generate", "Continues a text; the continuation goes to standard output as it comes.",
+            "generate", "Continues a text, which goes to standard output as it comes, or many together.",
             "krewe generate MODEL --prompt \"Gets or sets the\"",
-            "krewe generate MODEL --prompt \"Returns a\" --temperature 0.8 --top-p 0.95 --seed 7 --silos 2")
+            "krewe generate MODEL --prompt \"Returns a\" --temperature 0.8 --top-p 0.95 --seed 7 --silos 2",
+            "krewe generate MODEL --prompts prompts.txt --max-tokens 40",
+            "krewe generate --preset 16b --precision fp8 --device cuda:0 --silos 1 --prompt a --batch 64")
         {
             model,
         };
         options.AddTo(command);
+        command.Validators.Add(result => Check(result, model, options));
         command.SetAction(async (parsed, cancellation) =>
         {
-            using ModelFolder folder = ModelFolder.Open(parsed.GetRequiredValue(model));
-            Tokenizer tokenizer = folder.LoadTokenizer(parsed.GetValue(options.Tokenizer));
-            int[] prompt = Prompt(folder, tokenizer, parsed.GetRequiredValue(options.Prompt), parsed.GetValue(options.NoBos));
-            int room = folder.Config.MaxPositionEmbeddings - prompt.Length;
-            if (room < 1)
-            {
-                throw new KreweException(
-                    $"the prompt has {prompt.Length} tokens, the model reads {folder.Config.MaxPositionEmbeddings}: shorten it");
-            }
-
-            if (folder.Notice is { } notice)
+            using ModelFolder? folder = parsed.GetValue(model) is { } path ? ModelFolder.Open(path) : null;
+            ModelOrigin origin = folder?.Origin ?? Preset(parsed, options);
+            Tokenizer tokenizer = folder?.LoadTokenizer(parsed.GetValue(options.Tokenizer))
+                ?? TokenizeCommand.Load(parsed.GetValue(options.Tokenizer) ?? "bytes");
+            tokenizer.EnsureFits(origin.Config.VocabSize);
+            GenerationRequest[] requests = Requests(parsed, options, folder, origin.Config, tokenizer);
+            if (folder?.Notice is { } notice)
             {
                 terminal.Notice(notice);
             }
 
-            int maxTokens = Math.Min(room, parsed.GetValue(options.MaxTokens));
-            LoadRequest load = options.Load(parsed, prompt.Length + maxTokens);
-            await using LoadedModel loaded = await LoadedModel.OpenAsync(folder, load, cancellation);
-            int[] stop = [.. new[] { tokenizer.EosId, folder.Config.EosTokenId }.OfType<int>().Distinct()];
-            var run = new TextRun(terminal, tokenizer, prompt.Length, maxTokens, stop, parsed.GetValue(options.Json));
-            await run.ConsumeAsync(
-                loaded.GenerateAsync(
-                    new()
-                    {
-                        Prompt = prompt,
-                        MaxTokens = maxTokens,
-                        StopTokens = stop,
-                        Sampling = options.Sampling(parsed),
-                        UseCache = !parsed.GetValue(options.NoCache),
-                    },
-                    cancellation),
-                cancellation);
+            LoadRequest load = options.Load(parsed, requests.Max(request => request.Prompt.Length + request.MaxTokens));
+            await using LoadedModel loaded = await LoadedModel.OpenAsync(origin, load, cancellation);
+            var texts = new GeneratedTexts(terminal, tokenizer, requests, parsed.GetValue(options.Json));
+            await texts.ConsumeAsync(loaded.GenerateAsync(requests, cancellation), cancellation);
             return ExitCode.Fine;
         });
         return command;
     }
 
-    private static int[] Prompt(ModelFolder folder, Tokenizer tokenizer, string text, bool noBos)
+    private static void Check(CommandResult result, Argument<string?> model, GenerateOptions options)
     {
-        int? bos = noBos || !folder.AddsBos() ? null : tokenizer.BosId ?? folder.Config.BosTokenId;
-        int[] ids = tokenizer.Encode(text);
-        int[] prompt = bos is { } first ? [first, .. ids] : ids;
-        return prompt.Length > 0 ? prompt : throw new KreweException("the prompt is empty: give --prompt a text");
+        bool folder = result.GetResult(model) is { Tokens.Count: > 0 };
+        bool preset = result.GetResult(options.Preset) is { Implicit: false };
+        if (folder == preset)
+        {
+            result.AddError(folder
+                ? "MODEL and --preset are two models: give one of them"
+                : "give a checkpoint folder, or --preset for a model with random parameters");
+        }
+
+        bool prompt = result.GetResult(options.Prompt) is { Implicit: false };
+        bool prompts = result.GetResult(options.Prompts) is { Implicit: false };
+        if (prompt == prompts)
+        {
+            result.AddError(prompt
+                ? "--prompt and --prompts exclude each other"
+                : "give --prompt a text to continue, or --prompts a file with a text a line");
+        }
     }
 
-    /// <summary>Prints tokens as they come and what became of them.</summary>
-    private sealed class TextRun(
-        Terminal terminal, Tokenizer tokenizer, int promptTokens, int maxTokens, int[] stop, bool json)
+    /// <summary>A model with random parameters; its multi-token prediction takes no part in generation.</summary>
+    private static ModelOrigin Preset(ParseResult parsed, GenerateOptions options) => new(
+        ModelPresets.Get(parsed.GetValue(options.Preset)!) with { NumNextnPredictLayers = 0 },
+        Seed: parsed.GetValue(options.Seed));
+
+    private static GenerationRequest[] Requests(
+        ParseResult parsed, GenerateOptions options, ModelFolder? folder, ModelConfig config, Tokenizer tokenizer)
     {
-        private readonly List<int> _tokens = [];
-        private readonly StringBuilder _text = new();
-
-        public async Task ConsumeAsync(IAsyncEnumerable<int> tokens, CancellationToken cancellation)
+        int batch = parsed.GetValue(options.Batch);
+        string[] texts = parsed.GetValue(options.Prompts) is { } file
+            ? Lines(file)
+            : [parsed.GetValue(options.Prompt)!];
+        int? bos = parsed.GetValue(options.NoBos) || folder?.AddsBos() == false ? null : tokenizer.BosId ?? config.BosTokenId;
+        // A random model has no end of text.
+        int[] stop = parsed.GetValue(options.IgnoreEos) || folder is null
+            ? []
+            : [.. new[] { tokenizer.EosId, config.EosTokenId }.OfType<int>().Distinct()];
+        SamplingOptions sampling = options.Sampling(parsed);
+        var requests = new GenerationRequest[texts.Length * batch];
+        for (int i = 0; i < requests.Length; i++)
         {
-            StreamingDecoder decoder = tokenizer.CreateStreamingDecoder();
-            long start = Stopwatch.GetTimestamp();
-            TimeSpan first = default;
-            try
+            int[] ids = tokenizer.Encode(texts[i / batch]);
+            int[] prompt = bos is { } first ? [first, .. ids] : ids;
+            requests[i] = new()
             {
-                await foreach (int token in tokens)
-                {
-                    first = _tokens.Count == 0 ? Stopwatch.GetElapsedTime(start) : first;
-                    _tokens.Add(token);
-                    Append(decoder.Append(token));
-                }
-            }
-            catch (OperationCanceledException) when (cancellation.IsCancellationRequested && !json)
-            {
-                Append(Environment.NewLine);
-                throw;
-            }
-
-            TimeSpan time = Stopwatch.GetElapsedTime(start);
-            Append(decoder.Flush());
-            double rate = _tokens.Count > 1 ? (_tokens.Count - 1) / (time - first).TotalSeconds : double.NaN;
-            string finish = _tokens.Count > 0 && stop.Contains(_tokens[^1]) ? "stop" : "length";
-            Finish(finish, rate, first);
+                Prompt = prompt,
+                MaxTokens = Math.Min(Room(config, prompt.Length), parsed.GetValue(options.MaxTokens)),
+                StopTokens = stop,
+                Sampling = sampling with { Seed = sampling.Seed + (ulong)i },
+                UseCache = !parsed.GetValue(options.NoCache),
+            };
         }
 
-        private void Append(string piece)
+        return requests;
+    }
+
+    private static string[] Lines(string file)
+    {
+        if (!File.Exists(file))
         {
-            _text.Append(piece);
-            if (!json)
-            {
-                terminal.Out.Write(piece);
-                terminal.Out.Flush();
-            }
+            throw new KreweException($"{file}: no such file; a text a line is wanted");
         }
 
-        private void Finish(string finish, double rate, TimeSpan first)
-        {
-            if (json)
-            {
-                Json.Write(terminal.Out, new JsonObject
-                {
-                    ["prompt_tokens"] = promptTokens,
-                    ["tokens"] = TokenizeCommand.Ids(_tokens),
-                    ["text"] = _text.ToString(),
-                    ["finish"] = finish,
-                    ["tokens_per_second"] = Json.Number(rate),
-                });
-                return;
-            }
+        string[] lines = [.. File.ReadAllLines(file).Where(line => line.Length > 0)];
+        return lines.Length > 0 ? lines : throw new KreweException($"{file}: holds no texts; a text a line is wanted");
+    }
 
-            terminal.Out.WriteLine();
-            string why = finish == "stop" ? "end of text" : _tokens.Count < maxTokens ? "ended" : "length";
-            string speed = double.IsFinite(rate) ? $", then {rate:F1} tokens/s" : "";
-            terminal.Error.WriteLine(
-                $"[{promptTokens} + {_tokens.Count} tokens ({why}), first after {first.TotalMilliseconds:F0} ms{speed}]");
+    private static int Room(ModelConfig config, int promptTokens)
+    {
+        if (promptTokens == 0)
+        {
+            throw new KreweException("the prompt is empty: give --prompt a text");
         }
+
+        int room = config.MaxPositionEmbeddings - promptTokens;
+        return room > 0
+            ? room
+            : throw new KreweException(
+                $"the prompt has {promptTokens} tokens, the model reads {config.MaxPositionEmbeddings}: shorten it");
     }
 }

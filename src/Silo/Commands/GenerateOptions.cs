@@ -1,4 +1,5 @@
 using System.CommandLine;
+using Krewe.Model.Configuration;
 using Krewe.Model.Generation;
 using Krewe.Silo.Hosting;
 
@@ -8,11 +9,38 @@ namespace Krewe.Silo.Commands;
 internal sealed class GenerateOptions
 {
     /// <summary>The text to continue.</summary>
-    public Option<string> Prompt { get; } = new("--prompt")
+    public Option<string?> Prompt { get; } = new("--prompt")
     {
         Description = "The text to continue",
         HelpName = "TEXT",
-        Required = true,
+    };
+
+    /// <summary>Texts to continue together.</summary>
+    public Option<string?> Prompts { get; } = new("--prompts")
+    {
+        Description = "Texts to continue together, one a line",
+        HelpName = "FILE",
+    };
+
+    /// <summary>Continuations of each text.</summary>
+    public Option<int> Batch { get; } = SharedOptions.AtLeast(1, new Option<int>("--batch")
+    {
+        Description = "Continuations of each text, generated together; each has a seed of its own",
+        HelpName = "N",
+        DefaultValueFactory = _ => 1,
+    });
+
+    /// <summary>A model with random parameters.</summary>
+    public Option<string?> Preset { get; } = new("--preset")
+    {
+        Description = "Instead of MODEL, one with random parameters, to measure: " + string.Join(", ", ModelPresets.Names),
+        HelpName = "NAME",
+    };
+
+    /// <summary>Goes on behind the end of a text.</summary>
+    public Option<bool> IgnoreEos { get; } = new("--ignore-eos")
+    {
+        Description = "Go on behind the end of a text, to measure",
     };
 
     /// <summary>Most tokens.</summary>
@@ -50,7 +78,7 @@ internal sealed class GenerateOptions
     /// <summary>Seed of the draw.</summary>
     public Option<ulong> Seed { get; } = new("--seed")
     {
-        Description = "Seed of the draw: the same seed gives the same text",
+        Description = "Seed of the draw, and of a preset's parameters: the same seed gives the same text",
         HelpName = "N",
         DefaultValueFactory = _ => 0,
     };
@@ -99,7 +127,7 @@ internal sealed class GenerateOptions
         });
         Option[] all =
         [
-            Prompt, MaxTokens, Temperature, TopK, TopP, Seed, NoCache, NoBos, Tokenizer, Silos, Stages, CpuThreads, Devices,
+            Prompt, Prompts, Batch, Preset, IgnoreEos, MaxTokens, Temperature, TopK, TopP, Seed, NoCache, NoBos, Tokenizer, Silos, Stages, CpuThreads, Devices,
             Precision, Json,
         ];
         foreach (Option option in all)

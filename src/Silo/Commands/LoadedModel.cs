@@ -3,7 +3,6 @@ using Krewe.Grains.Interfaces;
 using Krewe.Grains.Interfaces.Serving;
 using Krewe.Grains.Training;
 using Krewe.Model;
-using Krewe.Model.Checkpoints;
 using Krewe.Model.Generation;
 using Krewe.Model.Precision;
 using Krewe.Model.Tensors;
@@ -45,17 +44,17 @@ internal sealed class LoadedModel : IAsyncDisposable
     /// <summary>Forward, backward and tensors by name.</summary>
     public IInspectable Model { get; private set; } = null!;
 
-    /// <summary>Loads a checked folder.</summary>
+    /// <summary>Loads a model.</summary>
     public static async Task<LoadedModel> OpenAsync(
-        ModelFolder folder, LoadRequest request, CancellationToken cancellation)
+        ModelOrigin origin, LoadRequest request, CancellationToken cancellation)
     {
         var loaded = new LoadedModel();
         try
         {
             cancellation.ThrowIfCancellationRequested();
             await (request.Silos > 0
-                ? loaded.LoadClusterAsync(folder, request, cancellation)
-                : loaded.LoadLocalAsync(folder, request));
+                ? loaded.LoadClusterAsync(origin, request, cancellation)
+                : loaded.LoadLocalAsync(origin, request));
             return loaded;
         }
         catch
@@ -65,13 +64,15 @@ internal sealed class LoadedModel : IAsyncDisposable
         }
     }
 
-    /// <summary>Generates until a stop token, which is returned, or the most tokens.</summary>
-    /// <param name="request">Prompt and how to go on.</param>
-    /// <param name="cancellation">Ends between two tokens.</param>
-    public IAsyncEnumerable<int> GenerateAsync(GenerationRequest request, CancellationToken cancellation) =>
+    /// <summary>Generates the sequences of a batch together; an element is what one step gave.</summary>
+    /// <param name="requests">Prompts and how to go on.</param>
+    /// <param name="cancellation">Ends between two steps.</param>
+    public IAsyncEnumerable<GeneratedToken[]> GenerateAsync(GenerationRequest[] requests, CancellationToken cancellation) =>
         _local is { } model
-            ? Generation.RunAsync(model, request, cancellation)
-            : TokensAsync(_generation!, request, cancellation);
+            ? BatchGenerator.RunAsync(
+                new LocalDecoder(model), [.. requests.Select(request => request.ToContinuation())],
+                requests.All(request => request.UseCache), cancellation)
+            : TokensAsync(_generation!, requests, cancellation);
 
     /// <inheritdoc/>
     public async ValueTask DisposeAsync()
@@ -82,16 +83,17 @@ internal sealed class LoadedModel : IAsyncDisposable
         }
     }
 
-    private static async IAsyncEnumerable<int> TokensAsync(
-        IGenerationGrain grain, GenerationRequest request, [EnumeratorCancellation] CancellationToken cancellation)
+    private static async IAsyncEnumerable<GeneratedToken[]> TokensAsync(
+        IGenerationGrain grain, GenerationRequest[] requests, [EnumeratorCancellation] CancellationToken cancellation)
     {
-        await foreach (TokenUpdate update in grain.GenerateAsync(request, cancellation).WithCancellation(cancellation))
+        await foreach (TokenUpdate[] step in grain.GenerateBatchAsync(requests, cancellation).WithCancellation(cancellation))
         {
-            yield return update.Token;
+            yield return Array.ConvertAll(
+                step, update => new GeneratedToken(update.Sequence, update.Token, update.Index, update.Finish));
         }
     }
 
-    private async Task LoadLocalAsync(ModelFolder folder, LoadRequest request)
+    private async Task LoadLocalAsync(ModelOrigin origin, LoadRequest request)
     {
         if (request.DevicesOrCpu.Count > 1)
         {
@@ -100,9 +102,10 @@ internal sealed class LoadedModel : IAsyncDisposable
 
         ProcessDevices devices = Own(new ProcessDevices(request.DevicesOrCpu, request.CpuThreads));
         IDevice device = Own(devices.Open(0));
+        PrecisionRecipe recipe = PrecisionRecipe.Get(request.Precision);
         _local = Own(await LocalModel.LoadAsync(
-            folder.Config, device, new CheckpointParameters(folder.Reader), request.Stages, request.MaxPositions,
-            PrecisionRecipe.Get(request.Precision)));
+            origin.Config, device, origin.Parameters(), request.Stages, request.MaxPositions,
+            request.Training ? recipe : recipe.ForInference()));
         if (request.Training)
         {
             await _local.PrepareForTrainingAsync(DType.Float32);
@@ -111,7 +114,7 @@ internal sealed class LoadedModel : IAsyncDisposable
         Model = _local;
     }
 
-    private async Task LoadClusterAsync(ModelFolder folder, LoadRequest request, CancellationToken cancellation)
+    private async Task LoadClusterAsync(ModelOrigin origin, LoadRequest request, CancellationToken cancellation)
     {
         var options = new EmbeddedClusterOptions
         {
@@ -124,8 +127,9 @@ internal sealed class LoadedModel : IAsyncDisposable
         _owned.Push(cluster.DisposeAsync);
         var source = new ModelSource
         {
-            ConfigJson = folder.Config.ToJson(),
-            Checkpoint = Path.GetFullPath(folder.Path),
+            ConfigJson = origin.Config.ToJson(),
+            Checkpoint = origin.Checkpoint is { } checkpoint ? Path.GetFullPath(checkpoint.Folder) : null,
+            Seed = origin.Seed,
             Training = request.Training,
             MaxPositions = request.MaxPositions,
             Precision = request.Precision,

@@ -25,6 +25,9 @@ internal sealed class ModelFolder : IDisposable
     /// <summary>A valid config that the tensors agree with.</summary>
     public ModelConfig Config { get; }
 
+    /// <summary>The model as it is loaded.</summary>
+    public ModelOrigin Origin => new(Config, Reader);
+
     /// <summary>Something that the user should know, or null.</summary>
     public string? Notice { get; }
 

@@ -15,6 +15,8 @@ public abstract class CudaKernelsTests(ProductPath products) : KernelContract
 
     protected override double BFloat16ProductTolerance => Tolerance;
 
+    protected override double NormalTolerance => Tolerance;
+
     protected override Arena CreateArena() => _device.CreateArena("contract");
 
     protected override void Submit(Action<IKernels> work) => _device.SubmitAsync(work).GetAwaiter().GetResult();

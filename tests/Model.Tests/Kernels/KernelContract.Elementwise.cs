@@ -24,6 +24,15 @@ public abstract unsafe partial class KernelContract
         Data.Normal(3, length, gap: gap), Data.NormalVector(length), Data.Garbage(3, length, gap: gap),
         Data.GarbageVector(3)));
 
+    [Theory]
+    [InlineData(1, 1)]
+    [InlineData(1, 9)]
+    [InlineData(3, 5)]
+    [InlineData(70, 333)]
+    public void Normal_values_agree(int rows, int columns) => Compare(
+        $"{rows} x {columns}", NormalTolerance, (k, t) => k.FillNormal(t[0], 0x0123456789ABCDEF, 0.02),
+        Data.Garbage(rows, columns));
+
     [Fact]
     public void Rms_norm_of_a_zero_row_is_zero()
     {

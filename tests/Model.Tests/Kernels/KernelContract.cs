@@ -33,6 +33,9 @@ public abstract unsafe partial class KernelContract : IDisposable
     /// <summary>Bound on everything that calls exp or sums in an order of the backend's own.</summary>
     protected virtual double Tolerance => TensorAssert.Tolerance(DType.Float32);
 
+    /// <summary>Bound on drawn values: the same but for the logarithm and the sine of the backend's float64.</summary>
+    protected virtual double NormalTolerance => 0;
+
     /// <summary>Memory that the backend computes in.</summary>
     protected virtual Arena CreateArena() => new HostArena("contract device");
 

@@ -91,19 +91,19 @@ public class SeparateMemoryTests
         var tokens = new List<float>();
         foreach (ModelStage stage in model.Stages)
         {
-            stage.OpenSession(0, 16);
+            stage.OpenSession(0, [16]);
         }
 
         for (int i = 0; i < 8; i++)
         {
-            var result = new DecodeResult(default, -1);
+            var result = new DecodeResult(default, []);
             foreach (ModelStage stage in model.Stages)
             {
-                result = await stage.DecodeAsync(0, pending, result.Hidden, sampling);
+                result = await stage.DecodeAsync(0, DecodeStep.Of([pending], [sampling]), result.Hidden);
             }
 
-            tokens.Add(result.Token);
-            pending = [result.Token];
+            tokens.Add(result.Tokens[0]);
+            pending = result.Tokens;
         }
 
         return [[.. tokens]];

@@ -52,6 +52,42 @@ public class TrainCommandTests
     }
 
     [Fact]
+    public async Task A_run_for_measurement_writes_and_evaluates_nothing()
+    {
+        using var checkpoint = new SmallCheckpoint();
+        string data = checkpoint["text.txt"];
+        await File.WriteAllTextAsync(data, string.Concat(Enumerable.Range(0, 3000).Select(i => $"Line {i * 7919 % 1000}. ")));
+        string[] args =
+        [
+            "train", "--config", checkpoint.Path, "--data", data, "--output", checkpoint["run"], "--steps", "2", "--batch",
+            "2", "--sequence-length", "32", "--no-checkpoint", "--evaluation-windows", "0",
+        ];
+
+        Outcome run = await KreweProgram.RunAsync([.. args, "--json"]);
+        Outcome shown = await KreweProgram.RunAsync(args);
+        Outcome refused = await KreweProgram.RunAsync([.. args, "--checkpoint-every", "1"]);
+
+        Assert.Equal((0, 0, 2), (run.Code, shown.Code, refused.Code));
+        JsonNode[] events = [.. run.Out.Split('\n', StringSplitOptions.RemoveEmptyEntries).Select(line => JsonNode.Parse(line)!)];
+        Assert.Equal(["started", "step", "step", "finished"], events.Select(e => (string)e["event"]!));
+        Assert.Null(events[^1]["checkpoint"]);
+        Assert.Null(events[^1]["model_flop_utilization"]);
+        Assert.True((double)events[^1]["median_step_seconds"]! > 0);
+        Assert.Empty(Directory.GetDirectories(checkpoint["run"], "step-*"));
+        Assert.DoesNotContain("held-out", shown.Out, StringComparison.Ordinal);
+        Assert.Contains("--no-checkpoint", Assert.Single(refused.ErrorLines), StringComparison.Ordinal);
+    }
+
+    [Fact]
+    public void Utilisation_is_the_models_operations_over_the_published_rate()
+    {
+        var known = new TrainDevices(PeakBytes: 1, OperationsPerToken: 5e9, BFloat16Rate: 1e15);
+
+        Assert.Equal(0.2, known.Utilization(tokens: 4000, seconds: 0.1)!.Value, 1e-12);
+        Assert.Null((known with { BFloat16Rate = 0 }).Utilization(4000, 0.1));
+    }
+
+    [Fact]
     public async Task A_view_follows_any_events()
     {
         using var output = new StringWriter();

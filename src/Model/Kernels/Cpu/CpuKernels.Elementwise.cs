@@ -25,6 +25,15 @@ public sealed unsafe partial class CpuKernels
     }
 
     /// <inheritdoc/>
+    public void FillNormal(Tensor destination, ulong state, double standardDeviation)
+    {
+        KernelChecks.FillNormal(destination);
+        int parts = checked((int)((destination.Count + PartElements - 1) / PartElements));
+        // A value costs as much as some ten of a copy.
+        For(parts, 16 * destination.Count, new FillNormalLoop(destination, state, standardDeviation));
+    }
+
+    /// <inheritdoc/>
     public void Fill(Tensor destination, float value)
     {
         KernelChecks.Fill(destination);
@@ -82,6 +91,16 @@ public sealed unsafe partial class CpuKernels
             byte* to = (byte*)destination.Address + (parts.Start(index, destination.RowStride) * bytes);
             int length = parts.Length(index) * bytes;
             new ReadOnlySpan<byte>(from, length).CopyTo(new(to, length));
+        }
+    }
+
+    private readonly struct FillNormalLoop(Tensor destination, ulong state, double standardDeviation) : ILoop
+    {
+        public void Run(int index)
+        {
+            long first = (long)index * PartElements;
+            int count = (int)Math.Min(PartElements, destination.Count - first);
+            NormalSequence.Draw(new(destination.Floats + first, count), NormalSequence.Skip(state, first), standardDeviation);
         }
     }
 

@@ -44,6 +44,9 @@ internal enum ScratchUse
     /// <summary>The context in latent space.</summary>
     AbsorbedContext,
 
+    /// <summary>Cached latents of one sequence, brought together from their pages.</summary>
+    CachedLatents,
+
     /// <summary>Partial sums of a kernel's master.</summary>
     Partials,
 

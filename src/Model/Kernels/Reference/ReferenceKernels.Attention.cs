@@ -43,55 +43,6 @@ public sealed unsafe partial class ReferenceKernels
         }
     }
 
-    /// <inheritdoc/>
-    public void AbsorbedAttention(
-        Tensor query, Tensor upProjection, Tensor cache, int firstPosition, Tensor output, in AttentionShape attention)
-    {
-        KernelChecks.AbsorbedAttention(query, upProjection, cache, firstPosition, output, attention);
-        int latent = upProjection.Columns;
-        int perHead = attention.NopeDim + attention.ValueDim;
-        float[] absorbed = new float[latent];
-        float[] context = new float[latent];
-        float[] p = new float[firstPosition + query.Rows];
-        for (int r = 0; r < query.Rows; r++)
-        {
-            Span<float> row = p.AsSpan(0, firstPosition + r + 1);
-            for (int h = 0; h < attention.Heads; h++)
-            {
-                // qNope . (Wk c) = (Wk^T qNope) . c: the key projection moves from every cached row to the one query.
-                Span<float> nope = QueryNope(query, attention, h, r);
-                absorbed.AsSpan().Clear();
-                for (int n = 0; n < attention.NopeDim; n++)
-                {
-                    MultiplyAdd(nope[n], upProjection.Row((h * perHead) + n), absorbed);
-                }
-
-                for (int j = 0; j < row.Length; j++)
-                {
-                    Span<float> cached = cache.Row(j);
-                    float dot = Dot(absorbed, cached[..latent]);
-                    row[j] = attention.Scale * Dot(QueryRope(query, attention, h, r), cached[latent..], dot);
-                }
-
-                (_, float sum) = ExpAndSum(row);
-                context.AsSpan().Clear();
-                for (int j = 0; j < row.Length; j++)
-                {
-                    MultiplyAdd(row[j], cache.Row(j)[..latent], context);
-                }
-
-                Divide(context, sum);
-
-                // sum of p (Wv c) = Wv (sum of p c): the value projection is applied once, to the context.
-                Span<float> head = output.Row(r).Slice(h * attention.ValueDim, attention.ValueDim);
-                for (int v = 0; v < attention.ValueDim; v++)
-                {
-                    head[v] = Dot(context, upProjection.Row((h * perHead) + attention.NopeDim + v));
-                }
-            }
-        }
-    }
-
     /// <summary>scale * (qNope . kNope + qRope . kRope) of query row i and key row j under head h.</summary>
     private static float Score(
         Tensor query, Tensor keyValue, Tensor keyRope, in AttentionShape attention, int h, int i, int j)

@@ -35,6 +35,25 @@ public sealed unsafe partial class ReferenceKernels
     }
 
     /// <inheritdoc/>
+    public void FillNormal(Tensor destination, ulong state, double standardDeviation)
+    {
+        KernelChecks.FillNormal(destination);
+        int columns = destination.Columns;
+        Span<float> pair = stackalloc float[2];
+        for (int m = 0; m < destination.Rows; m++)
+        {
+            Span<float> row = destination.Row(m);
+            for (int d = 0; d < columns; d++)
+            {
+                // Each value from the pair that it is of.
+                long index = ((long)m * columns) + d;
+                NormalSequence.Draw(pair, NormalSequence.Skip(state, index - (index % 2)), standardDeviation);
+                row[d] = pair[(int)(index % 2)];
+            }
+        }
+    }
+
+    /// <inheritdoc/>
     public void Fill(Tensor destination, float value)
     {
         KernelChecks.Fill(destination);

@@ -1,10 +1,13 @@
 using System.CommandLine;
 using System.Diagnostics;
 using System.Text;
+using Krewe.Gpu.Driver;
 using Krewe.Grains.Interfaces.Training;
 using Krewe.Model;
 using Krewe.Model.Data;
+using Krewe.Model.Generation;
 using Krewe.Model.Pipeline;
+using Krewe.Model.Tensors;
 using Krewe.Silo.Hosting;
 
 namespace Krewe.Silo.Commands.Train;
@@ -62,8 +65,8 @@ internal static class TrainCommand
 
             TrainSample? sample = cancellation.IsCancellationRequested || run.Checkpoint is null
                 ? null
-                : await SampleAsync(run.Checkpoint.Folder, parsed.GetValue(options.Sample) ?? "", threads, plan.Recipe.Precision,
-                    parsed.GetValue(options.Devices)![0]);
+                : await TrySampleAsync(run.Checkpoint.Folder, parsed.GetValue(options.Sample) ?? "", threads,
+                    plan.Recipe.Precision, parsed.GetValue(options.Devices)![0], terminal);
             view.Finished(plan, run, Stopwatch.GetElapsedTime(start), sample);
             return ExitCode.Fine;
         });
@@ -146,6 +149,21 @@ internal static class TrainCommand
         return run;
     }
 
+    /// <summary>As <see cref="SampleAsync"/>; nothing, and why, where the run has gone on without the device.</summary>
+    private static async Task<TrainSample?> TrySampleAsync(
+        string folder, string prompt, int threads, string precision, DeviceName device, Terminal terminal)
+    {
+        try
+        {
+            return await SampleAsync(folder, prompt, threads, precision, device);
+        }
+        catch (Exception exception) when (exception is DeviceLostException or CudaException { LosesDevice: true })
+        {
+            terminal.Notice($"no sample, {device} is lost to this process: {exception.Message}");
+            return null;
+        }
+    }
+
     /// <summary>A text from the written checkpoint, as <c>krewe generate</c> would write it.</summary>
     private static async Task<TrainSample?> SampleAsync(
         string folder, string prompt, int threads, string precision, DeviceName device)
@@ -161,21 +179,23 @@ internal static class TrainCommand
         }
 
         var request = new LoadRequest(Silos: 0, Stages: 1, threads, ids.Length + room, Precision: precision, Devices: [device]);
-        await using LoadedModel loaded = await LoadedModel.OpenAsync(model, request, CancellationToken.None);
+        await using LoadedModel loaded = await LoadedModel.OpenAsync(model.Origin, request, CancellationToken.None);
         StreamingDecoder decoder = tokenizer.CreateStreamingDecoder();
         var text = new StringBuilder();
-        IAsyncEnumerable<int> tokens = loaded.GenerateAsync(
-            new()
-            {
-                Prompt = ids,
-                MaxTokens = room,
-                Sampling = new(Temperature: 0.7f, TopP: 0.95f, Seed: 1),
-            },
+        IAsyncEnumerable<GeneratedToken[]> steps = loaded.GenerateAsync(
+            [
+                new()
+                {
+                    Prompt = ids,
+                    MaxTokens = room,
+                    Sampling = new(Temperature: 0.7f, TopP: 0.95f, Seed: 1),
+                },
+            ],
             CancellationToken.None);
-        await foreach (int token in tokens)
+        await foreach (GeneratedToken[] step in steps)
         {
             // A short text is followed by the next one.
-            text.Append(token == tokenizer.EosId ? Environment.NewLine : decoder.Append(token));
+            text.Append(step[0].Token == tokenizer.EosId ? Environment.NewLine : decoder.Append(step[0].Token));
         }
 
         text.Append(decoder.Flush());

@@ -1,12 +1,13 @@
 using System.Numerics;
 using System.Runtime.Intrinsics;
 
-namespace Krewe.Model.Training;
+namespace Krewe.Model.Kernels;
 
 /// <summary>
 /// Normal values of a SplitMix64 sequence by Box-Muller: number n depends on the first state and n alone. What the
 /// mathematical library gives for each pair decides; vectors draw eight pairs at once, far more exactly than a float32 can
-/// tell, and leave the pairs whose rounding might depend on their last digits to the library.
+/// tell, and leave the pairs whose rounding might depend on their last digits to the library. What
+/// <see cref="IKernels.FillNormal"/> writes.
 /// </summary>
 internal static class NormalSequence
 {
@@ -26,7 +27,7 @@ internal static class NormalSequence
         Vector512.Create(0UL, 1, 2, 3, 4, 5, 6, 7) * Vector512.Create(unchecked(2 * Step));
 
     /// <summary>The state that number <paramref name="index"/>, an even one, is drawn from.</summary>
-    public static ulong Skip(ulong state, int index) => state + ((ulong)index * Step);
+    public static ulong Skip(ulong state, long index) => state + ((ulong)index * Step);
 
     /// <summary>Draws values from a state on.</summary>
     /// <param name="destination">Filled.</param>

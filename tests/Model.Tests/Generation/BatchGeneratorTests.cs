@@ -1,0 +1,166 @@
+using Krewe.Model.Configuration;
+using Krewe.Model.Generation;
+using Krewe.Model.Kernels.Cpu;
+using Krewe.Model.Layers;
+using Krewe.Model.Precision;
+using Krewe.Model.Tensors;
+using Krewe.Model.Training;
+using Xunit;
+
+namespace Krewe.Model.Tests.Generation;
+
+/// <summary>Sequences that are generated together have the tokens that each has alone.</summary>
+public sealed class BatchGeneratorTests : IDisposable
+{
+    private static readonly ModelConfig Tiny = ModelPresets.Get("tiny") with { InitializerRange = 0.2 };
+
+    private readonly ComputePool _pool = new(2);
+    private readonly CpuDevice _device;
+
+    public BatchGeneratorTests() => _device = new(_pool, "cpu:0");
+
+    /// <summary>Prompts shorter and longer than a page, ends at different steps, greedy and drawn.</summary>
+    private static Continuation[] Requests =>
+    [
+        new([5, 80, 101, 7], 20, [], SamplingOptions.Greedy),
+        new([.. Enumerable.Range(0, 70).Select(i => i * 13 % 250)], 9, [], new(Temperature: 1, Seed: 3)),
+        new([1], 80, [], new(Temperature: 0.9f, TopP: 0.9f, Seed: 4)),
+        new([9, 9], 1, [], SamplingOptions.Greedy),
+        new([.. Enumerable.Range(0, 63)], 3, [], new(Temperature: 1, TopK: 20, Seed: 5)),
+    ];
+
+    [Theory]
+    [InlineData("fp32", true)]
+    [InlineData("fp32", false)]
+    [InlineData("bf16", true)]
+    [InlineData("fp8", true)]
+    public async Task A_batch_has_the_tokens_of_each_alone(string precision, bool masters)
+    {
+        using LocalModel model = await LoadAsync(precision, masters);
+        int[][] together = await GenerateAsync(model, Requests);
+        for (int i = 0; i < Requests.Length; i++)
+        {
+            Assert.Equal((await GenerateAsync(model, [Requests[i]]))[0], together[i]);
+            Assert.Equal(Requests[i].MaxTokens, together[i].Length);
+        }
+
+        Assert.True(together[2].Distinct().Count() > 3);
+    }
+
+    [Theory]
+    [InlineData("bf16")]
+    [InlineData("fp8")]
+    [InlineData("mxfp8")]
+    public async Task Weights_without_masters_give_the_same_tokens_in_less_memory(string precision)
+    {
+        using LocalModel trained = await LoadAsync(precision, masters: true);
+        int[][] expected = await GenerateAsync(trained, Requests);
+        long all = _device.ReservedBytes;
+        using LocalModel kept = await LoadAsync(precision, masters: false);
+        Assert.Equal(expected, await GenerateAsync(kept, Requests));
+        Assert.InRange(_device.ReservedBytes - all, 1, all - 1);
+        Assert.Equal(trained.ParameterSets.Sum(set => set.Count), kept.ParameterSets.Sum(set => set.Count));
+        InvalidOperationException refused = await Assert.ThrowsAsync<InvalidOperationException>(
+            () => kept.PrepareForTrainingAsync(DType.Float32));
+        Assert.Contains("inference", refused.Message, StringComparison.Ordinal);
+    }
+
+    [Fact]
+    public async Task Whole_sequences_without_a_cache_have_the_same_tokens()
+    {
+        using LocalModel model = await LoadAsync("fp32", masters: true);
+        Continuation[] requests = [.. Requests.Select(request => request with { MaxTokens = Math.Min(6, request.MaxTokens) })];
+        Assert.Equal(await GenerateAsync(model, requests), await GenerateAsync(model, requests, useCache: false));
+    }
+
+    [Fact]
+    public async Task A_stop_token_ends_its_sequence_alone()
+    {
+        using LocalModel model = await LoadAsync("fp32", masters: true);
+        int[][] free = await GenerateAsync(model, Requests);
+        int stop = free[2][5];
+        Continuation[] requests = Requests;
+        requests[2] = requests[2] with { StopTokens = [stop] };
+        int[][] stopped = await GenerateAsync(model, requests);
+        Assert.Equal(free[2][..(Array.IndexOf(free[2], stop) + 1)], stopped[2]);
+        Assert.Equal(free[0], stopped[0]);
+    }
+
+    [Fact]
+    public void Pages_of_an_ended_sequence_serve_another()
+    {
+        using var cache = new LatentKvCache(_device, 2, 12, DType.BFloat16, [100, 64, 65]);
+        Assert.Equal((2, 5), (cache.MostPages, cache.FreePages));
+        cache.Reserve(0, 65);
+        cache.Advance(0, 65);
+        cache.Reserve(1, 1);
+        Assert.Equal(2, cache.FreePages);
+        int[] table = new int[4];
+        cache.FillTable([1, 0], table);
+        Assert.Equal([2, 0, 0, 1], table);
+        cache.End(0);
+        Assert.Equal((4, 0), (cache.FreePages, cache.LengthOf(0)));
+        cache.Reserve(2, 65);
+        cache.FillTable([2, 1], table);
+        Assert.Equal([0, 1, 2, 0], table);
+        InvalidOperationException full = Assert.Throws<InvalidOperationException>(() => cache.Reserve(1, 65));
+        Assert.Contains("of 64 tokens of sequence 1", full.Message, StringComparison.Ordinal);
+    }
+
+    /// <inheritdoc/>
+    public void Dispose()
+    {
+        _device.Dispose();
+        _pool.Dispose();
+    }
+
+    private Task<LocalModel> LoadAsync(string precision, bool masters)
+    {
+        PrecisionRecipe recipe = PrecisionRecipe.Get(precision);
+        return LocalModel.LoadAsync(
+            Tiny, _device, new SeededParameters(3, Tiny.InitializerRange, onDevice: !masters), stages: 2, maxPositions: 160,
+            masters ? recipe : recipe.ForInference());
+    }
+
+    private static async Task<int[][]> GenerateAsync(LocalModel model, Continuation[] requests, bool useCache = true)
+    {
+        var tokens = Array.ConvertAll(requests, _ => new List<int>());
+        await foreach (GeneratedToken[] step in BatchGenerator.RunAsync(
+            new StageDecoder(model), requests, useCache, TestContext.Current.CancellationToken))
+        {
+            foreach (GeneratedToken token in step)
+            {
+                Assert.Equal(tokens[token.Sequence].Count, token.Index);
+                tokens[token.Sequence].Add(token.Token);
+            }
+        }
+
+        return Array.ConvertAll(tokens, list => list.ToArray());
+    }
+
+    private sealed class StageDecoder(LocalModel model) : IDecoder
+    {
+        public Task OpenAsync(int[] capacities)
+        {
+            foreach (ModelStage stage in model.Stages)
+            {
+                stage.OpenSession(1, capacities);
+            }
+
+            return Task.CompletedTask;
+        }
+
+        public async Task<int[]> StepAsync(DecodeStep step)
+        {
+            var result = new DecodeResult(default, []);
+            foreach (ModelStage stage in model.Stages)
+            {
+                result = await stage.DecodeAsync(1, step, result.Hidden);
+            }
+
+            return result.Tokens;
+        }
+
+        public Task CloseAsync() => Task.WhenAll(model.Stages.Select(stage => stage.ReleaseAsync(1)));
+    }
+}
