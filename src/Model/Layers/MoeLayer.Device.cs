@@ -22,7 +22,8 @@ public sealed partial class MoeLayer
     public DeviceSlice? ChoosePlanner(
         ExpertTopology topology, int tokens, bool sharesDevice, State state, bool learns = false)
     {
-        if (sharesDevice && !(learns && _recipe.Experts.IsTiled) && DeviceSlice.Pays((long)tokens * _config.NumExpertsPerTok, topology.Experts))
+        bool can = sharesDevice && !(learns && _recipe.Experts.IsTiled);
+        if (can && DeviceSlice.Pays((long)tokens * _config.NumExpertsPerTok, topology.Experts))
         {
             return state.Plan.LeaveToDevice(tokens, _config.NumExpertsPerTok, topology);
         }
