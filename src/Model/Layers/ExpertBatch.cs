@@ -47,6 +47,7 @@ public sealed partial class ExpertBatch(IDevice device, string name) : IDisposab
         IKernels kernels, ExpertSlice slice, ReadOnlySpan<Expert> experts, Tensor input, bool copyInput)
     {
         _arena.Reset();
+        _products.Clear();
         _slice = slice;
         input = slice.OnDevice?.Rows ?? input;
         _experts = experts.ToArray();
@@ -102,6 +103,7 @@ public sealed partial class ExpertBatch(IDevice device, string name) : IDisposab
     /// </param>
     public ExpertGradients Backward(IKernels kernels, Tensor gradRows)
     {
+        _products.Clear();
         if (_slice.OnDevice is { } own)
         {
             return BackwardOnDevice(kernels, own);
@@ -151,6 +153,7 @@ public sealed partial class ExpertBatch(IDevice device, string name) : IDisposab
     /// <summary>Adds the weight gradients of every expert of this batch.</summary>
     public void BackwardWeight(IKernels kernels)
     {
+        _products.Clear();
         if (_slice.OnDevice is not null)
         {
             BackwardWeightOnDevice(kernels);

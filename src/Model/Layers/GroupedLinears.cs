@@ -15,6 +15,9 @@ internal sealed class GroupedLinears
 
     private ReadOnlySpan<GroupedProduct> Plain => _plain.AsSpan(0, _count);
 
+    /// <summary>Forgets products that a launch which failed has left; their memory serves something else by now.</summary>
+    public void Clear() => _count = 0;
+
     /// <summary>output = input weight^T.</summary>
     /// <param name="kernels">Kernels of the device.</param>
     /// <param name="linear">The weight.</param>

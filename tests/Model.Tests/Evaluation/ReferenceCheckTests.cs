@@ -68,7 +68,7 @@ public class ReferenceCheckTests(ITestOutputHelper output)
     [Fact]
     public async Task Tokens_that_choose_other_experts_are_told_apart_from_the_rest()
     {
-        string folder = Path.Combine(TestData.GoldenFolder, "cases", "v3_yarn");
+        string folder = SharedGolden("base");
         ModelConfig config = ModelConfig.Load(folder);
         using var device = new ReferenceDevice();
         using SafetensorsFile weights = SafetensorsFile.Open(Path.Combine(folder, "model.safetensors"));

@@ -113,6 +113,25 @@ public sealed class LinearTests : IDisposable
     }
 
     [Fact]
+    public void Products_that_a_failed_launch_has_left_are_forgotten()
+    {
+        using var parameters = new ParameterSet(_device, "test");
+        Linear linear = Create(parameters, PrecisionRecipe.Fp32.Linear);
+        Operand input = Operand.Input(_kernels, _arena, _data.Normal(3, Inputs), linear.Precision);
+        Tensor left = _data.Filled(3, Outputs, 7), output = _arena.Allocate(3, Outputs), alone = _arena.Allocate(3, Outputs);
+        var products = new GroupedLinears();
+        products.AddForward(_kernels, linear, input, left);
+
+        products.Clear();
+        products.AddForward(_kernels, linear, input, output);
+        products.LaunchForward(_kernels);
+
+        linear.Forward(_kernels, input, alone);
+        TensorAssert.Same(alone, output, "output");
+        Assert.All(left.AsSpan<float>().ToArray(), value => Assert.Equal(7, value));
+    }
+
+    [Fact]
     public void A_shared_set_has_one_cast()
     {
         using var parameters = new ParameterSet(_device, "test");
