@@ -106,6 +106,21 @@ public abstract class ForwardingKernels(IKernels inner) : IKernels
         Tensor scores, Tensor indices, ReadOnlySpan<int> sequenceStarts, Tensor frequency, Tensor meanScore) =>
         inner.BalanceStatistics(scores, indices, sequenceStarts, frequency, meanScore);
 
+    public virtual void PlanDispatch(Tensor indices, DispatchTable table) => inner.PlanDispatch(indices, table);
+
+    public virtual void CombineExperts(
+        Tensor source, DispatchTable table, Tensor indices, Tensor weights, int groupSize, DType precision, Tensor output) =>
+        inner.CombineExperts(source, table, indices, weights, groupSize, precision, output);
+
+    public virtual void CombineExpertsBackward(
+        Tensor gradOutput, Tensor source, DispatchTable table, Tensor weights, DType precision, Tensor gradSource,
+        Tensor gradWeights) => inner.CombineExpertsBackward(
+            gradOutput, source, table, weights, precision, gradSource, gradWeights);
+
+    public virtual void QuantizeExperts(
+        Tensor source, DispatchTable table, bool gathers, QuantizedTensor straight, QuantizedTensor transposed) =>
+        inner.QuantizeExperts(source, table, gathers, straight, transposed);
+
     public virtual void SumRows(
         Tensor source, Tensor rows, Tensor scale, Tensor starts, Tensor output, bool accumulate = false) =>
         inner.SumRows(source, rows, scale, starts, output, accumulate);

@@ -19,6 +19,7 @@ public sealed class HostedModel(string name, string silo, IDevice device) : IDis
     private readonly Dictionary<(int Layer, long Slot), ExpertPass> _passes = [];
     private readonly Dictionary<int, WeightQueue> _queues = [];
     private readonly Stack<ExpertPass> _idle = [];
+    private readonly Dictionary<int, long[]> _tokens = [];
     private long _lastBatch;
 
     /// <summary>Saved states of a run, this silo's and a peer's.</summary>
@@ -105,6 +106,34 @@ public sealed class HostedModel(string name, string silo, IDevice device) : IDis
             }
 
             return pass;
+        }
+    }
+
+    /// <summary>Counts tokens of a layer whose launches could not say them: the device had planned.</summary>
+    /// <param name="layer">The layer, all of whose experts are here.</param>
+    /// <param name="load">[E]: tokens of each expert.</param>
+    internal void Count(int layer, ReadOnlySpan<int> load)
+    {
+        lock (_lock)
+        {
+            if (!_tokens.TryGetValue(layer, out long[]? tokens))
+            {
+                _tokens.Add(layer, tokens = new long[load.Length]);
+            }
+
+            for (int expert = 0; expert < load.Length; expert++)
+            {
+                tokens[expert] += load[expert];
+            }
+        }
+    }
+
+    /// <summary>Tokens of an expert that were counted so.</summary>
+    internal long TokensOf(int layer, int expert)
+    {
+        lock (_lock)
+        {
+            return _tokens.TryGetValue(layer, out long[]? tokens) ? tokens[expert] : 0;
         }
     }
 

@@ -18,6 +18,7 @@ public sealed class ExpertGrain(DeviceHost host, ParameterSources sources, Place
     private Task? _loading;
     private long _batches;
     private long _tokens;
+    private long _tokensBefore;
 
     private HostedModel Hosted => host.ModelOf(_name);
 
@@ -25,6 +26,7 @@ public sealed class ExpertGrain(DeviceHost host, ParameterSources sources, Place
     public override Task OnActivateAsync(CancellationToken cancellationToken)
     {
         (_name, _layer, _index) = GrainKeys.ParseExpert(this.GetPrimaryKeyString());
+        _tokensBefore = Hosted.TokensOf(_layer, _index);
         return Task.CompletedTask;
     }
 
@@ -68,7 +70,7 @@ public sealed class ExpertGrain(DeviceHost host, ParameterSources sources, Place
         Device = host.Device.Name,
         Parameters = Hosted.FindExpert(_layer, _index)?.Parameters.Count ?? 0,
         Batches = _batches,
-        Tokens = _tokens,
+        Tokens = _tokens + Hosted.TokensOf(_layer, _index) - _tokensBefore,
     });
 
     private async Task ReadAsync(ModelSource source)

@@ -8,6 +8,9 @@ public sealed partial class ExpertHostGrain
 {
     private readonly List<Task> _weights = [];
 
+    /// <summary>Launches that a stage of this silo went on behind.</summary>
+    private readonly List<Task> _launched = [];
+
     /// <summary>
     /// Adds weight gradients as long as the next slot of the layer is ready, in the background: the requests of other
     /// stages pass them on the device.
@@ -43,6 +46,9 @@ public sealed partial class ExpertHostGrain
             await Task.WhenAll(turns);
         }
 
+        Task[] launched = [.. _launched];
+        _launched.Clear();
+        await Task.WhenAll(launched);
         foreach ((int layer, WeightQueue queue) in Model.Queues)
         {
             if (queue.Waiting > 0)

@@ -46,6 +46,7 @@ public sealed partial class ExpertHostGrain(
         {
             post.Discard(_name, begin.Attempt);
             _weights.Clear();
+            _launched.Clear();
         }
 
         await Model.BeginAsync(begin.FirstSlot, anew);
@@ -66,9 +67,9 @@ public sealed partial class ExpertHostGrain(
         Tensor result = default;
         ExpertSlice slice = pass.Slice;
         await RunAsync(
-            request.Layer, slice.Experts.Count, i => (slice.Experts[i], slice.Offsets[i + 1] - slice.Offsets[i]),
+            request.Layer, slice.Experts.Count, i => (slice.Experts[i], slice.TokensOf(i)),
             (kernels, experts) => result = pass.Batch.Forward(kernels, slice, experts, rows, copy),
-            request.Call.Priority);
+            request.Call.Priority, slice.OnDevice is not null);
         return await SendAsync(result, request.Process, request.Call, entry.Abandoned);
     }
 
@@ -84,7 +85,7 @@ public sealed partial class ExpertHostGrain(
         ExpertGradients gradients = default;
         await RunAsync(
             request.Layer, pass, (kernels, _) => gradients = pass.Batch.Backward(kernels, gradRows),
-            request.Call.Priority);
+            request.Call.Priority, pass.Slice.OnDevice is not null);
         return
         [
             await SendAsync(gradients.Rows, request.Process, request.Call, entry.Abandoned),
@@ -166,14 +167,19 @@ public sealed partial class ExpertHostGrain(
         await (await post.PostAsync(tensor, process, _name, call.Attempt, abandoned)).ReplyAsync();
 
     private Task RunAsync(
-        int layer, ExpertPass pass, Action<IKernels, Expert[]> work, WorkPriority priority) =>
+        int layer, ExpertPass pass, Action<IKernels, Expert[]> work, WorkPriority priority, bool launches = false) =>
         RunAsync(
-            layer, pass.Batch.Experts.Count, i => (pass.Batch.Experts[i].Index, pass.Batch.TokensOf(i)), work, priority);
+            layer, pass.Batch.Experts.Count, i => (pass.Batch.Experts[i].Index, pass.Batch.TokensOf(i)), work, priority,
+            launches);
 
-    /// <summary>Announces a launch, lets the expert grains join it, and waits until it is done.</summary>
+    /// <summary>
+    /// Announces a launch, lets the expert grains join it, and waits until it is done, or only until it was handed to the
+    /// device where <paramref name="launches"/>: for a stage of this silo, whose next work comes behind it there. How it ended
+    /// is asked before a step is committed.
+    /// </summary>
     private async Task RunAsync(
         int layer, int count, Func<int, (int Expert, int Tokens)> expert, Action<IKernels, Expert[]> work,
-        WorkPriority priority)
+        WorkPriority priority, bool launches)
     {
         HostedModel model = Model;
         JoinedBatch batch = model.Announce(count, work, priority);
@@ -186,7 +192,12 @@ public sealed partial class ExpertHostGrain(
                 await GrainOf(layer, index).JoinAsync(batch.Id, tokens);
             }
 
-            await batch.Done;
+            await (launches ? batch.Launched : batch.Done);
+            if (launches)
+            {
+                _launched.RemoveAll(task => task.IsCompletedSuccessfully);
+                _launched.Add(batch.Done);
+            }
         }
         finally
         {

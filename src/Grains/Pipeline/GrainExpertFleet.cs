@@ -9,7 +9,9 @@ namespace Krewe.Grains.Pipeline;
 /// <param name="device">Device of the stage.</param>
 /// <param name="post">Sends and opens tensors.</param>
 /// <param name="process">Process identity of the stage's silo.</param>
-internal sealed class GrainExpertFleet(string scope, IDevice device, TensorPost post, Guid process) : IExpertFleet, IDisposable
+/// <param name="model">What of the model is on the stage's silo.</param>
+internal sealed class GrainExpertFleet(string scope, IDevice device, TensorPost post, Guid process, HostedModel model)
+    : IExpertFleet, IDisposable
 {
     private readonly Lock _lock = new();
     private readonly Dictionary<(int Host, int Layer, long Slot), Arena> _received = [];
@@ -22,14 +24,19 @@ internal sealed class GrainExpertFleet(string scope, IDevice device, TensorPost 
     /// <inheritdoc/>
     public ExpertTopology TopologyOf(int layer) => _topologies[layer];
 
+    /// <inheritdoc/>
+    /// <remarks>A device plans for its own silo alone, so the experts are here.</remarks>
+    public void Count(int layer, ReadOnlySpan<int> load) => model.Count(layer, load);
+
     /// <summary>Goes over to a plan; not while calls are under way.</summary>
     /// <param name="plan">Who holds what.</param>
     /// <param name="gateways">Gateway of each silo of the plan.</param>
-    public void Connect(PlacementPlan plan, IReadOnlyList<Neighbour<IExpertHostGrain>> gateways)
+    /// <param name="here">Name of the stage's silo.</param>
+    public void Connect(PlacementPlan plan, IReadOnlyList<Neighbour<IExpertHostGrain>> gateways, string here)
     {
         _topologies = plan.SiloOfExpert.Keys.ToDictionary(layer => layer, plan.TopologyOf);
         Hosts = [.. gateways.Select((gateway, host) => (IExpertHost)new GrainExpertHost(
-            gateway, post, scope, process, (layer, slot) => ArenaOf(host, layer, slot)))];
+            gateway, post, scope, process, plan.Silos[host] == here, (layer, slot) => ArenaOf(host, layer, slot)))];
     }
 
     /// <summary>Lets other micro-batches have the memory of what was received for a slot.</summary>

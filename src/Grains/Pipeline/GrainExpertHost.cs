@@ -9,11 +9,15 @@ namespace Krewe.Grains.Pipeline;
 /// <param name="post">Sends and opens tensors.</param>
 /// <param name="scope">Model or run name.</param>
 /// <param name="process">Process identity of the stage's silo.</param>
+/// <param name="isHere">True where the silo is the stage's own.</param>
 /// <param name="received">Where tensors that come as bytes are put, one arena per layer and slot.</param>
 internal sealed class GrainExpertHost(
-    Neighbour<IExpertHostGrain> gateway, TensorPost post, string scope, Guid process, Func<int, long, Arena> received)
-    : IExpertHost
+    Neighbour<IExpertHostGrain> gateway, TensorPost post, string scope, Guid process, bool isHere,
+    Func<int, long, Arena> received) : IExpertHost
 {
+    /// <inheritdoc/>
+    public bool SharesDevice => isHere;
+
     /// <inheritdoc/>
     public async Task<Tensor> ForwardAsync(ExpertCall call, ExpertSlice slice, Tensor rows)
     {

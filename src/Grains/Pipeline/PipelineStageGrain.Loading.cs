@@ -44,7 +44,7 @@ public sealed partial class PipelineStageGrain
     {
         StageRange range = plan.RangeOf(_index, config.NumHiddenLayers);
         int positions = source.MaxPositions > 0 ? source.MaxPositions : config.MaxPositionEmbeddings;
-        var fleet = new GrainExpertFleet(_name, host.Device, post, host.Process);
+        var fleet = new GrainExpertFleet(_name, host.Device, post, host.Process, Model);
         // The copy for the other direction has the same parameters: on one device they are one.
         ModelStage? twin = FindTwin(plan)?.Stage;
         var stage = new ModelStage(config, range, host.Device, fleet, positions, source.Recipe, twin);
@@ -93,7 +93,7 @@ public sealed partial class PipelineStageGrain
     private void Connect(HostedStage hosted, PlacementPlan plan)
     {
         hosted.Fleet.Connect(plan, [.. plan.Silos.Select((silo, ordinal) =>
-            Reach<IExpertHostGrain>(plan, ordinal, GrainKeys.Host(_name, silo)))]);
+            Reach<IExpertHostGrain>(plan, ordinal, GrainKeys.Host(_name, silo)))], host.Silo);
         int stages = plan.SiloOfStage.Length;
         hosted.Previous = _index > 0 ? StageAt(_direction, _index - 1) : null;
         hosted.Next = _index < stages - 1 ? StageAt(_direction, _index + 1) : null;

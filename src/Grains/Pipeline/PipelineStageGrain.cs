@@ -64,7 +64,7 @@ public sealed partial class PipelineStageGrain(
         SlotCall work = WorkOf(call, entry);
         StageActivations output = await hosted.Stage.ForwardAsync(work, batch, input, options);
         var report = new StageReport(
-            hosted.Next is null ? await hosted.Stage.LossesAsync(call.Slot) : null, [.. hosted.Stage.Loads(call.Slot)], waited,
+            hosted.Next is null ? await hosted.Stage.LossesAsync(call.Slot) : null, [.. await hosted.Stage.LoadsAsync(call.Slot)], waited,
             Delivers: false);
         return hosted.Next is { } next
             ? report with { Delivers = await HandOnAsync(hosted, next, call, gradients: false, output, entry.Abandoned) }

@@ -62,6 +62,7 @@ internal static unsafe partial class KernelChecks
     /// <summary>The input has one row for each row of the output, straight or through the gather.</summary>
     private static void Gathered(GroupedProduct product, int columns, Tensor other, IIndexChecks? values)
     {
+        Range(product.Range, nameof(product.Range));
         if (product.InputRows.IsEmpty)
         {
             Operand(product.Input, product.Output.Rows, columns, other);
@@ -69,7 +70,14 @@ internal static unsafe partial class KernelChecks
         }
 
         Operand(product.Input, product.Input.Rows, columns, other);
-        RowNumbers(product.InputRows, product.Output.Rows, product.Input.Rows, values);
+        if (product.Range.IsEmpty)
+        {
+            RowNumbers(product.InputRows, product.Output.Rows, product.Input.Rows, values);
+        }
+        else
+        {
+            Ints(product.InputRows, product.Output.Rows, nameof(product.InputRows));
+        }
     }
 
     /// <summary>A matrix of the type that the other operand has, BFloat16 or else Float32.</summary>

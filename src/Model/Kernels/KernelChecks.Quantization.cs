@@ -45,9 +45,26 @@ internal static unsafe partial class KernelChecks
         int rows = product.Output.Rows;
         Quantized(weight, weight.Rows, weight.Columns);
         Quantized(input, product.InputRows.IsEmpty ? rows : input.Rows, weight.Columns);
-        if (!product.InputRows.IsEmpty)
+        Range(product.Range, nameof(product.Range));
+        Range(product.Depth, nameof(product.Depth));
+        if (!product.InputRows.IsEmpty && product.Range.IsEmpty)
         {
             RowNumbers(product.InputRows, rows, input.Rows, values);
+        }
+        else if (!product.InputRows.IsEmpty)
+        {
+            Ints(product.InputRows, rows, nameof(product.InputRows));
+        }
+
+        if (!product.Depth.IsEmpty && (!product.Range.IsEmpty || !product.InputRows.IsEmpty))
+        {
+            throw new ArgumentException("Depth: expected it without Range and InputRows, got it beside one", nameof(product));
+        }
+
+        if (!product.Range.IsEmpty && input.Format.Rows != 1)
+        {
+            throw new ArgumentException(
+                $"input: expected tiles of one row beside Range, got {input.Format.Rows}", nameof(product));
         }
 
         Matrix(product.Output, rows, weight.Rows);

@@ -8,8 +8,33 @@ namespace Krewe.Model.Kernels;
 /// <param name="Output">[M, N].</param>
 /// <param name="InputRows">Int32 [M]: which rows of the input, or empty for rows 0 to M - 1.</param>
 /// <param name="Accumulate">Adds to the output (never needed for the weight form, which always adds).</param>
+/// <param name="Range">
+/// Int32 [2], begin and end on the device, or empty for all: the product is of these rows of the output alone, with as many
+/// of <paramref name="InputRows"/>, or where none are given of the input. They and the row numbers come from
+/// <see cref="DispatchTable"/> and are not checked. Outputs of a launch may be one tensor then, with ranges apart.
+/// </param>
 public readonly record struct GroupedProduct(
-    Tensor Input, Tensor Weight, Tensor Output, Tensor InputRows = default, bool Accumulate = false);
+    Tensor Input, Tensor Weight, Tensor Output, Tensor InputRows = default, bool Accumulate = false,
+    Tensor Range = default)
+{
+    /// <summary>The product of the rows of its range, for who reads it on the host.</summary>
+    internal unsafe GroupedProduct Resolved()
+    {
+        if (Range.IsEmpty)
+        {
+            return this;
+        }
+
+        int first = Range.Ints[0], count = Range.Ints[1] - first;
+        return this with
+        {
+            Input = InputRows.IsEmpty ? Input.SliceRows(first, count) : Input,
+            InputRows = InputRows.IsEmpty ? default : InputRows.SliceElements(first, count),
+            Output = Output.SliceRows(first, count),
+            Range = default,
+        };
+    }
+}
 
 /// <summary>Sizes of an attention call.</summary>
 /// <param name="Heads">H.</param>

@@ -46,5 +46,30 @@ public readonly record struct QuantizedTensor(Tensor Codes, Tensor Scales, TileF
 /// <param name="Output">[M, N].</param>
 /// <param name="InputRows">Int32 [M]: which rows of the input, or empty for rows 0 to M - 1.</param>
 /// <param name="Accumulate">The sums begin at the old output.</param>
+/// <param name="Range">As in <see cref="GroupedProduct"/>: rows of the output that the product is of; tiles of one row.</param>
+/// <param name="Depth">
+/// Int32 [2], begin and end on the device, or empty for all: columns of both operands that the sums run over, multiples of
+/// <see cref="DispatchTable.ColumnUnit"/>. Not together with a range.
+/// </param>
 public readonly record struct ScaledProduct(
-    QuantizedTensor Input, QuantizedTensor Weight, Tensor Output, Tensor InputRows = default, bool Accumulate = false);
+    QuantizedTensor Input, QuantizedTensor Weight, Tensor Output, Tensor InputRows = default, bool Accumulate = false,
+    Tensor Range = default, Tensor Depth = default)
+{
+    /// <summary>The product of the rows of its range, for who reads it on the host.</summary>
+    internal unsafe ScaledProduct Resolved()
+    {
+        if (Range.IsEmpty)
+        {
+            return this;
+        }
+
+        int first = Range.Ints[0], count = Range.Ints[1] - first;
+        return this with
+        {
+            Input = InputRows.IsEmpty ? Input.SliceRows(first, count) : Input,
+            InputRows = InputRows.IsEmpty ? default : InputRows.SliceElements(first, count),
+            Output = Output.SliceRows(first, count),
+            Range = default,
+        };
+    }
+}

@@ -39,8 +39,9 @@ public sealed class BlockRunner(IDevice device, IExpertFleet fleet, ParameterSet
             TransformerBlock.State? before = i > 0 ? blocks[i - 1].State : null;
             bool ends = i == blocks.Count - 1 && entry.Block.Moe is null;
             ExpertTopology? topology = entry.Block.Moe is null ? null : fleet.TopologyOf(entry.Block.Layer);
+            bool goesOn = GoesOn(topology);
             TransformerBlock.State? previous = waiting;
-            submitted.Add(device.SubmitAsync(
+            await SubmitAsync(
                 kernels =>
                 {
                     if (previous is not null)
@@ -48,18 +49,21 @@ public sealed class BlockRunner(IDevice device, IExpertFleet fleet, ParameterSet
                         MoeLayer.Combine(kernels, arena, previous.Moe);
                     }
 
-                    entry.Block.Forward(kernels, arena, before?.Output ?? input(kernels), pass, topology, entry.State);
+                    entry.Block.Forward(
+                        kernels, arena, before?.Output ?? input(kernels), pass, topology, entry.State,
+                        goesOn && !device.SharesHostMemory());
                     if (ends)
                     {
                         output?.Invoke(kernels, entry.State.Output);
                     }
                 },
-                call.Priority));
+                call.Priority, submitted, goesOn);
             waiting = null;
             if (entry.Block.Moe is not null)
             {
-                await EndAsync(submitted);
-                await ExpertsForwardAsync(entry, arena, new(entry.Block.Layer, call, pass.Balance is not null));
+                await EndAsync(submitted, goesOn);
+                await ExpertsForwardAsync(
+                    entry, arena, new(entry.Block.Layer, call, pass.Balance is not null), submitted, goesOn);
                 waiting = entry.State;
             }
         }
@@ -98,7 +102,11 @@ public sealed class BlockRunner(IDevice device, IExpertFleet fleet, ParameterSet
             Entry entry = blocks[i];
             TransformerBlock.State? after = i < blocks.Count - 1 ? blocks[i + 1].State : null;
             Entry? previous = waiting;
-            submitted.Add(device.SubmitAsync(
+            bool goesOn = GoesOn(entry.Block.Moe is null ? null : fleet.TopologyOf(entry.Block.Layer));
+            bool launches = previous is { } before
+                ? GoesOn(before) && (goesOn || entry.Block.Moe is null)
+                : goesOn;
+            await SubmitAsync(
                 kernels =>
                 {
                     if (previous is { } p)
@@ -112,17 +120,17 @@ public sealed class BlockRunner(IDevice device, IExpertFleet fleet, ParameterSet
                         TakeWeights(kernels, entry);
                     }
                 },
-                call.Priority));
+                call.Priority, submitted, launches);
             if (previous is not null || entry.Block.Moe is not null)
             {
-                await EndAsync(submitted);
+                await EndAsync(submitted, launches);
                 RequestWeights(previous);
             }
 
             waiting = null;
             if (entry.Block.Moe is not null)
             {
-                await ExpertsBackwardAsync(entry, arena, call);
+                await ExpertsBackwardAsync(entry, arena, call, submitted, goesOn);
                 waiting = entry;
             }
         }
@@ -187,14 +195,53 @@ public sealed class BlockRunner(IDevice device, IExpertFleet fleet, ParameterSet
         }
     }
 
-    /// <summary>Waits for what was submitted; blocks without experts wait for nobody and are submitted together.</summary>
-    private static async Task EndAsync(List<Task> submitted)
+    /// <summary>
+    /// True where the layer's experts share this device: what they are to read need not be done, only handed to the device
+    /// before.
+    /// </summary>
+    private bool GoesOn(ExpertTopology? topology) =>
+        topology is { OnlyHost: >= 0 and int host } && fleet.Hosts[host].SharesDevice;
+
+    private bool GoesOn(Entry entry) => GoesOn(fleet.TopologyOf(entry.Block.Layer));
+
+    /// <summary>Submits work, and waits until it was handed to the device where <paramref name="launches"/>.</summary>
+    private async Task SubmitAsync(Action<IKernels> work, WorkPriority priority, List<Task> submitted, bool launches)
     {
+        if (!launches)
+        {
+            submitted.Add(device.SubmitAsync(work, priority));
+            return;
+        }
+
+        try
+        {
+            submitted.Add(await device.LaunchAsync(work, priority));
+        }
+        catch
+        {
+            // Whatever happens here, nothing may still run when the caller goes on.
+            await Task.WhenAll(submitted);
+            throw;
+        }
+    }
+
+    /// <summary>
+    /// Waits for what was submitted, unless its results are only read by what comes behind it on the device; blocks without
+    /// experts wait for nobody and are submitted together.
+    /// </summary>
+    private static async Task EndAsync(List<Task> submitted, bool goesOn = false)
+    {
+        if (goesOn)
+        {
+            return;
+        }
+
         await Task.WhenAll(submitted);
         submitted.Clear();
     }
 
-    private async Task ExpertsForwardAsync(Entry entry, Arena arena, ExpertCall call)
+    private async Task ExpertsForwardAsync(
+        Entry entry, Arena arena, ExpertCall call, List<Task> submitted, bool launches)
     {
         MoeLayer.State state = entry.State.Moe;
         Task<Tensor>[] away = [.. Busy(state.Plan.Slices).Select(host =>
@@ -202,8 +249,10 @@ public sealed class BlockRunner(IDevice device, IExpertFleet fleet, ParameterSet
         Tensor[] rows;
         try
         {
-            await device.SubmitAsync(
-                kernels => entry.Block.ForwardShared(kernels, arena, entry.State), call.Work.Priority);
+            await SubmitAsync(
+                kernels => entry.Block.ForwardShared(kernels, arena, entry.State), call.Work.Priority, submitted,
+                launches);
+            await EndAsync(submitted, launches);
         }
         finally
         {
@@ -225,7 +274,8 @@ public sealed class BlockRunner(IDevice device, IExpertFleet fleet, ParameterSet
         return Task.WhenAll(fleet.Hosts.Select(host => host.BackwardWeightAsync(request)));
     }
 
-    private async Task ExpertsBackwardAsync(Entry entry, Arena arena, SlotCall work)
+    private async Task ExpertsBackwardAsync(
+        Entry entry, Arena arena, SlotCall work, List<Task> submitted, bool launches)
     {
         MoeLayer.State state = entry.State.Moe;
         var call = new ExpertCall(entry.Block.Layer, work, BackwardFollows: true);
@@ -234,8 +284,9 @@ public sealed class BlockRunner(IDevice device, IExpertFleet fleet, ParameterSet
         ExpertGradients[] gradients;
         try
         {
-            await device.SubmitAsync(
-                kernels => entry.Block.BackwardShared(kernels, arena, entry.State), work.Priority);
+            await SubmitAsync(
+                kernels => entry.Block.BackwardShared(kernels, arena, entry.State), work.Priority, submitted, launches);
+            await EndAsync(submitted, launches);
         }
         finally
         {

@@ -1,3 +1,6 @@
+using Krewe.Model.Kernels;
+using Krewe.Model.Tensors;
+
 namespace Krewe.Model.Layers;
 
 /// <summary>
@@ -14,6 +17,9 @@ public sealed class DispatchPlan
     private readonly List<ExpertSlice> _slices = [];
     private readonly List<int> _base = [];
     private int[] _expertCursor = [];
+
+    /// <summary>The plan as tensors where the device made it, else null; lists and counts are empty then.</summary>
+    public DeviceSlice? OnDevice { get; private set; }
 
     /// <summary>One slice per host; a host without tokens has an empty one.</summary>
     public IReadOnlyList<ExpertSlice> Slices => _slices;
@@ -57,6 +63,27 @@ public sealed class DispatchPlan
         Reduce(chosen, gates, topK, topology);
     }
 
+    /// <summary>Has the device make the plan of a layer whose experts all live on it: the same order of rows.</summary>
+    /// <param name="kernels">Kernels of the device.</param>
+    /// <param name="arena">Arena of the micro-batch.</param>
+    /// <param name="chosen">[T, K] Int32: the chosen experts, rising within a token.</param>
+    /// <param name="gates">[T, K]: their weights.</param>
+    /// <param name="topology">One host for all experts.</param>
+    public void BuildOnDevice(IKernels kernels, Arena arena, Tensor chosen, Tensor gates, ExpertTopology topology)
+    {
+        Clear(topology);
+        ReturnedRows = 0;
+        var table = DispatchTable.Allocate(arena, chosen.Rows, chosen.Columns, topology.Experts);
+        kernels.PlanDispatch(chosen, table);
+        OnDevice = new(topology.OnlyHost, table, chosen, gates, topology.GroupSize);
+        ExpertSlice slice = _slices[topology.OnlyHost];
+        slice.OnDevice = OnDevice;
+        for (int expert = 0; expert < topology.Experts; expert++)
+        {
+            slice.Experts.Add(expert);
+        }
+    }
+
     /// <summary>
     /// For each of the T * K (token, choice) pairs its assignment, counted through all hosts one after the other.
     /// </summary>
@@ -76,6 +103,7 @@ public sealed class DispatchPlan
 
     private void Clear(ExpertTopology topology)
     {
+        OnDevice = null;
         while (_slices.Count < topology.Hosts)
         {
             _slices.Add(new());

@@ -28,8 +28,8 @@ public sealed partial class ExpertBatch(IDevice device, string name) : IDisposab
     /// <summary>The experts of the last forward.</summary>
     public IReadOnlyList<Expert> Experts => _experts;
 
-    /// <summary>Tokens of each of <see cref="Experts"/>.</summary>
-    public int TokensOf(int expert) => _offsets[expert + 1] - _offsets[expert];
+    /// <summary>Tokens of each of <see cref="Experts"/>; 0 where only the device knows them.</summary>
+    public int TokensOf(int expert) => _slice.OnDevice is null ? _offsets[expert + 1] - _offsets[expert] : 0;
 
     /// <summary>Rows of the experts' outputs, reduced as far as the tree allows.</summary>
     /// <param name="kernels">Kernels of the device.</param>
@@ -39,14 +39,16 @@ public sealed partial class ExpertBatch(IDevice device, string name) : IDisposab
     /// <param name="copyInput">
     /// Copies them for the weight gradients: the memory is the caller's and will be used for something else by then.
     /// </param>
-    /// <returns>[<see cref="ExpertSlice.OutputRows"/>, D]; lives until the next forward of this batch.</returns>
+    /// <returns>
+    /// [<see cref="ExpertSlice.OutputRows"/>, D], or a row for each assignment where the device has planned; lives until the
+    /// next forward of this batch.
+    /// </returns>
     public Tensor Forward(
         IKernels kernels, ExpertSlice slice, ReadOnlySpan<Expert> experts, Tensor input, bool copyInput)
     {
         _arena.Reset();
         _slice = slice;
         _experts = experts.ToArray();
-        _offsets = [.. slice.Offsets];
         _recipe = experts.Length == 0 ? PrecisionRecipe.Fp32 : experts[0].Recipe;
         int hidden = input.Columns;
         int width = experts.Length == 0 ? 1 : experts[0].Gate.Outputs;
@@ -59,6 +61,12 @@ public sealed partial class ExpertBatch(IDevice device, string name) : IDisposab
         }
 
         _input = Operand.Input(kernels, _arena, input, _recipe.Experts);
+        if (slice.OnDevice is { } own)
+        {
+            return Forward(kernels, own, hidden, width, copyInput);
+        }
+
+        _offsets = [.. slice.Offsets];
         _rows = _arena.Upload(kernels, slice.Rows);
         _scale = _arena.Upload(kernels, slice.Weights);
         _gate = _arena.Allocate(assignments, width);
@@ -91,6 +99,11 @@ public sealed partial class ExpertBatch(IDevice device, string name) : IDisposab
     /// <param name="gradRows">[rows, D]: gradient of the layer's routed output at the received rows.</param>
     public ExpertGradients Backward(IKernels kernels, Tensor gradRows)
     {
+        if (_slice.OnDevice is { } own)
+        {
+            return Backward(kernels, own, gradRows);
+        }
+
         int assignments = _slice.Assignments;
         int width = _hidden.Columns;
         Tensor gradWeights = _arena.Allocate(assignments);
@@ -135,6 +148,12 @@ public sealed partial class ExpertBatch(IDevice device, string name) : IDisposab
     /// <summary>Adds the weight gradients of every expert of this batch.</summary>
     public void BackwardWeight(IKernels kernels)
     {
+        if (_slice.OnDevice is not null)
+        {
+            BackwardWeightOnDevice(kernels);
+            return;
+        }
+
         for (int i = 0; i < _experts.Length; i++)
         {
             _products.AddBackwardWeight(_experts[i].Gate, _saved[i].GradGate, _saved[i].Input, RowsOf(i));

@@ -41,14 +41,23 @@ public sealed class ExpertSlice
     /// <summary>Assignments of split groups, returned one by one after the reduced rows.</summary>
     public List<int> RawAssignments { get; } = [];
 
+    /// <summary>
+    /// The slice as tensors where the device made it, else null: then all experts are in <see cref="Experts"/>, every row
+    /// travels, results come back assignment by assignment, and the other lists are empty.
+    /// </summary>
+    public DeviceSlice? OnDevice { get; internal set; }
+
     /// <summary>Number of (token, expert) pairs.</summary>
-    public int Assignments => Rows.Count;
+    public int Assignments => OnDevice?.Table.Count ?? Rows.Count;
 
     /// <summary>Number of reduced rows.</summary>
     public int ReducedRows => ReducedStarts.Count - 1;
 
     /// <summary>Rows that travel back.</summary>
     public int OutputRows => ReducedRows + RawAssignments.Count;
+
+    /// <summary>Tokens of an expert of <see cref="Experts"/>; 0 where only the device knows them.</summary>
+    public int TokensOf(int expert) => OnDevice is null ? Offsets[expert + 1] - Offsets[expert] : 0;
 
     /// <summary>Gate weight of each of <see cref="ReducedAssignments"/>.</summary>
     internal void FillReducedWeights(Span<float> weights)
@@ -62,6 +71,7 @@ public sealed class ExpertSlice
     /// <summary>Empties every list, keeping their memory.</summary>
     internal void Clear()
     {
+        OnDevice = null;
         TokenRows.Clear();
         Experts.Clear();
         Offsets.Clear();

@@ -26,6 +26,7 @@ public sealed class ExpertTopology
         _hostOfExpert = hostOfExpert;
         GroupSize = hostOfExpert.Length / canonicalGroups;
         Hosts = hostOfExpert.Max() + 1;
+        OnlyHost = hostOfExpert.All(host => host == hostOfExpert[0]) ? hostOfExpert[0] : -1;
         _hostOfGroup = new int[canonicalGroups];
         for (int group = 0; group < canonicalGroups; group++)
         {
@@ -36,6 +37,9 @@ public sealed class ExpertTopology
 
     /// <summary>Number of hosts.</summary>
     public int Hosts { get; }
+
+    /// <summary>The host that holds every expert, or -1 where they are spread.</summary>
+    public int OnlyHost { get; }
 
     /// <summary>Number of experts E.</summary>
     public int Experts => _hostOfExpert.Length;

@@ -21,29 +21,34 @@ internal sealed class GroupedLinears
     /// <param name="input">[R, D].</param>
     /// <param name="output">[M, N].</param>
     /// <param name="rows">Int32 [M]: which rows of the input, or empty for all.</param>
-    public void AddForward(IKernels kernels, Linear linear, in Operand input, Tensor output, Tensor rows = default)
+    /// <param name="range">Int32 [2] on the device: the rows that are this weight's, or empty for all.</param>
+    public void AddForward(
+        IKernels kernels, Linear linear, in Operand input, Tensor output, Tensor rows = default, Tensor range = default)
     {
         if (Next(linear))
         {
-            _scaled[_count++] = new(input.Rows, linear.Rows(kernels), output, rows);
+            _scaled[_count++] = new(input.Rows, linear.Rows(kernels), output, rows, Range: range);
         }
         else
         {
-            _plain[_count++] = new(input.Values, linear.Values(kernels), output, rows);
+            _plain[_count++] = new(input.Values, linear.Values(kernels), output, rows, Range: range);
         }
     }
 
     /// <summary>gradInput = gradOutput weight, or added to it.</summary>
     public void AddBackwardInput(
-        IKernels kernels, Linear linear, in Operand gradOutput, Tensor gradInput, bool accumulate = false)
+        IKernels kernels, Linear linear, in Operand gradOutput, Tensor gradInput, bool accumulate = false,
+        Tensor range = default)
     {
         if (Next(linear))
         {
-            _scaled[_count++] = new(gradOutput.Rows, linear.Columns(kernels), gradInput, Accumulate: accumulate);
+            _scaled[_count++] = new(
+                gradOutput.Rows, linear.Columns(kernels), gradInput, Accumulate: accumulate, Range: range);
         }
         else
         {
-            _plain[_count++] = new(gradOutput.Values, linear.Values(kernels), gradInput, Accumulate: accumulate);
+            _plain[_count++] = new(
+                gradOutput.Values, linear.Values(kernels), gradInput, Accumulate: accumulate, Range: range);
         }
     }
 
@@ -52,15 +57,20 @@ internal sealed class GroupedLinears
     /// <param name="gradOutput">[M, N].</param>
     /// <param name="input">[R, D]; its turned tiles hold the M rows already.</param>
     /// <param name="rows">Int32 [M]: which rows of the input, or empty for all.</param>
-    public void AddBackwardWeight(Linear linear, in Operand gradOutput, in Operand input, Tensor rows = default)
+    /// <param name="range">Int32 [2] on the device: the rows that are this weight's, or empty for all.</param>
+    /// <param name="columns">The same of turned tiles: which of their columns.</param>
+    public void AddBackwardWeight(
+        Linear linear, in Operand gradOutput, in Operand input, Tensor rows = default, Tensor range = default,
+        Tensor columns = default)
     {
         if (Next(linear))
         {
-            _scaled[_count++] = new(gradOutput.Columns, input.Columns, linear.Weight.Gradient, Accumulate: true);
+            _scaled[_count++] = new(
+                gradOutput.Columns, input.Columns, linear.Weight.Gradient, Accumulate: true, Depth: columns);
         }
         else
         {
-            _plain[_count++] = new(input.Values, linear.Weight.Gradient, gradOutput.Values, rows);
+            _plain[_count++] = new(input.Values, linear.Weight.Gradient, gradOutput.Values, rows, Range: range);
         }
     }
 

@@ -8,4 +8,7 @@ public interface IExpertFleet
 
     /// <summary>Where the experts of a layer live.</summary>
     ExpertTopology TopologyOf(int layer);
+
+    /// <summary>Tells how many tokens each expert of a layer got, where no slice said so: the device had planned.</summary>
+    void Count(int layer, ReadOnlySpan<int> load);
 }

@@ -13,8 +13,11 @@ public readonly record struct ExpertCall(int Layer, SlotCall Work, bool Backward
 }
 
 /// <summary>What the backward of a host's experts returns.</summary>
-/// <param name="Rows">[OutputRows, D]: gradients of the received rows, reduced as the forward's results.</param>
-/// <param name="Weights">[assignments]: gradients of the gate weights.</param>
+/// <param name="Rows">
+/// [OutputRows, D]: gradients of the received rows, reduced as the forward's results; [assignments, D] under a plan of the
+/// device.
+/// </param>
+/// <param name="Weights">[assignments]: gradients of the gate weights; [T, K] under a plan of the device.</param>
 public readonly record struct ExpertGradients(Tensor Rows, Tensor Weights);
 
 /// <summary>
@@ -28,6 +31,13 @@ public readonly record struct ExpertGradients(Tensor Rows, Tensor Weights);
 /// </remarks>
 public interface IExpertHost
 {
+    /// <summary>
+    /// True where the experts compute on the device of who calls: then a slice may be a plan of the device
+    /// (<see cref="ExpertSlice.OnDevice"/>), and its calls end when the work was handed to the device, which runs it ahead of
+    /// whatever is submitted later.
+    /// </summary>
+    bool SharesDevice { get; }
+
     /// <summary>Runs the experts of <paramref name="slice"/> over <paramref name="rows"/>.</summary>
     /// <param name="call">Layer, slot and step.</param>
     /// <param name="slice">Who takes which row.</param>

@@ -1,3 +1,4 @@
+using Krewe.Model.Kernels;
 using Krewe.Model.Tensors;
 
 namespace Krewe.Model.Layers;
@@ -9,6 +10,10 @@ public sealed class LocalExpertHost(IDevice device, Func<int, IReadOnlyList<Expe
 {
     private readonly Dictionary<(int Layer, long Slot), ExpertBatch> _batches = [];
     private readonly Stack<ExpertBatch> _idle = [];
+    private readonly List<Task> _launched = [];
+
+    /// <inheritdoc/>
+    public bool SharesDevice => true;
 
     /// <inheritdoc/>
     public async Task<Tensor> ForwardAsync(ExpertCall call, ExpertSlice slice, Tensor rows)
@@ -18,7 +23,7 @@ public sealed class LocalExpertHost(IDevice device, Func<int, IReadOnlyList<Expe
         Expert[] chosen = [.. slice.Experts.Select(index => all[index]
             ?? throw new InvalidOperationException($"expert {call.Layer}/{index} is not on {device.Name}"))];
         Tensor result = default;
-        await device.SubmitAsync(kernels => result = batch.Forward(kernels, slice, chosen, rows, copyInput: false));
+        await RunAsync(kernels => result = batch.Forward(kernels, slice, chosen, rows, copyInput: false));
         return result;
     }
 
@@ -27,7 +32,7 @@ public sealed class LocalExpertHost(IDevice device, Func<int, IReadOnlyList<Expe
     {
         ExpertBatch batch = BatchOf(call);
         ExpertGradients result = default;
-        await device.SubmitAsync(kernels => result = batch.Backward(kernels, gradRows));
+        await RunAsync(kernels => result = batch.Backward(kernels, gradRows));
         return result;
     }
 
@@ -43,6 +48,7 @@ public sealed class LocalExpertHost(IDevice device, Func<int, IReadOnlyList<Expe
         if (batch is not null)
         {
             await device.SubmitAsync(batch.BackwardWeight);
+            await FailuresAsync();
             Retire(call);
         }
     }
@@ -72,6 +78,28 @@ public sealed class LocalExpertHost(IDevice device, Func<int, IReadOnlyList<Expe
 
         _batches.Clear();
         _idle.Clear();
+    }
+
+    /// <summary>Hands work to the device; how it ends is asked for with the weight gradients.</summary>
+    private async Task RunAsync(Action<IKernels> work)
+    {
+        Task done = await device.LaunchAsync(work);
+        lock (_batches)
+        {
+            _launched.RemoveAll(task => task.IsCompletedSuccessfully);
+            _launched.Add(done);
+        }
+    }
+
+    /// <summary>Throws what launched work threw after it was handed over.</summary>
+    private Task FailuresAsync()
+    {
+        lock (_batches)
+        {
+            Task[] failed = [.. _launched.Where(task => task.IsFaulted)];
+            _launched.RemoveAll(task => task.IsCompleted);
+            return Task.WhenAll(failed);
+        }
     }
 
     private void Retire(ExpertCall call)

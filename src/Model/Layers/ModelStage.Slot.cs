@@ -22,6 +22,9 @@ public sealed partial class ModelStage
         /// <summary>Results of a head elsewhere, which come while other work of the micro-batch takes memory.</summary>
         public Arena? Received { get; set; }
 
+        /// <summary>What a report of the micro-batch is read from, in host memory.</summary>
+        public Arena? OnHost { get; set; }
+
         public TokenLayout Layout { get; set; } = null!;
 
         public Tensor Ids { get; set; }
@@ -48,6 +51,7 @@ public sealed partial class ModelStage
         {
             Cache?.Dispose();
             Received?.Dispose();
+            OnHost?.Dispose();
             Arena.Dispose();
         }
     }

@@ -80,13 +80,36 @@ public sealed partial class ModelStage
         };
     }
 
-    /// <summary>Expert loads and balance losses of the slot's last forward, one entry per MoE layer.</summary>
-    public IReadOnlyList<LayerLoad> Loads(long slot)
+    /// <summary>
+    /// Expert loads and balance losses of the slot's last forward, one entry per MoE layer: all in one transfer, which the
+    /// device does not wait for.
+    /// </summary>
+    public async Task<IReadOnlyList<LayerLoad>> LoadsAsync(long slot)
     {
         Slot held = SlotOf(slot);
-        return [.. held.Blocks.Concat(MtpEntries(held)).Where(entry => entry.Block.Moe is not null).Select(entry =>
-            new LayerLoad(
-                entry.Block.Layer, [.. entry.State.Moe.Plan.Load], entry.State.Moe.Router.BalanceLoss))];
+        BlockRunner.Entry[] layers =
+            [.. held.Blocks.Concat(MtpEntries(held)).Where(entry => entry.Block.Moe is not null)];
+        if (layers.Length == 0)
+        {
+            return [];
+        }
+
+        Arena room = held.OnHost ??= _device.CreateHostArena($"stage {Range.Index}, loads of experts");
+        room.Reset();
+        MoeLoad[] values = [.. layers.Select(entry => new MoeLoad(entry.State.Moe, room))];
+        await _device.ReadAsync(kernels => Array.ForEach(values, value => value.Fetch(kernels)));
+        var loads = new LayerLoad[layers.Length];
+        for (int i = 0; i < layers.Length; i++)
+        {
+            int layer = layers[i].Block.Layer;
+            loads[i] = new(layer, values[i].Tokens(), values[i].BalanceLoss());
+            if (values[i].IsOfDevice)
+            {
+                _fleet.Count(layer, loads[i].Load);
+            }
+        }
+
+        return loads;
     }
 
     /// <summary>

@@ -64,16 +64,25 @@ public sealed class MoeLayer
     /// <param name="topology">Where the experts live.</param>
     /// <param name="balance">Balance loss to measure, or null.</param>
     /// <param name="state">Filled.</param>
+    /// <param name="plansOnDevice">True where all experts share this device and the host should not wait for it.</param>
     public void Dispatch(
         IKernels kernels, Arena arena, Tensor input, TokenLayout layout, ExpertTopology topology,
-        BalanceLossOptions? balance, State state)
+        BalanceLossOptions? balance, State state, bool plansOnDevice = false)
     {
         state.Input = input;
         state.CombineType = _recipe.Combine;
         Router.Forward(kernels, arena, input, layout, balance, state.Router);
-        state.Plan.Build(
-            kernels.Read<int>(state.Router.Indices), kernels.Read<float>(state.Router.Weights),
-            _config.NumExpertsPerTok, topology);
+        if (plansOnDevice && DeviceSlice.Pays(state.Router.Indices.Count, topology.Experts))
+        {
+            state.Plan.BuildOnDevice(kernels, arena, state.Router.Indices, state.Router.Weights, topology);
+        }
+        else
+        {
+            state.Plan.Build(
+                kernels.Read<int>(state.Router.Indices), kernels.Read<float>(state.Router.Weights),
+                _config.NumExpertsPerTok, topology);
+        }
+
         Prepare(state);
         GatherHostRows(kernels, arena, input, state);
     }
@@ -88,6 +97,12 @@ public sealed class MoeLayer
     /// <summary>output += routed experts, from what the hosts returned.</summary>
     public static void Combine(IKernels kernels, Arena arena, State state)
     {
+        if (state.Plan.OnDevice is { } own)
+        {
+            CombineOnDevice(kernels, own, state, own.Weights, state.Output);
+            return;
+        }
+
         state.TokenStarts = arena.Upload(kernels, state.Plan.TokenStarts);
         state.TokenGroupRows = arena.Upload(kernels, state.Plan.TokenGroupRows);
         SumReturned(kernels, arena, state, weighted: true, state.Output);
@@ -120,8 +135,18 @@ public sealed class MoeLayer
     /// <summary>Adds the routed experts' and the gate's part; returns the gradient of the input [T, D].</summary>
     public Tensor CombineBackward(IKernels kernels, Arena arena, BalanceLossOptions balance, State state)
     {
-        SumReturned(kernels, arena, state, weighted: false, state.GradInput);
-        Tensor gradWeights = GateGradients(kernels, arena, state);
+        Tensor gradWeights;
+        if (state.Plan.OnDevice is { } own)
+        {
+            CombineOnDevice(kernels, own, state, weights: default, state.GradInput);
+            gradWeights = state.ReturnedWeights[own.Host];
+        }
+        else
+        {
+            SumReturned(kernels, arena, state, weighted: false, state.GradInput);
+            gradWeights = GateGradients(kernels, arena, state);
+        }
+
         Router.BackwardInput(kernels, arena, state.Router, gradWeights, balance, state.GradInput);
         return state.GradInput;
     }
@@ -144,13 +169,18 @@ public sealed class MoeLayer
         }
     }
 
+    /// <summary>Adds what the only host has returned, a row for each assignment.</summary>
+    private static void CombineOnDevice(IKernels kernels, DeviceSlice own, State state, Tensor weights, Tensor output) =>
+        kernels.CombineExperts(
+            state.Returned[own.Host], own.Table, own.Indices, weights, own.GroupSize, state.CombineType, output);
+
     /// <summary>A token goes to a host once; a host that gets every token gets the tensor itself.</summary>
     private static void GatherHostRows(IKernels kernels, Arena arena, Tensor source, State state)
     {
         for (int host = 0; host < state.HostRows.Length; host++)
         {
             ExpertSlice slice = state.Plan.Slices[host];
-            if (slice.TokenRows.Count == source.Rows)
+            if (slice.OnDevice is not null || slice.TokenRows.Count == source.Rows)
             {
                 state.HostRows[host] = source;
                 continue;

@@ -47,10 +47,7 @@ public sealed class MoeRouter
         /// <summary>[T, K].</summary>
         public Tensor Weights { get; internal set; }
 
-        /// <summary>Mean over sequences of sum_i f_i P_i, before alpha.</summary>
-        public double BalanceLoss { get; internal set; }
-
-        internal Tensor Input, Scores, Frequency, GradLogits;
+        internal Tensor Input, Scores, Frequency, MeanScore, GradLogits;
         internal TokenLayout Layout = null!;
     }
 
@@ -73,8 +70,7 @@ public sealed class MoeRouter
         state.Weights = arena.Allocate(tokens, _shape.TopK);
         kernels.Linear(input, _weight.Value, state.Logits);
         kernels.Route(state.Logits, Bias, state.Scores, state.Indices, state.Weights, _shape);
-        state.BalanceLoss = 0;
-        state.Frequency = default;
+        (state.Frequency, state.MeanScore) = (default, default);
         if (balance is null || tokens == 0)
         {
             return;
@@ -82,10 +78,8 @@ public sealed class MoeRouter
 
         int[] starts = balance.Scope == BalanceLossScope.Sequence ? layout.SequenceStarts : [0, tokens];
         state.Frequency = arena.Allocate(starts.Length - 1, _shape.Experts);
-        Tensor meanScore = arena.Allocate(starts.Length - 1, _shape.Experts);
-        kernels.BalanceStatistics(state.Scores, state.Indices, starts, state.Frequency, meanScore);
-        state.BalanceLoss = BalanceLoss.Mean(
-            kernels.Read<float>(state.Frequency), kernels.Read<float>(meanScore), state.Frequency.Rows);
+        state.MeanScore = arena.Allocate(starts.Length - 1, _shape.Experts);
+        kernels.BalanceStatistics(state.Scores, state.Indices, starts, state.Frequency, state.MeanScore);
     }
 
     /// <summary>Adds the gate's part to the gradient of the input.</summary>

@@ -93,6 +93,32 @@ public readonly record struct Operand(
         kernels.Dequantize(tiles, values);
     }
 
+    /// <summary>
+    /// An output gradient as <see cref="Gradient"/> makes it, but with the tiles along the tokens of each expert's own.
+    /// </summary>
+    internal static Operand ExpertsGradient(
+        IKernels kernels, Arena arena, Tensor values, DispatchTable table, ProductPrecision precision)
+    {
+        if (!precision.IsTiled)
+        {
+            return new(values.DType == DType.BFloat16 ? values : Rounded(kernels, arena, values, precision));
+        }
+
+        var rows = QuantizedTensor.Allocate(arena, values.Rows, values.Columns, precision.Gradient);
+        var columns = QuantizedTensor.Allocate(arena, values.Columns, table.TurnedColumns, precision.Gradient);
+        kernels.QuantizeExperts(values, table, gathers: false, rows, columns);
+        return new(values, rows, columns);
+    }
+
+    /// <summary>[D, columns of all experts] in tiles along each expert's own tokens.</summary>
+    internal static QuantizedTensor ExpertsTurned(
+        IKernels kernels, Arena arena, Tensor values, DispatchTable table, bool gathers, ProductPrecision precision)
+    {
+        var turned = QuantizedTensor.Allocate(arena, values.Columns, table.TurnedColumns, precision.Activation);
+        kernels.QuantizeExperts(values, table, gathers, default, turned);
+        return turned;
+    }
+
     private static Tensor Rounded(IKernels kernels, Arena arena, Tensor values, ProductPrecision precision)
     {
         if (precision.Operand == DType.Float32)

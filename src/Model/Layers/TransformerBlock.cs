@@ -68,8 +68,10 @@ public sealed class TransformerBlock
     /// <param name="pass">Layout, rotary table, cache and balance loss of this pass.</param>
     /// <param name="topology">Where the layer's experts live; null in a dense block.</param>
     /// <param name="state">Filled.</param>
+    /// <param name="plansOnDevice">As <see cref="MoeLayer.Dispatch"/> takes it.</param>
     public void Forward(
-        IKernels kernels, Arena arena, Tensor input, ForwardPass pass, ExpertTopology? topology, State state)
+        IKernels kernels, Arena arena, Tensor input, ForwardPass pass, ExpertTopology? topology, State state,
+        bool plansOnDevice)
     {
         state.Output = arena.Allocate(input.Rows, input.Columns);
         kernels.Copy(input, state.Output);
@@ -99,7 +101,8 @@ public sealed class TransformerBlock
         else
         {
             Moe.Dispatch(
-                kernels, arena, state.FeedForwardNorm.Output, pass.Layout, topology!, pass.Balance, state.Moe);
+                kernels, arena, state.FeedForwardNorm.Output, pass.Layout, topology!, pass.Balance, state.Moe,
+                plansOnDevice);
         }
     }
 

@@ -82,6 +82,12 @@ public sealed class LocalModel : IInspectable, IExpertFleet, IDisposable
     /// <inheritdoc/>
     public ExpertTopology TopologyOf(int layer) => _topology!;
 
+    /// <inheritdoc/>
+    public void Count(int layer, ReadOnlySpan<int> load)
+    {
+        // Nobody here keeps counters of experts.
+    }
+
     /// <summary>The parameter of that name.</summary>
     /// <exception cref="KeyNotFoundException">The model has no such parameter.</exception>
     public Parameter Find(string name) => ParameterSets.Select(set => set.Find(name)).FirstOrDefault(p => p is not null)
@@ -118,7 +124,13 @@ public sealed class LocalModel : IInspectable, IExpertFleet, IDisposable
             activations = await stage.ForwardAsync(new(slot, step), batch, activations, options);
         }
 
-        var report = new MicroBatchReport(await Last.LossesAsync(slot), [.. Stages.SelectMany(stage => stage.Loads(slot))]);
+        var loads = new List<LayerLoad>();
+        foreach (ModelStage stage in Stages)
+        {
+            loads.AddRange(await stage.LoadsAsync(slot));
+        }
+
+        var report = new MicroBatchReport(await Last.LossesAsync(slot), loads);
         if (options.Mode != ForwardMode.Evaluation)
         {
             StageActivations gradients = default;

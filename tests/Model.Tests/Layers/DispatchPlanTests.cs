@@ -142,8 +142,28 @@ public class DispatchPlanTests
         }
     }
 
+    [Theory]
+    [InlineData("fp32")]
+    [InlineData("bf16")]
+    [InlineData("fp8")]
+    [InlineData("mxfp8")]
+    public async Task A_layer_gives_the_same_bits_under_a_plan_of_the_device(string precision)
+    {
+        PrecisionRecipe recipe = PrecisionRecipe.Get(precision);
+        ModelConfig config = ModelPresets.Get("tiny") with { HiddenSize = 24, MoeIntermediateSize = 16 };
+        int[] together = new int[config.NRoutedExperts];
+        float[][] expected = await RunLayerAsync(config, recipe, together);
+        Array.Fill(together, 2);
+        float[][] actual = await RunLayerAsync(config, recipe, together, plansOnDevice: true);
+        for (int i = 0; i < expected.Length; i++)
+        {
+            Assert.True(Bits(expected[i]).AsSpan().SequenceEqual(Bits(actual[i])), $"result {i} differs");
+        }
+    }
+
     /// <summary>Output, gradient of the input and weight gradients of one MoE layer; the same data each time.</summary>
-    private static async Task<float[][]> RunLayerAsync(ModelConfig config, PrecisionRecipe recipe, int[] placement)
+    private static async Task<float[][]> RunLayerAsync(
+        ModelConfig config, PrecisionRecipe recipe, int[] placement, bool plansOnDevice = false)
     {
         const int Tokens = 20;
         using var data = new TestTensors(13);
@@ -177,7 +197,8 @@ public class DispatchPlanTests
         TokenLayout layout = TokenLayout.Create(arena, [0, 9, Tokens]);
         layout.Fill(kernels);
         kernels.Fill(layer.Router.Bias, 0);
-        layer.Dispatch(kernels, arena, input, layout, topology, balance, state);
+        layer.Dispatch(kernels, arena, input, layout, topology, balance, state, plansOnDevice);
+        Assert.Equal(plansOnDevice, state.Plan.OnDevice is not null);
         layer.ForwardShared(kernels, arena, output, state);
         int[] busy = [.. Enumerable.Range(0, topology.Hosts).Where(host => state.Plan.Slices[host].Assignments > 0)];
         foreach (int host in busy)

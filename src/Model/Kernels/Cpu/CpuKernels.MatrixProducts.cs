@@ -61,7 +61,7 @@ public sealed unsafe partial class CpuKernels
             ScratchUse.Products, Math.Max(1, products.Length) * sizeof(Product));
         for (int i = 0; i < products.Length; i++)
         {
-            list[i] = Describe(Widen(products[i], form, ref room), form);
+            list[i] = Describe(Widen(products[i].Resolved(), form, ref room), form);
         }
 
         Launch(list, products.Length);

@@ -58,7 +58,7 @@ public sealed unsafe partial class CpuKernels
             ScratchUse.Products, Math.Max(1, products.Length) * sizeof(ScaledOperands));
         for (int i = 0; i < products.Length; i++)
         {
-            list[i] = Describe(products[i]);
+            list[i] = Describe(products[i].Resolved());
         }
 
         switch (_isa)
@@ -75,23 +75,30 @@ public sealed unsafe partial class CpuKernels
         }
     }
 
-    private static ScaledOperands Describe(in ScaledProduct product) => new()
+    private static ScaledOperands Describe(in ScaledProduct product)
     {
-        A = Describe(product.Input, product.InputRows),
-        B = Describe(product.Weight, default),
-        C = product.Output.Floats,
-        CStride = product.Output.RowStride,
-        M = product.Output.Rows,
-        N = product.Output.Columns,
-        K = product.Weight.Columns,
-        SliceDepth = product.Weight.Format.Columns,
-        Accumulate = product.Accumulate,
-    };
+        int first = product.Depth.IsEmpty ? 0 : product.Depth.Ints[0];
+        int end = product.Depth.IsEmpty ? product.Weight.Columns : product.Depth.Ints[1];
+        return new()
+        {
+            A = Describe(product.Input, product.InputRows, first),
+            B = Describe(product.Weight, default, first),
+            C = product.Output.Floats,
+            CStride = product.Output.RowStride,
+            M = product.Output.Rows,
+            N = product.Output.Columns,
+            K = end - first,
+            SliceDepth = product.Weight.Format.Columns,
+            Accumulate = product.Accumulate,
+        };
+    }
 
-    private static ScaledOperands.Side Describe(in QuantizedTensor operand, Tensor rows) => new()
+    private static ScaledOperands.Side Describe(in QuantizedTensor operand, Tensor rows, int firstColumn) => new()
     {
-        Codes = (byte*)operand.Codes.Address,
-        Scales = operand.Scales.Floats,
+        Codes = (byte*)operand.Codes.Address + firstColumn,
+        Scales = operand.Scales.Floats + (firstColumn / operand.Format.Columns),
+        Pitch = operand.Columns,
+        Slices = operand.Scales.Columns,
         Rows = rows.Ints,
         TileRows = operand.Format.Rows,
         IsE5M2 = operand.Format.Element == DType.Float8E5M2,

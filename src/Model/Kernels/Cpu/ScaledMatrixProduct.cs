@@ -68,11 +68,11 @@ internal static unsafe class ScaledMatrixProduct<TKernel> where TKernel : struct
             for (int n = n0; n < n1; n += width)
             {
                 int columns = Math.Min(width, n1 - n);
-                Decode(p, p.B, n, columns, k0, depth, decoded);
+                Decode(p.B, n, columns, k0, depth, decoded);
                 Packing.Transpose(decoded, depth, null, columns, depth, right, width);
                 for (int j = 0; j < columns; j++)
                 {
-                    scales[j] = ScaleOf(p, p.B, n + j, slice);
+                    scales[j] = ScaleOf(p.B, n + j, slice);
                 }
 
                 float* panel = left;
@@ -83,7 +83,7 @@ internal static unsafe class ScaledMatrixProduct<TKernel> where TKernel : struct
                     for (int i = 0; i < rows; i++)
                     {
                         Promote(
-                            chains + (i * width), ScaleOf(p, p.A, m + i, slice), scales,
+                            chains + (i * width), ScaleOf(p.A, m + i, slice), scales,
                             p.C + ((nint)(m + i) * p.CStride) + n, columns, add: p.Accumulate || slice > 0);
                     }
 
@@ -108,7 +108,7 @@ internal static unsafe class ScaledMatrixProduct<TKernel> where TKernel : struct
         for (int m = m0; m < m1;)
         {
             int rows = TKernel.PanelRows(m1 - m);
-            Decode(p, p.A, m, rows, k0, depth, decoded);
+            Decode(p.A, m, rows, k0, depth, decoded);
             Packing.Transpose(decoded, depth, null, rows, depth, to, rows);
             to += rows * depth;
             m += rows;
@@ -117,18 +117,18 @@ internal static unsafe class ScaledMatrixProduct<TKernel> where TKernel : struct
 
     /// <summary>Values of the codes of some rows and one slice, [count, depth].</summary>
     private static void Decode(
-        in ScaledOperands p, in ScaledOperands.Side side, int first, int count, int k0, int depth, float* to)
+        in ScaledOperands.Side side, int first, int count, int k0, int depth, float* to)
     {
         ReadOnlySpan<float> table = side.IsE5M2 ? Float8Format.E5M2Table : Float8Format.E4M3Table;
         for (int i = 0; i < count; i++)
         {
-            byte* codes = side.Codes + ((nint)side.RowOf(first + i) * p.K) + k0;
+            byte* codes = side.Codes + ((nint)side.RowOf(first + i) * side.Pitch) + k0;
             QuantizedElements.DecodeBytes(new(codes, depth), new(to + (i * depth), depth), table, 1);
         }
     }
 
-    private static float ScaleOf(in ScaledOperands p, in ScaledOperands.Side side, int row, int slice) =>
-        side.Scales[((nint)(side.RowOf(row) / side.TileRows) * Divide(p.K, p.SliceDepth)) + slice];
+    private static float ScaleOf(in ScaledOperands.Side side, int row, int slice) =>
+        side.Scales[((nint)(side.RowOf(row) / side.TileRows) * side.Slices) + slice];
 
     /// <summary>c[j] = fma(chains[j], rowScale * columnScales[j], c[j], or 0 where not <paramref name="add"/>).</summary>
     [MethodImpl(MethodImplOptions.AggressiveOptimization)]

@@ -33,7 +33,7 @@ internal unsafe struct ScaledOperands
     /// <summary>First task of this product in its launch.</summary>
     public int FirstTask;
 
-    /// <summary>An operand: codes [rows, K] and scales [tiles, slices].</summary>
+    /// <summary>An operand: codes [rows, K] and scales [tiles, slices], or columns of larger ones.</summary>
     public struct Side
     {
         /// <summary>Codes of one byte, by row.</summary>
@@ -41,6 +41,12 @@ internal unsafe struct ScaledOperands
 
         /// <summary>Scales, by row of tiles.</summary>
         public float* Scales;
+
+        /// <summary>Codes from row to row.</summary>
+        public int Pitch;
+
+        /// <summary>Scales from row of tiles to row of tiles.</summary>
+        public int Slices;
 
         /// <summary>Stored row for each row, or null.</summary>
         public int* Rows;

@@ -54,8 +54,9 @@ public sealed unsafe partial class ReferenceKernels
     private static void Run(ReadOnlySpan<GroupedProduct> products, ProductRows multiply)
     {
         using var widened = new HostArena("widened operands");
-        foreach (GroupedProduct product in products)
+        foreach (GroupedProduct whole in products)
         {
+            GroupedProduct product = whole.Resolved();
             multiply(product with
             {
                 Input = Widen(product.Input, widened),

@@ -12,12 +12,12 @@ public sealed unsafe partial class ReferenceKernels
         KernelChecks.Quantize(source, rows, straight, transposed);
         if (!straight.IsEmpty)
         {
-            QuantizeTiles(straight, (row, column) => At(source, rows, row)[column]);
+            QuantizeTiles(straight, 0, straight.Columns, (row, column) => At(source, rows, row)[column]);
         }
 
         if (!transposed.IsEmpty)
         {
-            QuantizeTiles(transposed, (row, column) => At(source, rows, column)[row]);
+            QuantizeTiles(transposed, 0, transposed.Columns, (row, column) => At(source, rows, column)[row]);
         }
     }
 
@@ -65,29 +65,34 @@ public sealed unsafe partial class ReferenceKernels
     public void GroupedScaledLinear(ReadOnlySpan<ScaledProduct> products)
     {
         KernelChecks.GroupedScaledLinear(products);
-        foreach (ScaledProduct product in products)
+        foreach (ScaledProduct whole in products)
         {
+            ScaledProduct product = whole.Resolved();
+            int first = product.Depth.IsEmpty ? 0 : product.Depth.Ints[0];
+            int end = product.Depth.IsEmpty ? product.Weight.Columns : product.Depth.Ints[1];
             for (int m = 0; m < product.Output.Rows; m++)
             {
                 int row = product.InputRows.IsEmpty ? m : product.InputRows.Ints[m];
                 Span<float> output = product.Output.Row(m);
                 for (int n = 0; n < output.Length; n++)
                 {
-                    output[n] = ScaledDot(product.Input, row, product.Weight, n, product.Accumulate ? output[n] : 0);
+                    output[n] = ScaledDot(
+                        product.Input, row, product.Weight, n, first, end, product.Accumulate ? output[n] : 0);
                 }
             }
         }
     }
 
     /// <summary>A chain over the codes of each slice under one pair of scales, promoted into the sum.</summary>
-    private static float ScaledDot(QuantizedTensor a, int aRow, QuantizedTensor b, int bRow, float sum)
+    private static float ScaledDot(
+        QuantizedTensor a, int aRow, QuantizedTensor b, int bRow, int first, int end, float sum)
     {
         ReadOnlySpan<float> aValues = QuantizedElements.Table(a.Format.Element);
         ReadOnlySpan<float> bValues = QuantizedElements.Table(b.Format.Element);
-        for (int start = 0; start < a.Columns; start += a.Format.Columns)
+        for (int start = first; start < end; start += a.Format.Columns)
         {
             float chain = 0;
-            for (int k = start; k < Math.Min(a.Columns, start + a.Format.Columns); k++)
+            for (int k = start; k < Math.Min(end, start + a.Format.Columns); k++)
             {
                 chain = MathF.FusedMultiplyAdd(aValues[Code(a, aRow, k)], bValues[Code(b, bRow, k)], chain);
             }
@@ -98,15 +103,16 @@ public sealed unsafe partial class ReferenceKernels
         return sum;
     }
 
-    private static void QuantizeTiles(QuantizedTensor destination, Func<int, int, float> valueOf)
+    /// <summary>Columns [<paramref name="first"/>, <paramref name="end"/>), which cut no tile.</summary>
+    private static void QuantizeTiles(QuantizedTensor destination, int first, int end, Func<int, int, float> valueOf)
     {
         TileFormat format = destination.Format;
         for (int top = 0; top < destination.Rows; top += format.Rows)
         {
             int bottom = Math.Min(destination.Rows, top + format.Rows);
-            for (int left = 0; left < destination.Columns; left += format.Columns)
+            for (int left = first; left < end; left += format.Columns)
             {
-                int right = Math.Min(destination.Columns, left + format.Columns);
+                int right = Math.Min(end, left + format.Columns);
                 float max = 0;
                 for (int r = top; r < bottom; r++)
                 {

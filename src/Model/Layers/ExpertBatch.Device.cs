@@ -1,0 +1,140 @@
+using Krewe.Model.Kernels;
+using Krewe.Model.Precision;
+using Krewe.Model.Tensors;
+
+namespace Krewe.Model.Layers;
+
+/// <content>
+/// The same work where the device has planned it: each expert's rows are a range that only the device knows, products read
+/// it there, and the stage adds up what comes back. The bits of the host's plan.
+/// </content>
+public sealed partial class ExpertBatch
+{
+    private DispatchTable _table;
+    private SavedOperands _all;
+
+    private Tensor Forward(IKernels kernels, DeviceSlice own, int hidden, int width, bool copyInput)
+    {
+        int assignments = own.Table.Count;
+        _table = copyInput ? Keep(kernels, own.Table) : own.Table;
+        _gate = _arena.Allocate(assignments, width);
+        _up = _arena.Allocate(assignments, width);
+        _hidden = _arena.Allocate(assignments, width);
+        _output = _arena.Allocate(assignments, hidden);
+        for (int i = 0; i < _experts.Length; i++)
+        {
+            Tensor range = RangeOf(i);
+            _products.AddForward(kernels, _experts[i].Gate, _input, _gate, _table.Rows, range);
+            _products.AddForward(kernels, _experts[i].Up, _input, _up, _table.Rows, range);
+        }
+
+        _products.LaunchForward(kernels);
+        kernels.SwiGlu(_gate, _up, _hidden);
+        _hiddenRows = Operand.Input(kernels, _arena, _hidden, _recipe.Experts);
+        for (int i = 0; i < _experts.Length; i++)
+        {
+            _products.AddForward(kernels, _experts[i].Down, _hiddenRows, _output, range: RangeOf(i));
+        }
+
+        _products.LaunchForward(kernels);
+        return _output;
+    }
+
+    private ExpertGradients Backward(IKernels kernels, DeviceSlice own, Tensor gradRows)
+    {
+        int assignments = _table.Count;
+        int width = _hidden.Columns;
+        // Only read as an operand: written as one where that needs no tiles.
+        DType stored = _recipe.Experts.Operand == DType.BFloat16 ? kernels.BFloat16Storage : DType.Float32;
+        Tensor gradWeights = _arena.Allocate(own.Weights.Rows, own.Weights.Columns);
+        Tensor gradOutput = _arena.Allocate(assignments, _output.Columns, stored);
+        Tensor gradHidden = _arena.Allocate(assignments, width);
+        Tensor gradGate = _arena.Allocate(assignments, width);
+        Tensor gradUp = _arena.Allocate(assignments, width);
+        Tensor gradInput = _arena.Allocate(assignments, _output.Columns);
+        gradRows = Dispatched(kernels, gradRows);
+        kernels.CombineExpertsBackward(
+            gradRows, _output, own.Table, own.Weights, _recipe.Combine, gradOutput, gradWeights);
+        SaveInputsOnDevice(kernels);
+        _all.GradOutput = Operand.ExpertsGradient(kernels, _arena, gradOutput, _table, _recipe.Experts);
+        for (int i = 0; i < _experts.Length; i++)
+        {
+            _products.AddBackwardInput(kernels, _experts[i].Down, _all.GradOutput, gradHidden, range: RangeOf(i));
+        }
+
+        _products.LaunchBackwardInput(kernels);
+        kernels.SwiGluBackward(gradHidden, _gate, _up, gradGate, gradUp);
+        _all.GradGate = Operand.ExpertsGradient(kernels, _arena, gradGate, _table, _recipe.Experts);
+        _all.GradUp = Operand.ExpertsGradient(kernels, _arena, gradUp, _table, _recipe.Experts);
+        for (int i = 0; i < _experts.Length; i++)
+        {
+            _products.AddBackwardInput(kernels, _experts[i].Gate, _all.GradGate, gradInput, range: RangeOf(i));
+        }
+
+        _products.LaunchBackwardInput(kernels);
+        for (int i = 0; i < _experts.Length; i++)
+        {
+            _products.AddBackwardInput(
+                kernels, _experts[i].Up, _all.GradUp, gradInput, accumulate: true, range: RangeOf(i));
+        }
+
+        _products.LaunchBackwardInput(kernels);
+        return new(gradInput, gradWeights);
+    }
+
+    private void BackwardWeightOnDevice(IKernels kernels)
+    {
+        for (int i = 0; i < _experts.Length; i++)
+        {
+            (Tensor range, Tensor columns) = (RangeOf(i), _table.ColumnsOf(_experts[i].Index));
+            _products.AddBackwardWeight(_experts[i].Gate, _all.GradGate, _all.Input, _table.Rows, range, columns);
+            _products.AddBackwardWeight(_experts[i].Up, _all.GradUp, _all.Input, _table.Rows, range, columns);
+        }
+
+        _products.LaunchBackwardWeight(kernels);
+        for (int i = 0; i < _experts.Length; i++)
+        {
+            _products.AddBackwardWeight(
+                _experts[i].Down, _all.GradOutput, _all.Hidden, range: RangeOf(i),
+                columns: _table.ColumnsOf(_experts[i].Index));
+        }
+
+        _products.LaunchBackwardWeight(kernels);
+    }
+
+    /// <summary>As <see cref="SaveInputs"/>, of all experts at once.</summary>
+    private void SaveInputsOnDevice(IKernels kernels)
+    {
+        ProductPrecision precision = _recipe.Experts;
+        RecallHidden(kernels);
+        (_all.Hidden, _all.Input) = (_hiddenRows, _input);
+        if (precision.IsTiled)
+        {
+            Tensor hidden = _hiddenRows.CachedValues(kernels, _arena, precision);
+            Tensor input = _input.CachedValues(kernels, _arena, precision);
+            _all.Hidden = _hiddenRows with
+            {
+                Columns = Operand.ExpertsTurned(kernels, _arena, hidden, _table, gathers: false, precision),
+            };
+            _all.Input = _input with
+            {
+                Columns = Operand.ExpertsTurned(kernels, _arena, input, _table, gathers: true, precision),
+            };
+        }
+    }
+
+    /// <summary>
+    /// What products read of a table, in memory of the batch's own: weight gradients may be taken when the sender's serves
+    /// another micro-batch.
+    /// </summary>
+    private DispatchTable Keep(IKernels kernels, DispatchTable table)
+    {
+        Tensor offsets = _arena.Allocate(table.Offsets.Shape, DType.Int32);
+        Tensor rows = _arena.Allocate(table.Rows.Shape, DType.Int32);
+        kernels.Transfer(table.Offsets, offsets);
+        kernels.Transfer(table.Rows, rows);
+        return table with { Offsets = offsets, Rows = rows };
+    }
+
+    private Tensor RangeOf(int expert) => _table.RangeOf(_experts[expert].Index);
+}
