@@ -16,12 +16,18 @@ public sealed class LocalExpertHost(IDevice device, Func<int, IReadOnlyList<Expe
     public bool SharesDevice => true;
 
     /// <inheritdoc/>
+    public Task<Expert[]> JoinAsync(int layer, int count, SlotCall work)
+    {
+        IReadOnlyList<Expert?> all = experts(layer);
+        return Task.FromResult<Expert[]>([.. Enumerable.Range(0, count).Select(index => ExpertOf(all, layer, index))]);
+    }
+
+    /// <inheritdoc/>
     public async Task<Tensor> ForwardAsync(ExpertCall call, ExpertSlice slice, Tensor rows)
     {
         ExpertBatch batch = BatchOf(call);
         IReadOnlyList<Expert?> all = experts(call.Layer);
-        Expert[] chosen = [.. slice.Experts.Select(index => all[index]
-            ?? throw new InvalidOperationException($"expert {call.Layer}/{index} is not on {device.Name}"))];
+        Expert[] chosen = [.. slice.Experts.Select(index => ExpertOf(all, call.Layer, index))];
         Tensor result = default;
         await RunAsync(kernels => result = batch.Forward(kernels, slice, chosen, rows, copyInput: false));
         return result;
@@ -79,6 +85,9 @@ public sealed class LocalExpertHost(IDevice device, Func<int, IReadOnlyList<Expe
         _batches.Clear();
         _idle.Clear();
     }
+
+    private Expert ExpertOf(IReadOnlyList<Expert?> all, int layer, int index) => all[index]
+        ?? throw new InvalidOperationException($"expert {layer}/{index} is not on {device.Name}");
 
     /// <summary>Hands work to the device; how it ends is asked for with the weight gradients.</summary>
     private async Task RunAsync(Action<IKernels> work)

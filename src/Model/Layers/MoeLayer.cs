@@ -65,14 +65,15 @@ public sealed class MoeLayer
     /// <param name="balance">Balance loss to measure, or null.</param>
     /// <param name="state">Filled.</param>
     /// <param name="plansOnDevice">True where all experts share this device and the host should not wait for it.</param>
+    /// <param name="always">Then also plans there where the layer has few tokens.</param>
     public void Dispatch(
         IKernels kernels, Arena arena, Tensor input, TokenLayout layout, ExpertTopology topology,
-        BalanceLossOptions? balance, State state, bool plansOnDevice = false)
+        BalanceLossOptions? balance, State state, bool plansOnDevice = false, bool always = false)
     {
         state.Input = input;
         state.CombineType = _recipe.Combine;
         Router.Forward(kernels, arena, input, layout, balance, state.Router);
-        if (plansOnDevice && DeviceSlice.Pays(state.Router.Indices.Count, topology.Experts))
+        if (plansOnDevice && (always || DeviceSlice.Pays(state.Router.Indices.Count, topology.Experts)))
         {
             state.Plan.BuildOnDevice(kernels, arena, state.Router.Indices, state.Router.Weights, topology);
         }

@@ -102,7 +102,7 @@ public sealed class TransformerBlock
         {
             Moe.Dispatch(
                 kernels, arena, state.FeedForwardNorm.Output, pass.Layout, topology!, pass.Balance, state.Moe,
-                plansOnDevice);
+                plansOnDevice, pass.Repeats);
         }
     }
 
