@@ -14,8 +14,12 @@ internal sealed partial class CudaKernels
 {
     /// <summary>Few rows: tiles of 16 by 16.</summary>
     private const int FewRows = 16;
+    private const int PlaceThreads = 1024;
     private readonly List<DeviceProduct> _products = [];
     private readonly List<DeviceProduct> _bfloat16Products = [];
+    private readonly HashSet<nint> _sharedResults = [];
+
+    private CudaKernel PlaceProducts => field ??= _library.Kernel("MatrixProducts.cu", "place_products");
 
     private ProductVariants LinearKernels => field ??= new(_library, "linear");
 
@@ -75,9 +79,10 @@ internal sealed partial class CudaKernels
 
     private void Multiply(ProductForm form, ReadOnlySpan<GroupedProduct> products)
     {
+        int sharers = Sharers(products);
         foreach (ref readonly GroupedProduct product in products)
         {
-            Add(new(form, product));
+            Add(new(form, product), sharers);
         }
 
         ProductVariants exact = form switch
@@ -89,18 +94,35 @@ internal sealed partial class CudaKernels
         if (_products.Count > 0)
         {
             int tile = ChooseTile(CollectionsMarshal.AsSpan(_products));
-            Launch(exact.Of(tile), tile, _products);
+            Launch(exact.Of(tile), tile, _products, form, sizeof(float));
         }
 
         if (_bfloat16Products.Count > 0)
         {
-            Launch(exact.BFloat16, ProductVariants.Small, _bfloat16Products);
+            Launch(exact.BFloat16, ProductVariants.Small, _bfloat16Products, form, sizeof(ushort));
         }
 
-        MultiplyOnTensorCores(form);
+        MultiplyOnTensorCores(form, sharers);
     }
 
-    private void Add(in ProductOperands p)
+    /// <summary>Products with ranges for each result that they share.</summary>
+    private int Sharers(ReadOnlySpan<GroupedProduct> products)
+    {
+        int ranges = 0;
+        _sharedResults.Clear();
+        foreach (ref readonly GroupedProduct product in products)
+        {
+            if (!product.Range.IsEmpty)
+            {
+                ranges++;
+                _ = _sharedResults.Add(product.Output.Address);
+            }
+        }
+
+        return ranges == 0 ? 1 : ranges / _sharedResults.Count;
+    }
+
+    private void Add(in ProductOperands p, int sharers)
     {
         if (p.Result.Count == 0)
         {
@@ -114,26 +136,53 @@ internal sealed partial class CudaKernels
         }
 
         (p.Left.DType == DType.BFloat16 ? _bfloat16Products : _products).Add(new(
-            p.Left.Address, p.Right.Address, p.Result.Address, p.Gather.Address, p.Result.Rows, p.Result.Columns, p.K,
-            p.Left.RowStride, p.Right.RowStride, p.Result.RowStride, p.Accumulate ? 1 : 0, 0));
+            p.Left.Address, p.Right.Address, p.Result.Address, p.Gather.Address, p.Range.Address, p.LikelyRows(sharers),
+            p.Result.Columns, p.K, p.Left.RowStride, p.Right.RowStride, p.Result.RowStride, p.Accumulate ? 1 : 0, 0));
     }
 
-    /// <summary>Launches exact products, all in one grid.</summary>
-    private void Launch(CudaKernel kernel, int tile, List<DeviceProduct> list)
+    /// <summary>
+    /// Launches exact products, all in one grid. Where some have ranges, a kernel ahead numbers the tiles, and the grid has as
+    /// many blocks as those may be.
+    /// </summary>
+    private void Launch(CudaKernel kernel, int tile, List<DeviceProduct> list, ProductForm form, int elementBytes)
     {
-        Span<DeviceProduct> products = CollectionsMarshal.AsSpan(list);
-        int tiles = 0;
-        foreach (ref DeviceProduct product in products)
+        int count = list.Count, tiles = 0;
+        bool placed = false;
+        foreach (ref DeviceProduct product in CollectionsMarshal.AsSpan(list))
         {
             product = product with { FirstTile = tiles };
             tiles = checked(tiles + Tiles(product, tile));
+            if (product.Range != 0)
+            {
+                // Each range ends in a tile that is not full.
+                placed = true;
+                tiles = checked(tiles + (int)Dim3.Cover(product.N, tile));
+            }
         }
 
-        KernelArguments arguments = new();
-        arguments.Add(Submission.Upload<DeviceProduct>(products));
-        arguments.Add(products.Length);
-        arguments.Add(Submission.Fault);
+        if (placed)
+        {
+            list.Add(default);
+        }
+
+        nint products = Submission.Upload<DeviceProduct>(CollectionsMarshal.AsSpan(list));
         list.Clear();
+        KernelArguments arguments = new();
+        if (placed)
+        {
+            arguments.Add(products);
+            arguments.Add(count);
+            arguments.Add(tile);
+            arguments.Add(form == ProductForm.BackwardWeight ? 1 : 0);
+            arguments.Add(elementBytes);
+            Launch(PlaceProducts, Rows(1, PlaceThreads), ref arguments);
+            arguments = new();
+        }
+
+        arguments.Add(products);
+        arguments.Add(count);
+        arguments.Add(placed ? 1 : 0);
+        arguments.Add(Submission.Fault);
         Launch(kernel, Rows(tiles), ref arguments);
     }
 

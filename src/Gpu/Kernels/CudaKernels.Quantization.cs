@@ -38,6 +38,29 @@ internal sealed partial class CudaKernels
     }
 
     /// <inheritdoc/>
+    public void QuantizeExperts(
+        Tensor source, DispatchTable table, bool gathers, QuantizedTensor straight, QuantizedTensor transposed)
+    {
+        KernelChecks.QuantizeExperts(source, table, gathers, straight, transposed);
+        if (!straight.IsEmpty && !transposed.IsEmpty && straight.Format.Element != transposed.Format.Element)
+        {
+            QuantizeExperts(source, table, gathers, straight, default);
+            QuantizeExperts(source, table, gathers, default, transposed);
+            return;
+        }
+
+        KernelArguments arguments = new();
+        arguments.Add(Device(source));
+        arguments.Add(gathers ? table.Rows.Address : 0);
+        arguments.Add(table.Offsets.Address);
+        arguments.Add(table.Experts);
+        arguments.Add(new DeviceQuantized(straight));
+        arguments.Add(new DeviceQuantized(transposed));
+        Launch(
+            KernelsFor(straight, transposed).QuantizeExperts, Pieces(table.TurnedColumns, source.Columns), ref arguments);
+    }
+
+    /// <inheritdoc/>
     public void Dequantize(QuantizedTensor source, Tensor destination)
     {
         KernelChecks.Dequantize(source, destination);
@@ -170,6 +193,8 @@ internal sealed partial class CudaKernels
         private readonly string _option = $"--define-macro=KREWE_ELEMENT=Element::{element}";
 
         public CudaKernel Quantize => field ??= library.Kernel(File, "quantize", _option);
+
+        public CudaKernel QuantizeExperts => field ??= library.Kernel(File, "quantize_experts", _option);
 
         public CudaKernel RmsNorm => field ??= library.Kernel(File, "rms_norm_quantize", _option);
 

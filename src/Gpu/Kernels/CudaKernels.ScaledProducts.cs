@@ -12,6 +12,9 @@ internal sealed partial class CudaKernels
 {
     private readonly List<DeviceScaledProduct> _scaledProducts = [];
     private int _scaledTiles;
+    private bool _scaledPlaced;
+
+    private CudaKernel PlaceScaledProducts => field ??= _library.Kernel("ScaledProducts.cu", "place_scaled_products");
 
     private CudaKernel ScaledProductsKernel => field ??= _library.Kernel("ScaledProducts.cu", "scaled_products");
 
@@ -26,6 +29,7 @@ internal sealed partial class CudaKernels
     public void GroupedScaledLinear(ReadOnlySpan<ScaledProduct> products)
     {
         KernelChecks.GroupedScaledLinear(products, this);
+        int sharers = Sharers(products);
         foreach (ref readonly ScaledProduct product in products)
         {
             if (product.Output.Count == 0)
@@ -39,13 +43,33 @@ internal sealed partial class CudaKernels
             }
             else
             {
-                _scaledProducts.Add(new(product, _scaledTiles));
-                _scaledTiles = checked(_scaledTiles + DeviceScaledProduct.Tiles(product));
+                int rows = product.Output.Rows;
+                rows = product.Range.IsEmpty ? rows : (rows + sharers - 1) / sharers;
+                _scaledProducts.Add(new(product, rows, _scaledTiles));
+                _scaledTiles = checked(_scaledTiles + DeviceScaledProduct.Tiles(product, rows));
+                _scaledPlaced |= !product.Range.IsEmpty || !product.Depth.IsEmpty;
             }
         }
 
-        _fp8Products?.Launch(Submission);
+        _fp8Products?.Launch(Submission, sharers);
         LaunchScaledProducts();
+    }
+
+    /// <summary>As the other <see cref="Sharers(ReadOnlySpan{GroupedProduct})"/>.</summary>
+    private int Sharers(ReadOnlySpan<ScaledProduct> products)
+    {
+        int ranges = 0;
+        _sharedResults.Clear();
+        foreach (ref readonly ScaledProduct product in products)
+        {
+            if (!product.Range.IsEmpty)
+            {
+                ranges++;
+                _ = _sharedResults.Add(product.Output.Address);
+            }
+        }
+
+        return ranges == 0 ? 1 : ranges / _sharedResults.Count;
     }
 
     /// <summary>Launches the exact products that were added, all in one grid.</summary>
@@ -56,13 +80,28 @@ internal sealed partial class CudaKernels
             return;
         }
 
-        KernelArguments arguments = new();
-        arguments.Add(Submission.Upload<DeviceScaledProduct>(CollectionsMarshal.AsSpan(_scaledProducts)));
-        arguments.Add(_scaledProducts.Count);
-        arguments.Add(Submission.Fault);
-        int tiles = _scaledTiles;
-        _scaledTiles = 0;
+        (int count, int tiles, bool placed) = (_scaledProducts.Count, _scaledTiles, _scaledPlaced);
+        (_scaledTiles, _scaledPlaced) = (0, false);
+        if (placed)
+        {
+            _scaledProducts.Add(default);
+        }
+
+        nint products = Submission.Upload<DeviceScaledProduct>(CollectionsMarshal.AsSpan(_scaledProducts));
         _scaledProducts.Clear();
+        KernelArguments arguments = new();
+        if (placed)
+        {
+            arguments.Add(products);
+            arguments.Add(count);
+            Launch(PlaceScaledProducts, Rows(1, PlaceThreads), ref arguments);
+            arguments = new();
+        }
+
+        arguments.Add(products);
+        arguments.Add(count);
+        arguments.Add(placed ? 1 : 0);
+        arguments.Add(Submission.Fault);
         Launch(ScaledProductsKernel, Rows(tiles), ref arguments);
     }
 }

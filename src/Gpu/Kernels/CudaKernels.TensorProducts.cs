@@ -18,7 +18,6 @@ internal sealed partial class CudaKernels
     private const int MapThreads = 96;
     private readonly List<ProductOperands> _tensorProducts = [];
     private readonly List<DeviceTensorProduct> _deviceTensorProducts = [];
-    private readonly List<int> _firstTiles = [];
     private readonly List<DeviceGather> _gathers = [];
     private readonly Dictionary<(nint Source, nint Rows, int Count), int> _gathered = [];
     private readonly Dictionary<BFloat16ProductVariant, TensorKernel> _tensorKernels = [];
@@ -62,7 +61,9 @@ internal sealed partial class CudaKernels
     }
 
     /// <summary>Launches the products that were added.</summary>
-    private void MultiplyOnTensorCores(ProductForm form)
+    /// <param name="form">Which product.</param>
+    /// <param name="sharers">Products with ranges that share a result.</param>
+    private void MultiplyOnTensorCores(ProductForm form, int sharers)
     {
         if (_tensorProducts.Count == 0)
         {
@@ -71,8 +72,8 @@ internal sealed partial class CudaKernels
 
         using Scratch rows = Take(PlanGathers(), "rows of experts");
         LaunchGathers(rows.Address);
-        LaunchTensorProducts(form, accumulate: false);
-        LaunchTensorProducts(form, accumulate: true);
+        LaunchTensorProducts(form, sharers, accumulate: false);
+        LaunchTensorProducts(form, sharers, accumulate: true);
         _tensorProducts.Clear();
         _gathered.Clear();
         _gathers.Clear();
@@ -144,15 +145,14 @@ internal sealed partial class CudaKernels
             gather.DestinationPitch * (PieceBytes / sizeof(ushort))));
     }
 
-    private void LaunchTensorProducts(ProductForm form, bool accumulate)
+    private void LaunchTensorProducts(ProductForm form, int sharers, bool accumulate)
     {
         _deviceTensorProducts.Clear();
-        _firstTiles.Clear();
         foreach (ref readonly ProductOperands product in CollectionsMarshal.AsSpan(_tensorProducts))
         {
             if (product.Accumulate == accumulate)
             {
-                _deviceTensorProducts.Add(new(Together(product)));
+                _deviceTensorProducts.Add(new(Together(product), sharers));
             }
         }
 
@@ -166,22 +166,26 @@ internal sealed partial class CudaKernels
         int tiles = 0;
         foreach (ref readonly DeviceTensorProduct product in products)
         {
-            _firstTiles.Add(tiles);
-            tiles = checked(tiles + variant.Tiles(product));
+            // Of a range as many as there may be: it ends in a tile that is not full.
+            tiles = checked(tiles + variant.Tiles(product) + (product.Range == 0 ? 0 : variant.Tiles(product with { M = 1 })));
         }
 
         TensorKernel kernel = KernelOf(variant);
-        using Scratch maps = Take(products.Length * DeviceTensorProduct.MapBytes, "tensor maps of products");
+        int count = products.Length, mapBytes = count * DeviceTensorProduct.MapBytes;
+        using Scratch maps = Take(mapBytes + ((count + 1) * sizeof(int)), "tensor maps of products");
+        nint firstTiles = maps.Address + mapBytes;
         KernelArguments arguments = new();
         arguments.Add(kernel.Templates);
         arguments.Add(Submission.Upload<DeviceTensorProduct>(products));
         arguments.Add(maps.Address);
         arguments.Add(form == ProductForm.BackwardWeight ? 1 : 0);
         arguments.Add(form == ProductForm.Forward ? 0 : 1);
-        Launch(BuildTensorMaps, Rows(products.Length, MapThreads), ref arguments);
+        arguments.Add(variant.TileRows);
+        arguments.Add(variant.TileColumns);
+        arguments.Add(firstTiles);
+        Launch(BuildTensorMaps, Rows(count, MapThreads), ref arguments);
         arguments = new();
-        arguments.Add(new DeviceProductList(
-            maps.Address, Submission.Upload<int>(CollectionsMarshal.AsSpan(_firstTiles)), products.Length, tiles));
+        arguments.Add(new DeviceProductList(maps.Address, firstTiles, count));
         arguments.Add(Submission.Fault);
         Launch(
             kernel.Kernel, Rows(Math.Min(kernel.Blocks, tiles), variant.Threads, variant.SharedBytes), ref arguments);

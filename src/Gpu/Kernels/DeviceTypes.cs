@@ -124,7 +124,8 @@ internal readonly struct DeviceRouting(in RoutingShape routing)
 /// <param name="B">Right operand.</param>
 /// <param name="C">Result [m, n].</param>
 /// <param name="Gather">Int32 rows of the gathered operand, or 0.</param>
-/// <param name="M">Rows of the result.</param>
+/// <param name="Range">Begin and end of the product's own rows, or part of the inner dimension, on the device; or 0.</param>
+/// <param name="M">Rows of the result; with a range about as many as it has.</param>
 /// <param name="N">Columns of the result.</param>
 /// <param name="K">Inner dimension.</param>
 /// <param name="StrideA">Elements from row to row.</param>
@@ -134,5 +135,5 @@ internal readonly struct DeviceRouting(in RoutingShape routing)
 /// <param name="FirstTile">Tiles of the products before this one.</param>
 [StructLayout(LayoutKind.Sequential)]
 internal readonly record struct DeviceProduct(
-    nint A, nint B, nint C, nint Gather, int M, int N, int K, int StrideA, int StrideB, int StrideC, int Accumulate,
+    nint A, nint B, nint C, nint Gather, nint Range, int M, int N, int K, int StrideA, int StrideB, int StrideC, int Accumulate,
     int FirstTile);

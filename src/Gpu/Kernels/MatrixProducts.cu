@@ -12,12 +12,14 @@
 constexpr int Threads = 256;
 
 // One product c[m, n] = chain over k of a(m, k) b(n, k); mirrors DeviceProduct. `gather` renames rows of the operand
-// that is the saved input: of a by m, or in weight gradients of b by k.
+// that is the saved input: of a by m, or in weight gradients of b by k. `range`: which of m, or of k there, are the
+// product's own; see place_products.
 struct Product {
     const void* a;
     const void* b;
     float* c;
     const int* gather;
+    const int* range;
     int m, n, k;
     int stride_a, stride_b, stride_c;
     int accumulate;
@@ -84,13 +86,13 @@ __device__ int place(int thread, int i) {
 // a is [m, k], or [k, m] where ATransposed; b is [n, k], or [k, n] where BTransposed. Tile: 16 threads each way, Each
 // elements of a thread each way.
 template <typename Element, bool ATransposed, bool BTransposed, int Each, int Depth>
-__device__ void multiply(const Product* products, int count, const Fault* fault) {
+__device__ void multiply(const Product* products, int count, int placed, const Fault* fault) {
     constexpr int Side = 16, Tile = Side * Each, Unroll = Each == 1 ? 16 : Each == 4 ? 8 : 2;
     using A = Piece<ATransposed, Tile, Depth>;
     using B = Piece<BTransposed, Tile, Depth>;
     __shared__ __align__(16) float a_room[Depth * A::Distance];
     __shared__ __align__(16) float b_room[Depth * B::Distance];
-    if (is_set(fault)) return;
+    if (is_set(fault) || (placed && (int)blockIdx.x >= products[count].first_tile)) return;
 
     const Product p = products[item_of_tile(products, count, blockIdx.x)];
     const int tiles_n = (p.n + Tile - 1) / Tile;
@@ -146,11 +148,60 @@ __device__ void multiply(const Product* products, int count, const Fault* fault)
         }
 }
 
+// Sizes that only the device knows: moves each product with a range to its own rows, or in weight gradients to its own part
+// of the inner dimension, and numbers the tiles; the entry behind the last product takes their number. One block of 1024
+// threads; the grid of the products behind it has as many blocks as there may be tiles, of which the rest leave.
+extern "C" __global__ void __launch_bounds__(1024)
+place_products(Product* products, int count, int tile, int weight_form, int element_bytes) {
+    __shared__ int tiles[1024];
+    int before = 0;
+    for (int start = 0; start < count; start += 1024) {
+        const int i = start + threadIdx.x;
+        int own = 0;
+        if (i < count) {
+            Product p = products[i];
+            if (p.range) {
+                const long long first = p.range[0];
+                const int rows = p.range[1] - (int)first;
+                if (weight_form) {
+                    p.k = rows;
+                    p.a = (const char*)p.a + first * p.stride_a * element_bytes;
+                    if (!p.gather) p.b = (const char*)p.b + first * p.stride_b * element_bytes;
+                } else {
+                    p.m = rows;
+                    p.c += first * p.stride_c;
+                    if (!p.gather) p.a = (const char*)p.a + first * p.stride_a * element_bytes;
+                }
+
+                if (p.gather) p.gather += first;
+                products[i] = p;
+            }
+
+            own = ((p.m + tile - 1) / tile) * ((p.n + tile - 1) / tile);
+        }
+
+        tiles[threadIdx.x] = own;
+        __syncthreads();
+        for (int distance = 1; distance < 1024; distance *= 2) {
+            const int other = threadIdx.x >= distance ? tiles[threadIdx.x - distance] : 0;
+            __syncthreads();
+            tiles[threadIdx.x] += other;
+            __syncthreads();
+        }
+
+        if (i < count) products[i].first_tile = before + tiles[threadIdx.x] - own;
+        before += tiles[1023];
+        __syncthreads();
+    }
+
+    if (threadIdx.x == 0) products[count].first_tile = before;
+}
+
 // `blocks`: blocks of a multiprocessor, which bounds the registers.
 #define PRODUCT(name, element, a_transposed, b_transposed, each, depth, blocks) \
     extern "C" __global__ void __launch_bounds__(Threads, blocks) \
-    name(const Product* products, int count, const Fault* fault) { \
-        multiply<element, a_transposed, b_transposed, each, depth>(products, count, fault); \
+    name(const Product* products, int count, int placed, const Fault* fault) { \
+        multiply<element, a_transposed, b_transposed, each, depth>(products, count, placed, fault); \
     }
 
 // output[m, n] (+)= sum over d of input[m, d] weight[n, d].

@@ -108,6 +108,27 @@ quantize(Matrix source, const int* gather, int rows, Quantized straight, Quantiz
     quantize_piece<KREWE_ELEMENT>(rows, source.columns, straight, transposed, Rows{source, gather});
 }
 
+// As quantize, but each expert's rows by themselves: `offsets` of a DispatchTable, [2, experts + 1], has the rows of each
+// and the columns of each in the transpose. Grid: pieces of the transpose's columns by columns; those past the last expert
+// leave.
+extern "C" __global__ void __launch_bounds__(QuantizeThreads, 2)
+quantize_experts(
+    Matrix source, const int* gather, const int* offsets, int experts, Quantized straight, Quantized transposed) {
+    const int* columns = offsets + experts + 1;
+    const int turned = blockIdx.x * Side;
+    if (turned >= columns[experts]) return;
+    int low = 0, high = experts - 1;
+    while (low < high) {
+        const int middle = (low + high + 1) / 2;
+        if (columns[middle] <= turned) low = middle;
+        else high = middle - 1;
+    }
+
+    const int row = offsets[low] + turned - columns[low];
+    quantize_part<KREWE_ELEMENT>(
+        row, offsets[low + 1], turned, gridDim.x * Side, source.columns, straight, transposed, Rows{source, gather});
+}
+
 // Bytes: the input once, beside its pass in rms_norm_scale; the codes once each way.
 extern "C" __global__ void __launch_bounds__(QuantizeThreads, 2)
 rms_norm_quantize(

@@ -242,17 +242,25 @@ private:
     int row, column, rows, columns, warp, lane;
 };
 
-// One piece of a source of `rows` x `columns`: `source.load(values, row, count, column)` gives four values each of some
-// rows, and leaves those from `count` on.
+// Rows [row, rows) of a source, a piece of them: `source.load(values, row, count, column)` gives four values each of some
+// rows, and leaves those from `count` on. In the transpose they are columns from `turned` on of `turned_rows`.
 template <Element E, class Source>
-__device__ void quantize_piece(
-    int rows, int columns, const Quantized& straight, const Quantized& transposed, const Source& source) {
+__device__ void quantize_part(
+    int row, int rows, int turned, int turned_rows, int columns, const Quantized& straight, const Quantized& transposed,
+    const Source& source) {
     __shared__ typename QuantizedTile<E>::Room room;
-    const int row = blockIdx.x * Side, column = blockIdx.y * Side;
+    const int column = blockIdx.y * Side;
     const int first = row + threadIdx.x / Lanes * WarpRows, own_column = column + threadIdx.x % Lanes * 4;
     Values values = {};
     if (own_column < columns) source.load(values, first, min(WarpRows, rows - first), own_column);
-    QuantizedTile<E> tile(room, row, column, rows, columns);
-    if (straight.codes) tile.write_straight(values, straight);
-    if (transposed.codes) tile.write_transposed(values, transposed);
+    if (straight.codes) QuantizedTile<E>(room, row, column, rows, columns).write_straight(values, straight);
+    if (transposed.codes) QuantizedTile<E>(room, turned, column, turned_rows, columns).write_transposed(values, transposed);
+}
+
+// One piece of a source of `rows` x `columns`.
+template <Element E, class Source>
+__device__ void quantize_piece(
+    int rows, int columns, const Quantized& straight, const Quantized& transposed, const Source& source) {
+    const int row = blockIdx.x * Side;
+    quantize_part<E>(row, rows, row, rows, columns, straight, transposed, source);
 }

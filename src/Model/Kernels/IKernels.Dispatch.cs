@@ -50,9 +50,9 @@ public partial interface IKernels
     /// <param name="source">[A, D], or [T, D] where rows are gathered.</param>
     /// <param name="table">As <see cref="PlanDispatch"/> made it.</param>
     /// <param name="gathers">True where the source has a row for each token instead of each assignment.</param>
-    /// <param name="straight">[A, D] in tiles of one row; or empty.</param>
+    /// <param name="straight">[A, D] in tiles of one row, 32 or 128 wide; or empty.</param>
     /// <param name="transposed">
-    /// [D, <see cref="DispatchTable.TurnedColumns"/>] in tiles of one row whose width divides the unit; or empty.
+    /// [D, <see cref="DispatchTable.TurnedColumns"/>] in tiles of one row, 32 or 128 wide; or empty.
     /// </param>
     void QuantizeExperts(
         Tensor source, DispatchTable table, bool gathers, QuantizedTensor straight, QuantizedTensor transposed);

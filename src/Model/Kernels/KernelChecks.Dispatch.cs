@@ -97,11 +97,10 @@ internal static unsafe partial class KernelChecks
 
     private static void OneRow(QuantizedTensor tensor, string name)
     {
-        if (tensor.Format.Rows != 1 || DispatchTable.ColumnUnit % tensor.Format.Columns != 0)
+        if (tensor.Format is not { Rows: 1, Columns: 32 or DispatchTable.ColumnUnit })
         {
             throw new ArgumentException(
-                $"{name}: expected tiles of one row whose width divides {DispatchTable.ColumnUnit}, got {tensor.Format}",
-                name);
+                $"{name}: expected tiles of one row, 32 or {DispatchTable.ColumnUnit} wide, got {tensor.Format}", name);
         }
     }
 }

@@ -38,7 +38,7 @@ public sealed unsafe class KernelArgumentsTests
         Assert.Equal(28, sizeof(DeviceAttention));
         Assert.Equal(16, sizeof(TokenTile));
         Assert.Equal(32, sizeof(DeviceRouting));
-        Assert.Equal(64, sizeof(DeviceProduct));
+        Assert.Equal(72, sizeof(DeviceProduct));
         Assert.Equal(20, sizeof(Krewe.Gpu.Devices.KernelFault));
         Assert.Equal(128, sizeof(CudaTensorMap));
         Assert.Equal(72, sizeof(Krewe.Gpu.Driver.Native.LaunchAttribute));

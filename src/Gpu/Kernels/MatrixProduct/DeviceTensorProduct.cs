@@ -8,7 +8,8 @@ namespace Krewe.Gpu.Kernels.MatrixProduct;
 /// <param name="A">Left operand.</param>
 /// <param name="B">Right operand.</param>
 /// <param name="C">Result.</param>
-/// <param name="M">Rows of the result.</param>
+/// <param name="Range">Begin and end of the product's own rows, or part of the inner dimension, on the device; or 0.</param>
+/// <param name="M">Rows of the result; with a range about as many as it has.</param>
 /// <param name="N">Columns of the result.</param>
 /// <param name="K">Inner dimension.</param>
 /// <param name="StrideA">Elements from row to row.</param>
@@ -16,16 +17,18 @@ namespace Krewe.Gpu.Kernels.MatrixProduct;
 /// <param name="StrideC">Elements from row to row.</param>
 [StructLayout(LayoutKind.Sequential)]
 internal readonly record struct DeviceTensorProduct(
-    nint A, nint B, nint C, int M, int N, int K, int StrideA, int StrideB, int StrideC)
+    nint A, nint B, nint C, nint Range, int M, int N, int K, int StrideA, int StrideB, int StrideC)
 {
     /// <summary>Size of <c>Product</c> in <c>ProductList.cuh</c>: three tensor maps, and the sizes.</summary>
     public const int MapBytes = 512;
 
     /// <summary>The matrices of a product whose rows lie together.</summary>
-    public DeviceTensorProduct(in ProductOperands product)
+    /// <param name="product">The product.</param>
+    /// <param name="sharers">Products with ranges that share a result.</param>
+    public DeviceTensorProduct(in ProductOperands product, int sharers)
         : this(
-            product.Left.Address, product.Right.Address, product.Result.Address, product.Result.Rows,
-            product.Result.Columns, product.K, product.Left.RowStride, product.Right.RowStride,
+            product.Left.Address, product.Right.Address, product.Result.Address, product.Range.Address,
+            product.LikelyRows(sharers), product.Result.Columns, product.K, product.Left.RowStride, product.Right.RowStride,
             product.Result.RowStride)
     {
     }
@@ -40,11 +43,10 @@ internal readonly record struct DeviceMapTemplates(CudaTensorMap A, CudaTensorMa
 
 /// <summary>The products of a launch; mirrors <c>ProductList</c>.</summary>
 /// <param name="Products">Address of them.</param>
-/// <param name="FirstTiles">Int32: tiles ahead of each.</param>
+/// <param name="FirstTiles">Int32 [Count + 1]: tiles ahead of each, and of all.</param>
 /// <param name="Count">Products.</param>
-/// <param name="Tiles">Tiles of all.</param>
 [StructLayout(LayoutKind.Sequential)]
-internal readonly record struct DeviceProductList(nint Products, nint FirstTiles, int Count, int Tiles);
+internal readonly record struct DeviceProductList(nint Products, nint FirstTiles, int Count);
 
 /// <summary>Rows to be brought together; mirrors <c>Gather</c> in <c>GatherRows.cu</c>.</summary>
 /// <param name="Source">Matrix.</param>

@@ -7,8 +7,8 @@ namespace Krewe.Gpu.Kernels.MatrixProduct;
 [StructLayout(LayoutKind.Sequential, Size = Bytes)]
 internal struct Fp8Product
 {
-    /// <summary>Its size: tensor maps begin at multiples of 64 bytes.</summary>
-    public const int Bytes = 704;
+    /// <summary>Its size: tensor maps that a kernel changes begin at multiples of 128 bytes.</summary>
+    public const int Bytes = 768;
 
     /// <summary>Codes of the first operand.</summary>
     public CudaTensorMap A;
@@ -39,7 +39,16 @@ internal struct Fp8Product
 /// <param name="Depth">Inner dimension.</param>
 /// <param name="Pitch">Elements from one row of the result to the next.</param>
 /// <param name="Accumulate">1 to add to the result.</param>
+/// <param name="FirstRow">First row of the first operand.</param>
+/// <param name="FirstBlock">First block of the depth.</param>
+/// <param name="LastBlock">The end of them.</param>
+/// <param name="Range">Begin and end of the product's own rows on the device, or 0.</param>
+/// <param name="DepthRange">The same of the depth.</param>
 [StructLayout(LayoutKind.Sequential)]
 internal readonly record struct Fp8ProductArguments(
     nint ScalesB, nint Output, nint Groups, int GroupCount, int Rows, int Columns, int Depth, int Pitch,
-    int Accumulate);
+    int Accumulate, int FirstRow, int FirstBlock, int LastBlock, nint Range, nint DepthRange)
+{
+    /// <summary>Whether a kernel must read sizes before the product.</summary>
+    public bool IsPlaced => Range != 0 || DepthRange != 0;
+}

@@ -17,6 +17,7 @@ internal sealed class Fp8Products(KernelLibrary library, CudaMemoryPool pool, Cu
 {
     private const int Block = Fp8ProductVariant.Block;
     private const int PackThreads = 256;
+    private const int PlaceThreads = 32;
     private const int OutputAlignment = 16;
     private const nint AnyAddress = 1 << 20;
 
@@ -30,7 +31,11 @@ internal sealed class Fp8Products(KernelLibrary library, CudaMemoryPool pool, Cu
     private readonly List<(PackedOperand A, PackedOperand B)> _operands = [];
     private readonly List<PackedOperand> _packed = [];
     private readonly List<Fp8Product> _products = [];
+    private readonly Dictionary<(nint Codes, nint Gather, int Rows, bool TurnsScales), PackedOperand> _planned = [];
     private nint _keptScratch;
+
+    private CudaKernel PlaceKernel =>
+        field ??= library.Kernel("MatrixProduct/PlaceFp8Products.cu", "place_fp8_products");
 
     private CudaKernel PackKernel => field ??= library.Kernel("MatrixProduct/PackOperands.cu", "pack_operands");
 
@@ -45,6 +50,7 @@ internal sealed class Fp8Products(KernelLibrary library, CudaMemoryPool pool, Cu
         product.Input.Format is { Element: DType.Float8E4M3, Rows: 1, Columns: Block }
         && product.Weight.Format is { Element: DType.Float8E4M3, Rows: 1 or Block, Columns: Block }
         && product.Weight.Columns > 0
+        && (product.Depth.IsEmpty || product.Weight.Format.Rows == 1)
         && product.Output.Address % OutputAlignment == 0
         && product.Output.Columns * sizeof(float) % OutputAlignment == 0
         && product.Output.RowStride * sizeof(float) % OutputAlignment == 0;
@@ -54,10 +60,12 @@ internal sealed class Fp8Products(KernelLibrary library, CudaMemoryPool pool, Cu
         (HasRowScales(product) ? _rowScaled : _tileScaled).Add(product);
 
     /// <summary>Launches what was added.</summary>
-    public void Launch(CudaSubmission submission)
+    /// <param name="submission">The work.</param>
+    /// <param name="sharers">Products with ranges of rows that share an output.</param>
+    public void Launch(CudaSubmission submission, int sharers)
     {
-        Launch(submission, _tileScaled, rowScales: false);
-        Launch(submission, _rowScaled, rowScales: true);
+        Launch(submission, _tileScaled, rowScales: false, sharers);
+        Launch(submission, _rowScaled, rowScales: true, sharers);
     }
 
     /// <summary>Gives the scratch memory back.</summary>
@@ -72,7 +80,11 @@ internal sealed class Fp8Products(KernelLibrary library, CudaMemoryPool pool, Cu
 
     private static bool HasRowScales(in ScaledProduct product) => product.Weight.Format.Rows == 1;
 
-    private void Launch(CudaSubmission submission, List<ScaledProduct> list, bool rowScales)
+    /// <summary>Rows of a product's output, as far as the host knows them.</summary>
+    private static int LikelyRows(in ScaledProduct product, int sharers) =>
+        product.Range.IsEmpty ? product.Output.Rows : (product.Output.Rows + sharers - 1) / sharers;
+
+    private void Launch(CudaSubmission submission, List<ScaledProduct> list, bool rowScales, int sharers)
     {
         if (list.Count == 0)
         {
@@ -80,16 +92,22 @@ internal sealed class Fp8Products(KernelLibrary library, CudaMemoryPool pool, Cu
         }
 
         ReadOnlySpan<ScaledProduct> products = CollectionsMarshal.AsSpan(list);
-        (CompiledFp8Product compiled, long units) = Choose(products, rowScales);
+        (CompiledFp8Product compiled, long units) = Choose(products, rowScales, sharers);
         (long bytes, _) = Plan(products, AnyAddress);
         nint scratch = TakeScratch(bytes);
         try
         {
             (_, int pieces) = Plan(products, scratch);
             Describe(compiled.Variant, products);
-            nint uploaded = _products.Count > 1
+            bool placed = _products.Exists(product => product.Arguments.IsPlaced);
+            nint uploaded = _products.Count > 1 || placed
                 ? submission.Upload<Fp8Product>(CollectionsMarshal.AsSpan(_products))
                 : 0;
+            if (placed)
+            {
+                Place(uploaded);
+            }
+
             Pack(submission, pieces);
             Multiply(submission, compiled, units, uploaded);
         }
@@ -126,13 +144,14 @@ internal sealed class Fp8Products(KernelLibrary library, CudaMemoryPool pool, Cu
     }
 
     /// <summary>The variant for these products, and its pieces of work.</summary>
-    private (CompiledFp8Product Compiled, long Units) Choose(ReadOnlySpan<ScaledProduct> products, bool rowScales)
+    private (CompiledFp8Product Compiled, long Units) Choose(
+        ReadOnlySpan<ScaledProduct> products, bool rowScales, int sharers)
     {
         long rows = 0;
         int columns = 0;
         foreach (ref readonly ScaledProduct product in products)
         {
-            rows += product.Output.Rows;
+            rows += LikelyRows(product, sharers);
             columns = Math.Max(columns, product.Output.Columns);
         }
 
@@ -148,7 +167,8 @@ internal sealed class Fp8Products(KernelLibrary library, CudaMemoryPool pool, Cu
         long units = 0;
         foreach (ref readonly ScaledProduct product in products)
         {
-            units += variant.Units(1, product.Output.Rows, product.Output.Columns);
+            units += variant.Units(1, LikelyRows(product, sharers), product.Output.Columns)
+                + (product.Range.IsEmpty ? 0 : variant.Units(1, 1, product.Output.Columns));
         }
 
         return (compiled, units);
@@ -161,35 +181,43 @@ internal sealed class Fp8Products(KernelLibrary library, CudaMemoryPool pool, Cu
         int pieces = 0;
         _operands.Clear();
         _packed.Clear();
-        for (int i = 0; i < products.Length; i++)
+        _planned.Clear();
+        foreach (ref readonly ScaledProduct product in products)
         {
-            ref readonly ScaledProduct product = ref products[i];
-            PackedOperand a = i > 0 && SharesInput(product, products[i - 1])
-                ? _operands[i - 1].A
-                : Add(product.Input, product.InputRows, product.Output.Rows, true);
+            PackedOperand a = Add(product.Input, product.InputRows, product.Output.Rows, true);
             PackedOperand b = Add(product.Weight, default, product.Weight.Rows, HasRowScales(product));
             _operands.Add((a, b));
         }
 
         return (next - scratch, pieces);
 
+        // What several products read is made ready once: the input of gate and up projections, that of all experts.
         PackedOperand Add(QuantizedTensor source, Tensor gather, int rows, bool turnsScales)
         {
+            (nint, nint, int, bool) key = (source.Codes.Address, gather.Address, rows, turnsScales);
+            if (_planned.TryGetValue(key, out PackedOperand planned))
+            {
+                return planned;
+            }
+
             var operand = new PackedOperand(source, gather, rows, turnsScales, ref next, ref pieces);
             if (operand.IsPacked)
             {
                 _packed.Add(operand);
             }
 
+            _planned.Add(key, operand);
             return operand;
         }
     }
 
-    /// <summary>Whether a product reads the same rows as the one before it: gate and up projections do.</summary>
-    private static bool SharesInput(in ScaledProduct product, in ScaledProduct before) =>
-        product.Input.Codes.Address == before.Input.Codes.Address
-        && product.InputRows.Address == before.InputRows.Address && product.Output.Rows == before.Output.Rows
-        && product.Input.Columns == before.Input.Columns;
+    /// <summary>Has the device's own sizes read.</summary>
+    private void Place(nint products)
+    {
+        KernelArguments arguments = new();
+        arguments.Add(products);
+        PlaceKernel.Launch(stream, new(new((uint)_products.Count), new(PlaceThreads)), ref arguments);
+    }
 
     private void Pack(CudaSubmission submission, int pieces)
     {
@@ -247,7 +275,8 @@ internal sealed class Fp8Products(KernelLibrary library, CudaMemoryPool pool, Cu
                 output, Fp8ProductVariant.OutputBoxRows, variant.OutputBoxColumns, TensorMapSwizzle.Bytes128),
             Arguments = new(
                 product.Weight.Scales.Address, output.Address, 0, 1, output.Rows, output.Columns,
-                product.Weight.Columns, output.RowStride, product.Accumulate ? 1 : 0),
+                product.Weight.Columns, output.RowStride, product.Accumulate ? 1 : 0, 0, 0,
+                (product.Weight.Columns + Block - 1) / Block, product.Range.Address, product.Depth.Address),
         };
     }
 }

@@ -6,7 +6,7 @@
 namespace krewe {
 
 /// A product with its tensor maps, see Fp8MatrixProduct.cu; mirrors Fp8Product.
-struct Fp8Product {
+struct alignas(128) Fp8Product {
     TensorMap a;
     TensorMap b;
     TensorMap scalesA;

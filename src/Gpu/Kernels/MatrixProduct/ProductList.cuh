@@ -16,12 +16,11 @@ struct alignas(128) Product {
     int k;
 };
 
-/// All products of a launch; <firstTiles> holds the number of tiles ahead of each product.
+/// All products of a launch; <firstTiles> holds the number of tiles ahead of each product, and behind them that of all.
 struct ProductList {
     const Product* products;
     const int* firstTiles;
     int count;
-    int tiles;
 };
 
 /// One tile of c.
@@ -42,11 +41,12 @@ public:
     /// Elements of K in a block.
     static constexpr int BlockDepth = Shape::Block / 2;
 
-    KREWE_DEVICE ProductWalk(const ProductList& list) : list(list), next_tile(blockIdx.x) {}
+    KREWE_DEVICE ProductWalk(const ProductList& list)
+        : list(list), tiles(list.firstTiles[list.count]), next_tile(blockIdx.x) {}
 
     /// The next tile, or false.
     KREWE_DEVICE bool next(ProductTile& tile) {
-        if (next_tile >= list.tiles) {
+        if (next_tile >= tiles) {
             return false;
         }
         const int before = index;
@@ -85,6 +85,7 @@ private:
     }
 
     const ProductList& list;
+    int tiles;
     int next_tile;
     int index = -1;
     int first = 0;

@@ -33,6 +33,7 @@ internal readonly struct ProductOperands
         Right = weight ? product.Input : product.Weight;
         Result = weight ? product.Weight : product.Output;
         Gather = product.InputRows;
+        Range = product.Range;
         K = form == ProductForm.Forward ? product.Weight.Columns
             : weight ? product.Output.Rows
             : product.Weight.Rows;
@@ -53,6 +54,12 @@ internal readonly struct ProductOperands
 
     /// <summary>Int32: stored rows of the operand that was the Linear's input; or empty.</summary>
     public Tensor Gather { get; init; }
+
+    /// <summary>
+    /// Int32 [2] on the device: which rows of the result, or in weight gradients of the inner dimension, are the product's
+    /// own; or empty.
+    /// </summary>
+    public Tensor Range { get; }
 
     /// <summary>Inner dimension.</summary>
     public int K { get; }
@@ -75,6 +82,11 @@ internal readonly struct ProductOperands
     /// </summary>
     public bool FitsTensorCores => Left.DType == DType.BFloat16 && K > 0 && IsAligned(Left) && IsAligned(Right)
         && IsAligned(Result) && Result.Columns * Result.DType.SizeInBytes() % CopiedBytes == 0;
+
+    /// <summary>Rows of the result, as far as the host knows them.</summary>
+    /// <param name="sharers">Products with ranges that share a result.</param>
+    public int LikelyRows(int sharers) =>
+        Range.IsEmpty || Form == ProductForm.BackwardWeight ? Result.Rows : (Result.Rows + sharers - 1) / sharers;
 
     /// <summary>The same product of rows that were brought together.</summary>
     public ProductOperands WithGathered(Tensor rows) => LeftAcross

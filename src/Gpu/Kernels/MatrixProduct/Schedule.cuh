@@ -90,6 +90,11 @@ private:
         tile.lastBlock = ceil_divide(arguments.depth, Shape::Block);
         tile.outputRow = tile.rowA;
         tile.outputEnd = groupEnd;
+        if (Shape::kind == Kind::Separate) {
+            tile.rowA += arguments.firstRow;
+            tile.firstBlock = arguments.firstBlock;
+            tile.lastBlock = arguments.lastBlock;
+        }
         if (Shape::kind == Kind::GroupedDepth) {
             tile.firstBlock = arguments.groups[group] / Shape::Block;
             tile.lastBlock = arguments.groups[group + 1] / Shape::Block;

@@ -107,6 +107,14 @@ struct Arguments {
     int pitch;
     /// Separate products: added to the output instead of overwriting it.
     int accumulate;
+    /// Separate products: first row of A, and the blocks of K.
+    int firstRow;
+    int firstBlock;
+    int lastBlock;
+    /// Separate products: begin and end on the device of the rows of A and the output that are the product's own, or of its
+    /// part of K; or null. PlaceFp8Products.cu reads them.
+    const int* range;
+    const int* depthRange;
 };
 
 /// Whether a product is added to what lies in its output.
