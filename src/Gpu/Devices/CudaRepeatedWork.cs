@@ -39,22 +39,22 @@ internal sealed class CudaRepeatedWork(CudaDevice device, CudaStream stream, Act
     /// <inheritdoc/>
     protected override void Dispose(bool disposing)
     {
-        if (!disposing || (_graph is null && _own is null))
+        if (disposing && _own is { } own)
         {
-            return;
+            CudaGraph? graph = _graph;
+            (_graph, _own) = (null, null);
+            // On the device's thread, behind all work that was submitted.
+            _ = device.SubmitAsync(
+                _ =>
+                {
+                    stream.Synchronize();
+                    graph?.Dispose();
+                    own.Dispose();
+                },
+                WorkPriority.Background);
         }
 
-        (CudaGraph? graph, CudaSubmission? own) = (_graph, _own);
-        (_graph, _own) = (null, null);
-        // On the device's thread, behind all work that was submitted.
-        _ = device.SubmitAsync(
-            _ =>
-            {
-                stream.Synchronize();
-                graph?.Dispose();
-                own?.Dispose();
-            },
-            WorkPriority.Background);
+        base.Dispose(disposing);
     }
 
     private void Run(CudaKernels kernels)
