@@ -43,15 +43,22 @@ internal sealed class CudaRepeatedWork(CudaDevice device, CudaStream stream, Act
         {
             CudaGraph? graph = _graph;
             (_graph, _own) = (null, null);
-            // On the device's thread, behind all work that was submitted.
-            _ = device.SubmitAsync(
-                _ =>
-                {
-                    stream.Synchronize();
-                    graph?.Dispose();
-                    own.Dispose();
-                },
-                WorkPriority.Background);
+            try
+            {
+                // On the device's thread, behind all work that was submitted.
+                _ = device.SubmitAsync(
+                    _ =>
+                    {
+                        stream.Synchronize();
+                        graph?.Dispose();
+                        own.Dispose();
+                    },
+                    WorkPriority.Background);
+            }
+            catch (ObjectDisposedException)
+            {
+                // The device is closed, and its context has taken graph and memory with it.
+            }
         }
 
         base.Dispose(disposing);
