@@ -90,7 +90,11 @@ internal sealed unsafe class CudaSubmission : IDisposable
     }
 
     /// <summary>Copies host values to the device, behind what the stream holds; gives their address there.</summary>
-    public nint Upload<T>(ReadOnlySpan<T> values) where T : unmanaged
+    /// <param name="values">The values.</param>
+    /// <param name="constant">
+    /// True where no kernel changes them: a recording then has them for good, and need not bring them anew in every run.
+    /// </param>
+    public nint Upload<T>(ReadOnlySpan<T> values, bool constant = false) where T : unmanaged
     {
         if (values.IsEmpty)
         {
@@ -99,8 +103,21 @@ internal sealed unsafe class CudaSubmission : IDisposable
 
         StagingPiece piece = Take(checked(values.Length * Unsafe.SizeOf<T>()));
         values.CopyTo(new Span<T>((void*)piece.Host, values.Length));
-        piece.ToDevice(_copies ?? _stream);
-        return piece.Device;
+        if (_copies is null)
+        {
+            piece.ToDevice(_stream);
+            return piece.Device;
+        }
+
+        piece.ToDevice(_copies);
+        if (constant)
+        {
+            return piece.Device;
+        }
+
+        StagingPiece changing = Take(piece.Bytes);
+        _stream.Copy(piece.Device, changing.Device, piece.Bytes);
+        return changing.Device;
     }
 
     /// <summary>Host memory for a copy to or from the device, until the work is done.</summary>

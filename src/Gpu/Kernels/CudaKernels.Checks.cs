@@ -55,7 +55,8 @@ internal sealed partial class CudaKernels
         }
 
         int count = _indexChecks.Count;
-        nint checks = Submission.Upload<DeviceIndexCheck>(CollectionsMarshal.AsSpan(_indexChecks));
+        nint checks = Submission.Upload<DeviceIndexCheck>(
+            CollectionsMarshal.AsSpan(_indexChecks), constant: true);
         _indexChecks.Clear();
         KernelArguments arguments = new();
         arguments.Add(checks);
