@@ -8,6 +8,7 @@
 #include "BFloat16.cuh"
 
 constexpr int Chunk = 256, Step = 64, Warps = 8, RowsAtOnce = 8, HeadsAtOnce = 4, ValuesAtOnce = 32, PageTokens = 64;
+constexpr int Ahead = 16;
 
 // Cached rows [latent | rotated key], float32 or bfloat16; mirrors DeviceLatentPages. Token j of row r lies in page
 // table[sequences[r], j / 64], at j % 64; row r is of the token at positions[r].
@@ -56,10 +57,18 @@ absorb_query(Matrix query, Matrix up, AttentionSizes sizes, float* absorbed) {
     const int c = blockIdx.z * blockDim.x + threadIdx.x;
     if (c >= latent) return;
     float sum[RowsAtOnce] = {};
-    for (int n = 0; n < sizes.nope; n++) {
-        const float weight = up.row(base + n)[c];
+    const float* weights = up.row(base) + c;
+    for (int n0 = 0; n0 < sizes.nope; n0 += Ahead) {
+        // As many loads on their way as hide the way.
+        float weight[Ahead];
 #pragma unroll
-        for (int r = 0; r < RowsAtOnce; r++) sum[r] = fmaf(q[r * sizes.nope + n], weight, sum[r]);
+        for (int n = 0; n < Ahead; n++) weight[n] = n0 + n < sizes.nope ? weights[(long long)(n0 + n) * up.stride] : 0.0f;
+#pragma unroll
+        for (int n = 0; n < Ahead; n++)
+            if (n0 + n < sizes.nope) {
+#pragma unroll
+                for (int r = 0; r < RowsAtOnce; r++) sum[r] = fmaf(q[r * sizes.nope + n0 + n], weight[n], sum[r]);
+            }
     }
 
     for (int r = 0; r < count; r++) absorbed[((long long)(first + r) * sizes.heads + head) * latent + c] = sum[r];
@@ -99,10 +108,18 @@ __device__ void attend_chunk(
         for (int j = warp; j < count; j += Warps) {
             const T* cached = pages.token<T>(own, j0 + j);
             float score[HeadsAtOnce] = {};
-            for (int c = lane; c < pages.width; c += 32) {
-                const float value = widen(cached[c]);
+            for (int c0 = lane; c0 < pages.width; c0 += 32 * Ahead) {
+                float values[Ahead];
 #pragma unroll
-                for (int h = 0; h < HeadsAtOnce; h++) score[h] = fmaf(q[h * pages.width + c], value, score[h]);
+                for (int i = 0; i < Ahead; i++)
+                    values[i] = c0 + 32 * i < pages.width ? widen(cached[c0 + 32 * i]) : 0.0f;
+#pragma unroll
+                for (int i = 0; i < Ahead; i++)
+                    if (c0 + 32 * i < pages.width) {
+#pragma unroll
+                        for (int h = 0; h < HeadsAtOnce; h++)
+                            score[h] = fmaf(q[h * pages.width + c0 + 32 * i], values[i], score[h]);
+                    }
             }
 
 #pragma unroll
@@ -133,10 +150,18 @@ __device__ void attend_chunk(
             float value[HeadsAtOnce];
 #pragma unroll
             for (int h = 0; h < HeadsAtOnce; h++) value[h] = context[h * latent + c] * factors[h];
-            for (int j = 0; j < count; j++) {
-                const float cached = widen(pages.token<T>(own, j0 + j)[c]);
+            // Steps begin at multiples of 64: a step lies in one page, and p is 0 behind its last token.
+            const T* tokens = pages.token<T>(own, j0) + c;
+            for (int j1 = 0; j1 < count; j1 += Ahead) {
+                float cached[Ahead];
 #pragma unroll
-                for (int h = 0; h < HeadsAtOnce; h++) value[h] = fmaf(p[h * Step + j], cached, value[h]);
+                for (int j = 0; j < Ahead; j++)
+                    cached[j] = j1 + j < count ? widen(tokens[(long long)(j1 + j) * pages.stride]) : 0.0f;
+#pragma unroll
+                for (int j = 0; j < Ahead; j++)
+#pragma unroll
+                    for (int h = 0; h < HeadsAtOnce; h++)
+                        value[h] = fmaf(p[h * Step + j1 + j], cached[j], value[h]);
             }
 
 #pragma unroll
@@ -200,10 +225,17 @@ extern "C" __global__ void __launch_bounds__(256) join_chunks(
     for (int v = blockIdx.z * ValuesAtOnce + warp; v < last; v += Warps) {
         const float* projection = up.row(head * (sizes.nope + sizes.value) + sizes.nope + v);
         float dot[RowsAtOnce] = {};
-        for (int c = lane; c < latent; c += 32) {
-            const float weight = projection[c];
+        for (int c0 = lane; c0 < latent; c0 += 32 * Ahead) {
+            float weight[Ahead];
 #pragma unroll
-            for (int r = 0; r < RowsAtOnce; r++) dot[r] = fmaf(context[r * latent + c], weight, dot[r]);
+            for (int i = 0; i < Ahead; i++) weight[i] = c0 + 32 * i < latent ? projection[c0 + 32 * i] : 0.0f;
+#pragma unroll
+            for (int i = 0; i < Ahead; i++)
+                if (c0 + 32 * i < latent) {
+#pragma unroll
+                    for (int r = 0; r < RowsAtOnce; r++)
+                        dot[r] = fmaf(context[r * latent + c0 + 32 * i], weight[i], dot[r]);
+                }
         }
 
         for (int r = 0; r < count; r++) {
