@@ -1,6 +1,7 @@
 // Speed and memory of whole models: the cost of the grains, training, decoding, the channel, the pipeline. Every
 // comparison alternates within one run.
 //   dotnet run -c Release --project benchmarks/Cluster -- grains [--preset tiny] [--threads 2] [--rounds 7]
+//   dotnet run -c Release --project benchmarks/Cluster -- grains --device cuda:0 [--preset 3b] [--precision fp8] [--turns 2]
 //   dotnet run -c Release --project benchmarks/Cluster -- train [--preset docs-26m] [--threads 1]
 //   dotnet run -c Release --project benchmarks/Cluster -- decode FOLDER [--threads 1] [--silos 2]
 //   dotnet run -c Release --project benchmarks/Cluster -- channel [--rounds 7]
@@ -22,7 +23,7 @@ Console.WriteLine(Machine.Describe(options.Threads));
 switch (what)
 {
     case "grains":
-        await GrainCost.RunAsync(options);
+        await (options.Devices.All(device => device.IsCuda) ? GrainCostInTurns.RunAsync(options) : GrainCost.RunAsync(options));
         return 0;
     case "train":
         await TrainingSpeed.RunAsync(options);

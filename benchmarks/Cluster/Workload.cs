@@ -10,16 +10,22 @@ internal static class Workload
     {
         Steps = 1_000_000,
         BatchSize = options.Batch,
+        MicroBatches = options.MicroBatches,
         SequenceLength = options.Length,
         LearningRate = 1e-4,
         WarmupSteps = 0,
+        Precision = options.Precision.Name,
+        MomentType = options.Precision.Moments,
     };
 
     public static MicroBatch[] Batch(ModelConfig config, BenchmarkOptions options, int seed)
     {
         var random = new Random(seed);
-        int[] tokens = [.. Enumerable.Range(0, options.Batch * options.Length).Select(_ => random.Next(5, config.VocabSize))];
-        int[] targets = [.. tokens.Skip(1), 5];
-        return [MicroBatch.Equal(tokens, targets, options.Length)];
+        int tokens = options.Batch / options.MicroBatches * options.Length;
+        return [.. Enumerable.Range(0, options.MicroBatches).Select(_ =>
+        {
+            int[] ids = [.. Enumerable.Range(0, tokens).Select(_ => random.Next(5, config.VocabSize))];
+            return MicroBatch.Equal(ids, [.. ids.Skip(1), 5], options.Length);
+        })];
     }
 }

@@ -6,6 +6,8 @@ using Krewe.Model.Tensors;
 using Microsoft.Extensions.DependencyInjection;
 using Microsoft.Extensions.DependencyInjection.Extensions;
 using Orleans.Runtime;
+using Orleans.Serialization.Cloning;
+using Orleans.Serialization.Serializers;
 
 namespace Krewe.Grains;
 
@@ -34,12 +36,15 @@ public static class SiloBuilderExtensions
         silo.AddPlacementDirector<DevicePlacement, DevicePlacementDirector>();
         silo.AddDistributedGrainDirectory();
         silo.Services.AddSingleton(services => new DeviceHost(name, device(services), inBand));
+        silo.Services.AddSingleton<IGeneralizedCodec, KreweFaultCodec>();
+        silo.Services.AddSingleton<IGeneralizedCopier, KreweFaultCodec>();
         silo.Services.AddSingleton<ParameterSources>();
         silo.Services.AddSingleton<PlacementPlans>();
         silo.Services.AddSingleton<TensorPost>();
         silo.Services.AddSingleton<LiveSilos>();
         silo.Services.AddSingleton<GrainMoves>();
-        silo.Services.AddSingleton(FaultPoints.Parse(Environment.GetEnvironmentVariable(FaultPoints.Variable)));
+        FaultPoints faults = FaultPoints.Parse(Environment.GetEnvironmentVariable(FaultPoints.Variable));
+        silo.Services.AddSingleton(services => faults.On(services.GetRequiredService<DeviceHost>().Device));
         silo.Services.AddSingleton<ILifecycleParticipant<ISiloLifecycle>, RunAttendance>();
         silo.Services.AddSingleton<StateRestorer>();
         silo.Services.AddSingleton<ILifecycleParticipant<ISiloLifecycle>, ProcessSiloRegistration>();

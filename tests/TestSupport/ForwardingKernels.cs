@@ -47,6 +47,21 @@ public abstract class ForwardingKernels(IKernels inner) : IKernels
     public virtual void Quantize(Tensor source, Tensor rows, QuantizedTensor straight, QuantizedTensor transposed) =>
         inner.Quantize(source, rows, straight, transposed);
 
+    public virtual void QuantizeMany(ReadOnlySpan<QuantizedCopies> copies) => inner.QuantizeMany(copies);
+
+    public virtual void Requantize(QuantizedTensor source, Tensor room, QuantizedTensor transposed) =>
+        inner.Requantize(source, room, transposed);
+
+    public virtual void RmsNormQuantize(
+        Tensor input, Tensor weight, Tensor output, Tensor inverseRms, float epsilon, QuantizedTensor straight,
+        QuantizedTensor transposed, bool keepsOutput = true) =>
+        inner.RmsNormQuantize(input, weight, output, inverseRms, epsilon, straight, transposed, keepsOutput);
+
+    public virtual void SwiGluQuantize(
+        Tensor gate, Tensor up, Tensor output, QuantizedTensor straight, QuantizedTensor transposed,
+        bool keepsOutput = true) =>
+        inner.SwiGluQuantize(gate, up, output, straight, transposed, keepsOutput);
+
     public virtual void Dequantize(QuantizedTensor source, Tensor destination) => inner.Dequantize(source, destination);
 
     public virtual void RoundToBFloat16(Tensor source, Tensor destination) => inner.RoundToBFloat16(source, destination);
@@ -136,6 +151,10 @@ public abstract class ForwardingKernels(IKernels inner) : IKernels
 
     public virtual void CrossEntropy(Tensor logits, Tensor targets, Tensor losses, float gradScale) =>
         inner.CrossEntropy(logits, targets, losses, gradScale);
+
+    public virtual void CrossEntropyRounded(
+        Tensor logits, Tensor targets, Tensor losses, float gradScale, Tensor gradients) =>
+        inner.CrossEntropyRounded(logits, targets, losses, gradScale, gradients);
 
     public virtual void Add(Tensor source, Tensor destination) => inner.Add(source, destination);
 

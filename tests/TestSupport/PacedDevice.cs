@@ -50,6 +50,8 @@ public sealed class PacedDevice : IDevice
     /// <summary>Longest time by which a piece of work was done later than set.</summary>
     public TimeSpan WorstDelay { get; private set; }
 
+    public DeviceLoss Loss => _inner.Loss;
+
     public Arena CreateArena(string name) => _inner.CreateArena(name);
 
     public Arena CreateHostArena(string name) => _inner.CreateHostArena(name);

@@ -23,6 +23,8 @@ public sealed class SeparateMemoryDevice(IDevice inner) : IDevice
 
     public long ReservedBytes => Interlocked.Read(ref _reservedBytes);
 
+    public DeviceLoss Loss => inner.Loss;
+
     public Arena CreateArena(string name) =>
         new SeparateArena($"{Name}/{name}", bytes => Interlocked.Add(ref _reservedBytes, bytes));
 

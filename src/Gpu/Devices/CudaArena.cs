@@ -9,7 +9,8 @@ namespace Krewe.Gpu.Devices;
 /// be given back.
 /// </summary>
 internal sealed class CudaArena(
-    string name, CudaContext context, CudaMemoryPool pool, CudaStream stream, Action<long> reservedChanged)
+    string name, CudaContext context, CudaMemoryPool pool, CudaStream stream, DeviceLoss loss,
+    Action<long> reservedChanged)
     : BlockArena(name, FirstBlockBytes, LargestBlockBytes, DeviceAlignment, reservedChanged)
 {
     private const long FirstBlockBytes = 1L << 20;
@@ -33,8 +34,16 @@ internal sealed class CudaArena(
                 $"'{Name}' asked for {bytes:N0} bytes while work was recorded: repeated work takes the same memory each time");
         }
 
-        context.SetCurrent();
-        return pool.Allocate(bytes, stream, Name);
+        loss.ThrowIfLost();
+        try
+        {
+            context.SetCurrent();
+            return pool.Allocate(bytes, stream, Name);
+        }
+        catch (CudaException exception) when (exception.LosesDevice)
+        {
+            throw LostDevice.Judge(loss, exception);
+        }
     }
 
     /// <inheritdoc/>

@@ -42,13 +42,14 @@ public sealed class CudaDevice : IDevice
     {
         Context = new(index);
         Name = $"cuda:{index}";
+        Loss = new(Name);
         CudaRuntimeCompiler compiler = CompilerFor(Context);
         _pool = new(Context);
         _stream = new();
-        _kernels = new(Context, new(compiler, cache ?? KernelCache.OfThisUser()), _pool, _stream, products);
+        _kernels = new(Context, new(compiler, cache ?? KernelCache.OfThisUser()), _pool, _stream, products, Loss);
         for (int i = 0; i < MaxInFlight; i++)
         {
-            _free.Add(new(Context, _stream));
+            _free.Add(new(Context, _stream, Loss));
         }
 
         _submitting = Start("submits", SubmitAll);
@@ -71,11 +72,23 @@ public sealed class CudaDevice : IDevice
     public long ReservedBytes => Interlocked.Read(ref _reservedBytes);
 
     /// <inheritdoc/>
-    public Arena CreateArena(string name) => new CudaArena(
-        $"{Name}/{name}", Context, _pool, _stream, bytes => Interlocked.Add(ref _reservedBytes, bytes));
+    public long PeakBytes => _pool.PeakBytes;
 
     /// <inheritdoc/>
-    public Arena CreateHostArena(string name) => new PageLockedArena($"{Name}/{name}, on the host", Context);
+    public double BFloat16Rate => CardRates.BFloat16(Context.DeviceName);
+
+    /// <summary>
+    /// Whether the card is lost to this process: by a kernel that ran wild, or by a fault of the hardware. Every code of
+    /// the driver that says so reports it (<see cref="LostDevice"/>).
+    /// </summary>
+    public DeviceLoss Loss { get; }
+
+    /// <inheritdoc/>
+    public Arena CreateArena(string name) => new CudaArena(
+        $"{Name}/{name}", Context, _pool, _stream, Loss, bytes => Interlocked.Add(ref _reservedBytes, bytes));
+
+    /// <inheritdoc/>
+    public Arena CreateHostArena(string name) => new PageLockedArena($"{Name}/{name}, on the host", Context, Loss);
 
     /// <inheritdoc/>
     public Task SubmitAsync(Action<IKernels> work, WorkPriority priority = default)
@@ -129,7 +142,9 @@ public sealed class CudaDevice : IDevice
             (Stream: _stream, Source: source, Destination: destination));
     }
 
-    /// <summary>Waits for the work that was submitted; later submissions are rejected.</summary>
+    /// <summary>
+    /// Waits for the work that was submitted; later submissions are rejected. Lets a lost card go in silence.
+    /// </summary>
     public void Dispose()
     {
         lock (_waiting)
@@ -145,7 +160,7 @@ public sealed class CudaDevice : IDevice
 
         _submitting.Join();
         _completing.Join();
-        Context.SetCurrent();
+        _ = Context.TrySetCurrent();
         while (_free.TryTake(out CudaSubmission? submission))
         {
             submission.Dispose();
@@ -190,6 +205,11 @@ public sealed class CudaDevice : IDevice
 
     private Task Enqueue(CudaWork work, WorkPriority priority)
     {
+        if (Loss.ForCall() is { } lost)
+        {
+            return Task.FromException(lost);
+        }
+
         lock (_waiting)
         {
             ObjectDisposedException.ThrowIf(_disposed, this);
@@ -227,7 +247,7 @@ public sealed class CudaDevice : IDevice
             }
 
             work.Submission = submission;
-            work.Submit(_kernels);
+            work.Submit(_kernels, Loss);
             _running.Add(work);
         }
 
@@ -238,7 +258,7 @@ public sealed class CudaDevice : IDevice
     {
         foreach (CudaWork work in _running.GetConsumingEnumerable())
         {
-            work.Complete();
+            work.Complete(Loss);
             _free.Add(work.Submission!);
             work.Report();
         }

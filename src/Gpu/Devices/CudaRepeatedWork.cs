@@ -84,7 +84,7 @@ internal sealed class CudaRepeatedWork(CudaDevice device, CudaStream stream, Act
         kernels.Complete();
         CudaSubmission outer = kernels.Submission;
         using var copies = new CudaStream();
-        _own ??= new(device.Context, stream, StagingBytes);
+        _own ??= new(device.Context, stream, device.Loss, StagingBytes);
         _own.BeginRecording(copies);
         kernels.Submission = _own;
         try

@@ -28,11 +28,11 @@ internal sealed unsafe class CudaSubmission : IDisposable
     private CudaSubmission? _watched;
 
     /// <summary>Room on the device of <paramref name="stream"/>, and on the host.</summary>
-    public CudaSubmission(CudaContext context, CudaStream stream, int stagingBytes = StagingBytes)
+    public CudaSubmission(CudaContext context, CudaStream stream, DeviceLoss loss, int stagingBytes = StagingBytes)
     {
         _staging = new(stagingBytes);
         _stream = stream;
-        _hostRoom = new("values between host and device", context);
+        _hostRoom = new("values between host and device", context, loss);
         Begin();
     }
 

@@ -1,5 +1,7 @@
+using Krewe.Gpu.Driver;
 using Krewe.Gpu.Kernels;
 using Krewe.Model.Kernels;
+using Krewe.Model.Tensors;
 
 namespace Krewe.Gpu.Devices;
 
@@ -14,12 +16,13 @@ internal abstract class CudaWork() : TaskCompletionSource(TaskCreationOptions.Ru
     /// <summary>What the work needs while it runs.</summary>
     public CudaSubmission? Submission { get; set; }
 
-    /// <summary>Calls the kernels, on the submitting thread.</summary>
-    public void Submit(CudaKernels kernels)
+    /// <summary>Calls the kernels, on the submitting thread; calls nothing of a device that is lost.</summary>
+    public void Submit(CudaKernels kernels, DeviceLoss loss)
     {
 #pragma warning disable CA1031 // The exception is the task's: it reaches whoever awaits the work.
         try
         {
+            loss.ThrowIfLost();
             Submission!.Begin();
             kernels.Submission = Submission;
             Run(kernels);
@@ -27,16 +30,17 @@ internal abstract class CudaWork() : TaskCompletionSource(TaskCreationOptions.Ru
         }
         catch (Exception exception)
         {
-            _failure = exception;
+            Fail(exception, loss);
         }
 
         try
         {
+            loss.ThrowIfLost();
             Submission!.End();
         }
         catch (Exception exception)
         {
-            _failure ??= exception;
+            Fail(exception, loss);
         }
 
         if (_failure is null)
@@ -49,17 +53,18 @@ internal abstract class CudaWork() : TaskCompletionSource(TaskCreationOptions.Ru
         }
     }
 
-    /// <summary>Waits for the kernels, on the completing thread.</summary>
-    public void Complete()
+    /// <summary>Waits for the kernels, on the completing thread; not for those of a device that is lost.</summary>
+    public void Complete(DeviceLoss loss)
     {
         try
         {
+            loss.ThrowIfLost();
             ArgumentException? badIndex = Submission!.Wait();
             _failure ??= badIndex;
         }
         catch (Exception exception)
         {
-            _failure ??= exception;
+            Fail(exception, loss);
         }
 #pragma warning restore CA1031
     }
@@ -75,6 +80,13 @@ internal abstract class CudaWork() : TaskCompletionSource(TaskCreationOptions.Ru
         {
             SetException(_failure);
         }
+    }
+
+    /// <summary>The first fault counts, and the loss of the device before any that it led to.</summary>
+    private void Fail(Exception exception, DeviceLoss loss)
+    {
+        Exception judged = LostDevice.Judge(loss, exception);
+        _failure = judged is DeviceLostException ? judged : _failure ?? judged;
     }
 
     /// <summary>Calls the kernels.</summary>

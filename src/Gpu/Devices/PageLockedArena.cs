@@ -6,8 +6,8 @@ namespace Krewe.Gpu.Devices;
 
 /// <summary>An arena in page-locked host memory, which the device copies from and to on its own.</summary>
 /// <remarks>A block is given back only when no copy uses it any more: the driver does not wait.</remarks>
-internal sealed class PageLockedArena(string name, CudaContext context, Action<long>? reservedChanged = null)
-    : BlockArena(name, FirstBlockBytes, LargestBlockBytes, HostAlignment, reservedChanged)
+internal sealed class PageLockedArena(string name, CudaContext context, DeviceLoss loss)
+    : BlockArena(name, FirstBlockBytes, LargestBlockBytes, HostAlignment, null)
 {
     private const uint Portable = 1;
     private const long FirstBlockBytes = 64L << 10;
@@ -20,9 +20,17 @@ internal sealed class PageLockedArena(string name, CudaContext context, Action<l
     /// <inheritdoc/>
     protected override nint TakeBlock(long bytes)
     {
-        context.SetCurrent();
-        CudaResult.Check(DriverApi.cuMemHostAlloc(out nint address, (nuint)bytes, Portable), bytes);
-        return address;
+        loss.ThrowIfLost();
+        try
+        {
+            context.SetCurrent();
+            CudaResult.Check(DriverApi.cuMemHostAlloc(out nint address, (nuint)bytes, Portable), bytes);
+            return address;
+        }
+        catch (CudaException exception) when (exception.LosesDevice)
+        {
+            throw LostDevice.Judge(loss, exception);
+        }
     }
 
     /// <inheritdoc/>

@@ -37,6 +37,9 @@ public sealed class CudaException : KreweException
     /// <summary>Name of <see cref="Code"/>.</summary>
     public string CodeName { get; }
 
+    /// <summary>True where the device is lost to the process, not only this call.</summary>
+    public bool LosesDevice => LostDevice.IsMeantBy(Code);
+
     /// <summary>Kernel that was launched, or null.</summary>
     public string? Kernel { get; init; }
 

@@ -33,6 +33,9 @@ public sealed unsafe class CudaMemoryPool : IDisposable
     /// <summary>Bytes handed out at present.</summary>
     public long UsedBytes => Read(MemoryPoolAttribute.UsedBytes);
 
+    /// <summary>Most bytes that were handed out at one time.</summary>
+    public long PeakBytes => Read(MemoryPoolAttribute.UsedHighBytes);
+
     /// <summary>Takes a block, usable by what is submitted to <paramref name="stream"/> from now on.</summary>
     /// <param name="bytes">Size, above 0.</param>
     /// <param name="stream">Stream that uses it.</param>
@@ -42,6 +45,14 @@ public sealed unsafe class CudaMemoryPool : IDisposable
     public nint Allocate(long bytes, CudaStream stream, string purpose)
     {
         int code = DriverApi.cuMemAllocFromPoolAsync(out nint address, (nuint)bytes, _handle, stream.Handle);
+        if (code == CudaResult.OutOfMemory)
+        {
+            // What was given back may lie in pieces: once the stream has let go of them, the device joins them.
+            stream.Synchronize();
+            Trim();
+            code = DriverApi.cuMemAllocFromPoolAsync(out address, (nuint)bytes, _handle, stream.Handle);
+        }
+
         if (code != CudaResult.Success)
         {
             throw Refused(code, bytes, purpose);

@@ -62,9 +62,7 @@ internal static unsafe class CudaResult
     {
         100 => separator + "the driver sees no GPU",
         35 or 803 or 804 => separator + "the driver is older than the library: update the driver",
-        700 or 716 or 717 or 718 or 719 =>
-            separator + "a kernel went wrong before this call and the device's context is lost: start again",
-        _ => "",
+        _ => LostDevice.Advice(code) is { } advice ? separator + advice : "",
     };
 
     /// <summary>The function's name in the text of a call.</summary>

@@ -1,5 +1,5 @@
-// Looks at index tensors ahead of the kernels that use them. One block each: the first bad position is found by a
-// minimum, so it is the same one at every run. Bytes: each index once.
+// Looks at index tensors ahead of the kernels that use them. Blocks of 1024 threads take the values of a tensor in turn:
+// the first bad position of all is found by a minimum, so it is the same one at every run. Bytes: each index once.
 #include "Tensors.cuh"
 
 constexpr int None = 0x7fffffff;
@@ -37,54 +37,63 @@ __device__ void report(Fault* fault, const IndexCheck& check, int position) {
     report(fault, check.argument, check.kind, position, value, check.limit);
 }
 
-// All index tensors of a call, a block of 1024 threads for each. The last block to end reports the first tensor that has a
-// bad index. `positions` has room for a position of each block and the number of blocks that are done, which is zero;
-// unused with one block.
-extern "C" __global__ void check_indices(const IndexCheck* checks, int* positions, Fault* fault) {
-    const IndexCheck own = checks[blockIdx.x];
-    const int blocks = gridDim.x;
-    long long count = (long long)own.indices.rows * own.indices.columns;
-    int bad = None;
-    for (long long i = threadIdx.x; i < count && bad == None; i += blockDim.x) {
-        int value = own.indices.row(i / own.indices.columns)[i % own.indices.columns];
-        if (value >= own.limit || (value < 0 && !own.allow_negative)) bad = (int)i;
-    }
+// What the blocks of a check have found; zero before it and after it, as CudaKernels.Counters are.
+struct Found {
+    unsigned long long last_key;  // ~(tensor, position) of the first bad value, or 0.
+    int done;
+};
 
-    const int first = first_position(bad);
-    if (blocks == 1) {
-        if (first != None) report(fault, own, first);
-        return;
-    }
-
+// Counts the block as done; true in the last one of all, where `tensor` and `position` are those of the first bad value,
+// if any block has called this with one. The counters are zero again then.
+__device__ bool is_last(Found* found, int& tensor, int& position) {
+    __shared__ unsigned long long key;
     __shared__ int last;
     if (threadIdx.x == 0) {
-        positions[blockIdx.x] = first;
+        if (position != None) atomicMax(&found->last_key, ~((unsigned long long)tensor << 32 | (unsigned)position));
         __threadfence();
-        last = atomicAdd(&positions[blocks], 1) == blocks - 1;
-        __threadfence();
+        last = atomicAdd(&found->done, 1) == (int)(gridDim.x * gridDim.y) - 1;
+        if (last) {
+            key = atomicExch(&found->last_key, 0);
+            found->done = 0;
+        }
     }
 
     __syncthreads();
-    if (!last) return;
-    int worst = None;
-    for (int b = threadIdx.x; b < blocks && worst == None; b += blockDim.x)
-        if (((volatile int*)positions)[b] != None) worst = b;
-    const int check = first_position(worst);
-    if (check != None) report(fault, checks[check], ((volatile int*)positions)[check]);
+    if (!last) return false;
+    position = key == 0 ? None : (int)(unsigned)~key;
+    tensor = (int)(~key >> 32);
+    return true;
 }
 
-// Offsets from 0 to total that never fall. Block 1024.
-extern "C" __global__ void check_starts(IntMatrix starts, int total, int argument, Fault* fault) {
-    const int* offsets = starts.data;
-    int count = starts.columns;
-    if (offsets[0] != 0 || offsets[count - 1] != total) {
-        report(fault, argument, SpanFault, offsets[0], offsets[count - 1], total);
-        return;
+// All index tensors of a call. Grid: tensors by blocks of a tensor. The last block to end reports the first tensor that
+// has a bad index.
+extern "C" __global__ void __launch_bounds__(1024)
+check_indices(const IndexCheck* checks, Found* found, Fault* fault) {
+    const IndexCheck own = checks[blockIdx.x];
+    const bool dense = own.indices.stride == own.indices.columns;
+    const long long count = (long long)own.indices.rows * own.indices.columns, step = (long long)gridDim.y * 1024;
+    int bad = None;
+    for (long long i = blockIdx.y * 1024 + threadIdx.x; i < count && bad == None; i += step) {
+        int value = dense ? own.indices.data[i] : own.indices.row(i / own.indices.columns)[i % own.indices.columns];
+        if (value >= own.limit || (value < 0 && !own.allow_negative)) bad = (int)i;
     }
 
+    int tensor = blockIdx.x, position = first_position(bad);
+    if (is_last(found, tensor, position) && position != None) report(fault, checks[tensor], position);
+}
+
+// Offsets from 0 to total that never fall. Grid: blocks of 1024.
+extern "C" __global__ void __launch_bounds__(1024)
+check_starts(IntMatrix starts, int total, int argument, Found* found, Fault* fault) {
+    const int* offsets = starts.data;
+    const int count = starts.columns, step = gridDim.x * 1024;
     int bad = None;
-    for (int i = 1 + threadIdx.x; i < count && bad == None; i += blockDim.x)
+    for (int i = 1 + blockIdx.x * 1024 + threadIdx.x; i < count && bad == None; i += step)
         if (offsets[i] < offsets[i - 1]) bad = i;
-    int first = first_position(bad);
-    if (first != None) report(fault, argument, OffsetFault, first, offsets[first], offsets[first - 1]);
+    int tensor = 0, position = first_position(bad);
+    if (!is_last(found, tensor, position)) return;
+    if (offsets[0] != 0 || offsets[count - 1] != total)
+        report(fault, argument, SpanFault, offsets[0], offsets[count - 1], total);
+    else if (position != None)
+        report(fault, argument, OffsetFault, position, offsets[position], offsets[position - 1]);
 }

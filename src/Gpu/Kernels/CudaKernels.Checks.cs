@@ -13,7 +13,14 @@ namespace Krewe.Gpu.Kernels;
 internal sealed partial class CudaKernels
 {
     private const int CheckThreads = 1024;
+    private const int IndicesOfThread = 4;
+    private const int MostCheckBlocks = 64;
+
+    /// <summary>Size of <c>Found</c> in <c>Checks.cu</c>.</summary>
+    private const int IntegersOfFound = 4;
+
     private readonly List<DeviceIndexCheck> _indexChecks = [];
+    private int _indexCheckBlocks;
 
     private CudaKernel CheckIndices => field ??= _library.Kernel("Checks.cu", "check_indices");
 
@@ -34,8 +41,9 @@ internal sealed partial class CudaKernels
         arguments.Add(Device(starts));
         arguments.Add(total);
         arguments.Add(Submission.Number(name, starts.Columns));
+        arguments.Add(Counters(IntegersOfFound));
         arguments.Add(Submission.Fault);
-        Launch(CheckStarts, Rows(1, CheckThreads), ref arguments);
+        Launch(CheckStarts, Rows(BlocksOf(starts), CheckThreads), ref arguments);
     }
 
     private void Check(Tensor indices, int limit, bool allowNegative, string name, KernelFaultKind kind)
@@ -43,6 +51,7 @@ internal sealed partial class CudaKernels
         if (indices.Count > 0)
         {
             _indexChecks.Add(new(indices, limit, allowNegative, Submission.Number(name, indices.Columns), kind));
+            _indexCheckBlocks = Math.Max(_indexCheckBlocks, BlocksOf(indices));
         }
     }
 
@@ -54,22 +63,18 @@ internal sealed partial class CudaKernels
             return;
         }
 
-        int count = _indexChecks.Count;
+        var grid = new Dim3((uint)_indexChecks.Count, (uint)_indexCheckBlocks);
         nint checks = Submission.Upload<DeviceIndexCheck>(
             CollectionsMarshal.AsSpan(_indexChecks), constant: true);
         _indexChecks.Clear();
+        _indexCheckBlocks = 0;
         KernelArguments arguments = new();
         arguments.Add(checks);
-        arguments.Add(count > 1 ? Zeroed(count + 1) : 0);
+        arguments.Add(Counters(IntegersOfFound));
         arguments.Add(Submission.Fault);
-        Launch(CheckIndices, Rows(count, CheckThreads), ref arguments);
+        Launch(CheckIndices, new(grid, new(CheckThreads)), ref arguments);
     }
 
-    /// <summary>Room for integers that are zero.</summary>
-    private nint Zeroed(int count)
-    {
-        StagingPiece piece = Submission.Take(count * sizeof(int));
-        _stream.Fill(piece.Device, 0, piece.Bytes);
-        return piece.Device;
-    }
+    private static int BlocksOf(Tensor indices) =>
+        (int)Math.Clamp(Dim3.Cover(indices.Count, CheckThreads * IndicesOfThread), 1, MostCheckBlocks);
 }

@@ -1,3 +1,4 @@
+using System.Runtime.InteropServices;
 using Krewe.Gpu.Devices;
 using Krewe.Gpu.Driver;
 using Krewe.Model.Kernels;
@@ -12,6 +13,7 @@ internal sealed unsafe partial class CudaKernels
     /// <summary>Most blocks of a sum of squares; their number depends on the size alone, so that the order does.</summary>
     private const int PartialSums = 1024;
     private const int ElementsOfPartialSum = 4096;
+    private readonly List<DeviceSquares> _squares = [];
 
     private CudaKernel AddKernel => field ??= _library.Kernel("Elementwise.cu", "add");
 
@@ -28,8 +30,6 @@ internal sealed unsafe partial class CudaKernels
     private CudaKernel Copy8 => field ??= _library.Kernel("Elementwise.cu", "copy_8");
 
     private CudaKernel Squares => field ??= _library.Kernel("Elementwise.cu", "squares");
-
-    private CudaKernel SumPartials => field ??= _library.Kernel("Elementwise.cu", "sum_partials");
 
     /// <inheritdoc/>
     public void Add(Tensor source, Tensor destination)
@@ -87,23 +87,25 @@ internal sealed unsafe partial class CudaKernels
             return;
         }
 
-        // One room for the partial sums of all: a tensor's are added before the next one's are written.
-        using Scratch partial = Take(PartialSums * sizeof(double), nameof(SumsOfSquares));
-        StagingPiece results = Submission.Take(values.Length * sizeof(double));
-        for (int i = 0; i < values.Length; i++)
+        _squares.Clear();
+        int blocks = 0;
+        foreach (ref readonly Tensor tensor in values)
         {
-            int blocks = (int)Math.Clamp(values[i].Count / ElementsOfPartialSum, 1, PartialSums);
-            KernelArguments arguments = new();
-            arguments.Add(Device(values[i]));
-            arguments.Add(partial.Address);
-            Launch(Squares, Rows(blocks), ref arguments);
-            arguments = new();
-            arguments.Add(partial.Address);
-            arguments.Add(blocks);
-            arguments.Add(results.Device + (i * sizeof(double)));
-            Launch(SumPartials, Rows(1), ref arguments);
+            DeviceSquares squares = new(
+                new(tensor), blocks, (int)Math.Clamp(tensor.Count / ElementsOfPartialSum, 1, PartialSums));
+            _squares.Add(squares);
+            blocks = checked(blocks + squares.Blocks);
         }
 
+        using Scratch partial = Take(blocks * (long)sizeof(double), nameof(SumsOfSquares));
+        StagingPiece results = Submission.Take(values.Length * sizeof(double));
+        KernelArguments arguments = new();
+        arguments.Add(Submission.Upload<DeviceSquares>(CollectionsMarshal.AsSpan(_squares)));
+        arguments.Add(values.Length);
+        arguments.Add(partial.Address);
+        arguments.Add(results.Device);
+        arguments.Add(Counters(values.Length));
+        Launch(Squares, Rows(blocks), ref arguments);
         results.ToHost(_stream);
         Submission.Synchronize();
         new ReadOnlySpan<double>((void*)results.Host, values.Length).CopyTo(sums);

@@ -25,11 +25,33 @@ internal sealed partial class CudaKernels
     public void CrossEntropy(Tensor logits, Tensor targets, Tensor losses, float gradScale)
     {
         KernelChecks.CrossEntropy(logits, targets, losses, this);
+        LaunchCrossEntropy(logits, targets, losses, gradScale, default);
+    }
+
+    /// <inheritdoc/>
+    public void CrossEntropyRounded(Tensor logits, Tensor targets, Tensor losses, float gradScale, Tensor gradients)
+    {
+        KernelChecks.CrossEntropy(logits, targets, losses, this);
+        KernelChecks.RoundToBFloat16(logits, gradients);
+        if (gradients.DType == DType.BFloat16)
+        {
+            LaunchCrossEntropy(logits, targets, losses, gradScale, gradients);
+            return;
+        }
+
+        LaunchCrossEntropy(logits, targets, losses, gradScale, default);
+        RoundToBFloat16(logits, gradients);
+    }
+
+    private void LaunchCrossEntropy(Tensor logits, Tensor targets, Tensor losses, float gradScale, Tensor rounded)
+    {
         KernelArguments arguments = new();
         arguments.Add(Device(logits));
         arguments.Add(targets.Address);
         arguments.Add(losses.Address);
         arguments.Add(gradScale);
+        arguments.Add(rounded.Address);
+        arguments.Add(rounded.RowStride);
         arguments.Add(Submission.Fault);
         Launch(CrossEntropyKernel, Rows(logits.Rows), ref arguments);
     }

@@ -15,6 +15,12 @@ internal sealed partial class CudaKernels
     /// <summary>Few rows: tiles of 16 by 16.</summary>
     private const int FewRows = 16;
     private const int PlaceThreads = 1024;
+
+    /// <summary>Blocks of a product that a multiprocessor holds.</summary>
+    private const int BlocksOfMultiprocessor = 2;
+
+    /// <summary>Most memory for chains that are computed side by side.</summary>
+    private const long MostChainBytes = 512L << 20;
     private readonly List<DeviceProduct> _products = [];
     private readonly List<DeviceProduct> _bfloat16Products = [];
     private readonly HashSet<nint> _sharedResults = [];
@@ -26,6 +32,8 @@ internal sealed partial class CudaKernels
     private ProductVariants LinearBackwardInputKernels => field ??= new(_library, "linear_backward_input");
 
     private ProductVariants LinearBackwardWeightKernels => field ??= new(_library, "linear_backward_weight");
+
+    private CudaKernel AddChains => field ??= _library.Kernel("MatrixProducts.cu", "add_chains");
 
     /// <inheritdoc/>
     public void Linear(Tensor input, Tensor weight, Tensor output, bool accumulate = false)
@@ -91,15 +99,16 @@ internal sealed partial class CudaKernels
             ProductForm.BackwardInput => LinearBackwardInputKernels,
             _ => LinearBackwardWeightKernels,
         };
+        bool sumsRows = form == ProductForm.BackwardWeight;
         if (_products.Count > 0)
         {
-            int tile = ChooseTile(CollectionsMarshal.AsSpan(_products));
-            Launch(exact.Of(tile), tile, _products, form, sizeof(float));
+            int tile = ChooseTile(CollectionsMarshal.AsSpan(_products), sumsRows);
+            Launch(exact.Of(tile), tile, _products, sumsRows, sizeof(float));
         }
 
         if (_bfloat16Products.Count > 0)
         {
-            Launch(exact.BFloat16, ProductVariants.Small, _bfloat16Products, form, sizeof(ushort));
+            Launch(exact.BFloat16, ProductVariants.Small, _bfloat16Products, sumsRows, sizeof(ushort));
         }
 
         MultiplyOnTensorCores(form, sharers);
@@ -136,65 +145,143 @@ internal sealed partial class CudaKernels
         }
 
         (p.Left.DType == DType.BFloat16 ? _bfloat16Products : _products).Add(new(
-            p.Left.Address, p.Right.Address, p.Result.Address, p.Gather.Address, p.Range.Address, p.LikelyRows(sharers),
-            p.Result.Columns, p.K, p.Left.RowStride, p.Right.RowStride, p.Result.RowStride, p.Accumulate ? 1 : 0, 0));
+            p.Left.Address, p.Right.Address, p.Result.Address, p.Gather.Address, p.Range.Address, 0, p.LikelyRows(sharers),
+            p.Result.Columns, p.K, p.Left.RowStride, p.Right.RowStride, p.Result.RowStride, p.Accumulate ? 1 : 0, 0, 1));
+    }
+
+    /// <summary>Launches exact products, all in one grid.</summary>
+    /// <param name="kernel">Which.</param>
+    /// <param name="tile">Side of its tiles.</param>
+    /// <param name="list">The products; cleared.</param>
+    /// <param name="sumsRows">A weight gradient: where its tiles are few, each chain gets blocks of its own.</param>
+    /// <param name="elementBytes">Bytes of an element of the operands.</param>
+    private void Launch(CudaKernel kernel, int tile, List<DeviceProduct> list, bool sumsRows, int elementBytes)
+    {
+        if (list.Exists(product => product.Range != 0))
+        {
+            LaunchRanges(kernel, tile, list, sumsRows, elementBytes);
+            return;
+        }
+
+        Span<DeviceProduct> products = CollectionsMarshal.AsSpan(list);
+        using Scratch chains = Take(sumsRows ? PlanChains(products, tile) : 0, "chains of weight gradients");
+        int tiles = 0;
+        foreach (ref DeviceProduct product in products)
+        {
+            product = product with { FirstTile = tiles, Chains = chains.Address + product.Chains };
+            tiles = checked(tiles + (Tiles(product, tile) * product.ChainBlocks));
+        }
+
+        LaunchProducts(kernel, Submission.Upload<DeviceProduct>(products), products.Length, tiles, isPlaced: 0);
+        if (chains.Address != 0)
+        {
+            int pieces = 0;
+            foreach (ref DeviceProduct product in products)
+            {
+                product = product with { FirstTile = pieces };
+                pieces = checked(pieces + (product.M * (int)Dim3.Cover(product.N, BlockThreads)));
+            }
+
+            LaunchProducts(AddChains, Submission.Upload<DeviceProduct>(products), products.Length, pieces, isPlaced: null);
+        }
+
+        list.Clear();
     }
 
     /// <summary>
-    /// Launches exact products, all in one grid. Where some have ranges, a kernel ahead numbers the tiles, and the grid has as
-    /// many blocks as those may be.
+    /// Where sizes are read on the device, a kernel ahead numbers the tiles, and the grid has as many blocks as those may be;
+    /// a block takes all chains of its tile.
     /// </summary>
-    private void Launch(CudaKernel kernel, int tile, List<DeviceProduct> list, ProductForm form, int elementBytes)
+    private void LaunchRanges(CudaKernel kernel, int tile, List<DeviceProduct> list, bool sumsRows, int elementBytes)
     {
         int count = list.Count, tiles = 0;
-        bool placed = false;
-        foreach (ref DeviceProduct product in CollectionsMarshal.AsSpan(list))
+        foreach (ref readonly DeviceProduct product in CollectionsMarshal.AsSpan(list))
         {
-            product = product with { FirstTile = tiles };
-            tiles = checked(tiles + Tiles(product, tile));
-            if (product.Range != 0)
-            {
-                // Each range ends in a tile that is not full.
-                placed = true;
-                tiles = checked(tiles + (int)Dim3.Cover(product.N, tile));
-            }
+            // Each range ends in a tile that is not full.
+            int last = product.Range == 0 || sumsRows ? 0 : (int)Dim3.Cover(product.N, tile);
+            tiles = checked(tiles + Tiles(product, tile) + last);
         }
 
-        if (placed)
-        {
-            list.Add(default);
-        }
-
+        // The entry behind the last takes the number of tiles.
+        list.Add(default);
         nint products = Submission.Upload<DeviceProduct>(CollectionsMarshal.AsSpan(list));
         list.Clear();
         KernelArguments arguments = new();
-        if (placed)
-        {
-            arguments.Add(products);
-            arguments.Add(count);
-            arguments.Add(tile);
-            arguments.Add(form == ProductForm.BackwardWeight ? 1 : 0);
-            arguments.Add(elementBytes);
-            Launch(PlaceProducts, Rows(1, PlaceThreads), ref arguments);
-            arguments = new();
-        }
-
         arguments.Add(products);
         arguments.Add(count);
-        arguments.Add(placed ? 1 : 0);
-        arguments.Add(Submission.Fault);
-        Launch(kernel, Rows(tiles), ref arguments);
+        arguments.Add(tile);
+        arguments.Add(sumsRows ? 1 : 0);
+        arguments.Add(elementBytes);
+        Launch(PlaceProducts, Rows(1, PlaceThreads), ref arguments);
+        LaunchProducts(kernel, products, count, tiles, isPlaced: 1);
     }
 
+    private void LaunchProducts(CudaKernel kernel, nint products, int count, int blocks, int? isPlaced)
+    {
+        KernelArguments arguments = new();
+        arguments.Add(products);
+        arguments.Add(count);
+        if (isPlaced is { } placed)
+        {
+            arguments.Add(placed);
+        }
+
+        arguments.Add(Submission.Fault);
+        Launch(kernel, Rows(blocks), ref arguments);
+    }
+
+    /// <summary>
+    /// Gives chains blocks of their own where the tiles alone do not fill the card; gives the bytes that all chains but the
+    /// first take, the offsets in <see cref="DeviceProduct.Chains"/>.
+    /// </summary>
+    private long PlanChains(Span<DeviceProduct> products, int tile)
+    {
+        long tiles = 0;
+        foreach (ref readonly DeviceProduct product in products)
+        {
+            tiles += Tiles(product, tile);
+        }
+
+        long bytes = 0;
+        if (tiles >= BlocksOfMultiprocessor * _multiprocessors)
+        {
+            return bytes;
+        }
+
+        foreach (ref DeviceProduct product in products)
+        {
+            int blocks = ChainsOf(product);
+            product = product with { ChainBlocks = blocks, Chains = (nint)bytes };
+            bytes += (blocks - 1L) * product.M * product.N * sizeof(float);
+        }
+
+        if (bytes <= MostChainBytes)
+        {
+            return bytes;
+        }
+
+        foreach (ref DeviceProduct product in products)
+        {
+            product = product with { ChainBlocks = 1, Chains = 0 };
+        }
+
+        return 0;
+    }
+
+    private static int ChainsOf(in DeviceProduct product) =>
+        Math.Max(1, (int)Dim3.Cover(product.K, IKernels.RowsOfChain));
+
     /// <summary>The largest tile with which the products still fill the card.</summary>
-    private int ChooseTile(ReadOnlySpan<DeviceProduct> products)
+    private int ChooseTile(ReadOnlySpan<DeviceProduct> products, bool sumsRows)
     {
         int mostRows = 0;
         long largeTiles = 0;
         foreach (ref readonly DeviceProduct product in products)
         {
             mostRows = Math.Max(mostRows, product.M);
-            largeTiles += Tiles(product, ProductVariants.Large);
+            // Half of a large tile would lie idle where one side is that of a small one.
+            int blocks = Math.Min(product.M, product.N) <= ProductVariants.Small ? 0 : sumsRows ? ChainsOf(product) : 1;
+            largeTiles += (long)blocks * Tiles(product, ProductVariants.Large);
         }
 
         return mostRows <= FewRows ? ProductVariants.Few

@@ -8,13 +8,16 @@ namespace Krewe.Gpu.Kernels;
 internal sealed partial class CudaKernels
 {
     private const int ColumnsOfLaneBlock = 32;
+    private const int RowsOfLaneBlock = 256;
 
-    private CudaKernel RmsNormKernel => field ??= _library.Kernel("Normalization.cu", "rms_norm");
+    /// <summary>Most columns of a row that a warp takes; a longer one has a block.</summary>
+    private const int ColumnsOfWarpRow = 1024;
 
-    private CudaKernel RmsNormScaleKernel => field ??= _library.Kernel("Normalization.cu", "rms_norm_scale");
+    private RowKernels RmsNormKernels => field ??= new(_library, "rms_norm");
 
-    private CudaKernel RmsNormBackwardInputKernel =>
-        field ??= _library.Kernel("Normalization.cu", "rms_norm_backward_input");
+    private RowKernels RmsNormScaleKernels => field ??= new(_library, "rms_norm_scale");
+
+    private RowKernels RmsNormBackwardInputKernels => field ??= new(_library, "rms_norm_backward_input");
 
     private CudaKernel RmsNormBackwardWeightKernel =>
         field ??= _library.Kernel("Normalization.cu", "rms_norm_backward_weight");
@@ -26,10 +29,10 @@ internal sealed partial class CudaKernels
         KernelArguments arguments = new();
         arguments.Add(Device(input));
         arguments.Add(weight.Address);
-        arguments.Add(Device(output));
+        arguments.Add(new DeviceStored(output));
         arguments.Add(inverseRms.Address);
         arguments.Add(epsilon);
-        Launch(RmsNormKernel, Rows(input.Rows), ref arguments);
+        Launch(RmsNormKernels, input, ref arguments);
     }
 
     /// <inheritdoc/>
@@ -44,7 +47,7 @@ internal sealed partial class CudaKernels
         arguments.Add(inverseRms.Address);
         arguments.Add(Device(gradInput));
         arguments.Add(accumulate ? 1 : 0);
-        Launch(RmsNormBackwardInputKernel, Rows(input.Rows), ref arguments);
+        Launch(RmsNormBackwardInputKernels, input, ref arguments);
     }
 
     /// <inheritdoc/>
@@ -57,6 +60,27 @@ internal sealed partial class CudaKernels
         arguments.Add(inverseRms.Address);
         arguments.Add(gradWeight.Address);
         uint blocks = Dim3.Cover(input.Columns, ColumnsOfLaneBlock);
-        Launch(RmsNormBackwardWeightKernel, new(new(blocks), new(BlockThreads)), ref arguments);
+        uint rowBlocks = Math.Max(1, Dim3.Cover(input.Rows, RowsOfLaneBlock));
+        using Scratch partial = Take(
+            rowBlocks > 1 ? (long)rowBlocks * input.Columns * sizeof(float) : 0, nameof(RmsNormBackwardWeight));
+        arguments.Add(partial.Address);
+        arguments.Add(Counters((int)blocks));
+        Launch(RmsNormBackwardWeightKernel, new(new(blocks, rowBlocks), new(BlockThreads)), ref arguments);
+    }
+
+    private void Launch(RowKernels kernels, Tensor input, ref KernelArguments arguments)
+    {
+        bool warps = input.Columns <= ColumnsOfWarpRow;
+        LaunchShape shape = warps ? new(new(Dim3.Cover(input.Rows, BlockThreads / WarpThreads)), new(BlockThreads))
+            : Rows(input.Rows);
+        Launch(warps ? kernels.Warp : kernels.Block, shape, ref arguments);
+    }
+
+    /// <summary>A kernel of rows in its two forms: a block a row, a warp a row.</summary>
+    private sealed class RowKernels(KernelLibrary library, string name)
+    {
+        public CudaKernel Block { get; } = library.Kernel("Normalization.cu", name);
+
+        public CudaKernel Warp { get; } = library.Kernel("Normalization.cu", name + "_rows");
     }
 }

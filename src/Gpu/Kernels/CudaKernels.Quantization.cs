@@ -1,3 +1,4 @@
+using System.Runtime.InteropServices;
 using Krewe.Gpu.Driver;
 using Krewe.Model.Kernels;
 using Krewe.Model.Tensors;
@@ -11,6 +12,7 @@ internal sealed partial class CudaKernels
     private const int ElementsOfThread = 4;
 
     private readonly PieceKernels?[] _pieceKernels = new PieceKernels?[3];
+    private readonly List<DeviceCopies> _copies = [];
 
     private CudaKernel QuantizeAnyTileKernel => field ??= _library.Kernel("Quantization.cu", "quantize_any_tile");
 
@@ -61,6 +63,55 @@ internal sealed partial class CudaKernels
     }
 
     /// <inheritdoc/>
+    public void QuantizeMany(ReadOnlySpan<QuantizedCopies> copies)
+    {
+        foreach (ref readonly QuantizedCopies copy in copies)
+        {
+            KernelChecks.Quantize(copy.Source, default, copy.Straight, copy.Transposed);
+        }
+
+        foreach (ref readonly QuantizedCopies copy in copies)
+        {
+            if (!FitOnePass(copy.Straight, copy.Transposed))
+            {
+                Quantize(copy.Source, default, copy.Straight, copy.Transposed);
+            }
+        }
+
+        for (int element = 0; element < _pieceKernels.Length; element++)
+        {
+            LaunchCopies(copies, (DeviceElement)element);
+        }
+    }
+
+    /// <summary>Those of one element that one pass can write, in one grid.</summary>
+    private void LaunchCopies(ReadOnlySpan<QuantizedCopies> copies, DeviceElement element)
+    {
+        _copies.Clear();
+        int pieces = 0;
+        QuantizedTensor any = default;
+        foreach ((Tensor source, QuantizedTensor straight, QuantizedTensor transposed) in copies)
+        {
+            QuantizedTensor wanted = straight.IsEmpty ? transposed : straight;
+            if (source.Count > 0 && !wanted.IsEmpty && FitOnePass(straight, transposed)
+                && DeviceQuantized.ElementOf(wanted.Format.Element) == element)
+            {
+                any = wanted;
+                _copies.Add(new(new(source), new(straight), new(transposed), pieces));
+                pieces = checked(pieces + (int)Pieces(source.Rows, source.Columns).Grid.Count);
+            }
+        }
+
+        if (pieces > 0)
+        {
+            KernelArguments arguments = new();
+            arguments.Add(Submission.Upload<DeviceCopies>(CollectionsMarshal.AsSpan(_copies)));
+            arguments.Add(_copies.Count);
+            Launch(KernelsFor(any, default).QuantizeMany, Rows(pieces, DeviceQuantized.Threads), ref arguments);
+        }
+    }
+
+    /// <inheritdoc/>
     public void Dequantize(QuantizedTensor source, Tensor destination)
     {
         KernelChecks.Dequantize(source, destination);
@@ -70,6 +121,24 @@ internal sealed partial class CudaKernels
         var grid = new Dim3(
             Dim3.Cover(source.Rows, DequantizedRows), Dim3.Cover(source.Columns, BlockThreads * ElementsOfThread));
         Launch(DequantizeKernel, new(grid, new(BlockThreads)), ref arguments);
+    }
+
+    /// <inheritdoc/>
+    public void Requantize(QuantizedTensor source, Tensor room, QuantizedTensor transposed)
+    {
+        KernelChecks.Dequantize(source, room);
+        KernelChecks.Quantize(room, default, default, transposed);
+        if (!FitOnePass(default, transposed) || source.Format.Element != transposed.Format.Element)
+        {
+            Dequantize(source, room);
+            Quantize(room, default, default, transposed);
+            return;
+        }
+
+        KernelArguments arguments = new();
+        arguments.Add(new DeviceQuantized(source));
+        arguments.Add(new DeviceQuantized(transposed));
+        Launch(KernelsFor(default, transposed).Requantize, Pieces(source.Rows, source.Columns), ref arguments);
     }
 
     /// <inheritdoc/>
@@ -90,7 +159,7 @@ internal sealed partial class CudaKernels
         scale.Add(Device(input));
         scale.Add(inverseRms.Address);
         scale.Add(epsilon);
-        Launch(RmsNormScaleKernel, Rows(input.Rows), ref scale);
+        Launch(RmsNormScaleKernels, input, ref scale);
         KernelArguments arguments = new();
         arguments.Add(Device(input));
         arguments.Add(weight.Address);
@@ -195,6 +264,9 @@ internal sealed partial class CudaKernels
         public CudaKernel Quantize => field ??= library.Kernel(File, "quantize", _option);
 
         public CudaKernel QuantizeExperts => field ??= library.Kernel(File, "quantize_experts", _option);
+        public CudaKernel QuantizeMany => field ??= library.Kernel(File, "quantize_many", _option);
+
+        public CudaKernel Requantize => field ??= library.Kernel(File, "requantize", _option);
 
         public CudaKernel RmsNorm => field ??= library.Kernel(File, "rms_norm_quantize", _option);
 

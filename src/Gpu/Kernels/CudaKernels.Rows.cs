@@ -7,6 +7,9 @@ namespace Krewe.Gpu.Kernels;
 /// <content>Kernels that pick, add and compare rows; <c>Rows.cu</c>.</content>
 internal sealed partial class CudaKernels
 {
+    private const int RowsOfBlock = 8;
+    private const int ColumnsOfWarp = 1024;
+
     private CudaKernel SumRowsKernel => field ??= _library.Kernel("Rows.cu", "sum_rows");
 
     private CudaKernel GatherRowsKernel => field ??= _library.Kernel("Rows.cu", "gather_rows");
@@ -28,7 +31,7 @@ internal sealed partial class CudaKernels
         arguments.Add(Device(output));
         arguments.Add(accumulate ? 1 : 0);
         arguments.Add(Submission.Fault);
-        Launch(SumRowsKernel, Rows(output.Rows), ref arguments);
+        Launch(SumRowsKernel, Warps(output.Rows, output.Columns), ref arguments);
     }
 
     /// <inheritdoc/>
@@ -41,21 +44,23 @@ internal sealed partial class CudaKernels
         arguments.Add(scale.Address);
         arguments.Add(Device(output));
         arguments.Add(Submission.Fault);
-        Launch(GatherRowsKernel, Rows(output.Rows), ref arguments);
+        Launch(GatherRowsKernel, Warps(output.Rows, output.Columns), ref arguments);
     }
 
     /// <inheritdoc/>
     public void DotRows(Tensor left, Tensor leftRows, Tensor right, Tensor rightRows, Tensor output)
     {
         KernelChecks.DotRows(left, leftRows, right, rightRows, output, this);
+        int count = checked((int)output.Count);
         KernelArguments arguments = new();
         arguments.Add(Device(left));
         arguments.Add(leftRows.Address);
         arguments.Add(Device(right));
         arguments.Add(rightRows.Address);
         arguments.Add(output.Address);
+        arguments.Add(count);
         arguments.Add(Submission.Fault);
-        Launch(DotRowsKernel, Rows(checked((int)output.Count)), ref arguments);
+        Launch(DotRowsKernel, Warps(count, ColumnsOfWarp), ref arguments);
     }
 
     /// <inheritdoc/>
@@ -70,4 +75,8 @@ internal sealed partial class CudaKernels
         var blocks = new Dim3((uint)gradOutput.Rows, Dim3.Cover(gradTable.Columns, BlockThreads));
         Launch(EmbeddingBackwardKernel, new(blocks, new(BlockThreads)), ref arguments);
     }
+
+    /// <summary>A warp for each row and <see cref="ColumnsOfWarp"/> columns.</summary>
+    private static LaunchShape Warps(int rows, int columns) => new(
+        new(Dim3.Cover(rows, RowsOfBlock), Math.Max(1, Dim3.Cover(columns, ColumnsOfWarp))), new(BlockThreads));
 }

@@ -1,5 +1,6 @@
 using System.Buffers;
 using System.Runtime.InteropServices;
+using Krewe.Gpu.Devices;
 using Krewe.Model.Kernels;
 using Krewe.Model.Tensors;
 
@@ -9,6 +10,8 @@ namespace Krewe.Gpu.Kernels;
 /// </content>
 internal sealed unsafe partial class CudaKernels
 {
+    private WritingRooms? _writing;
+
     /// <inheritdoc/>
     public void Upload<T>(ReadOnlySpan<T> values, Tensor destination) where T : unmanaged
     {
@@ -32,7 +35,16 @@ internal sealed unsafe partial class CudaKernels
             return;
         }
 
-        // Not the submission's: a work may write a whole model.
+        if (destination.Bytes <= WritingRooms.MostBytes)
+        {
+            // Not the submission's room: a work may write a whole model.
+            _writing ??= new(_context, _stream, _loss);
+            Tensor taken = _writing.Take(destination.Shape);
+            fill(taken.AsSpan<float>(), state);
+            _writing.Copy(taken, destination);
+            return;
+        }
+
         using var arena = new HostArena($"values for {Name}");
         Tensor values = arena.Allocate(destination.Shape);
         fill(values.AsSpan<float>(), state);

@@ -9,18 +9,22 @@ namespace Krewe.Gpu.Kernels;
 /// <summary>
 /// The kernels on CUDA, in float32: every call checks shapes on the host, lets a kernel check the values of index
 /// tensors, and launches. Nothing waits, but for the calls that give values to the host (<see cref="Read"/>,
-/// <see cref="SumsOfSquares"/>) or take many from it (<see cref="Write"/>).
+/// <see cref="SumsOfSquares"/>) or take very many from it (<see cref="Write"/>).
 /// </summary>
 /// <remarks>Called on the submitting thread of a <see cref="CudaDevice"/> only.</remarks>
 internal sealed partial class CudaKernels : IKernels, IIndexChecks, IDisposable
 {
     private const int BlockThreads = 256;
+    private const int LeastCounters = 4096;
+    private readonly CudaContext _context;
+    private readonly DeviceLoss _loss;
     private readonly KernelLibrary _library;
     private readonly CudaMemoryPool _pool;
     private readonly CudaStream _stream;
     private readonly int _multiprocessors;
     private readonly Fp8Products? _fp8Products;
     private readonly bool _hasWarpgroups;
+    private CudaDeviceVariable<int>? _counters;
 
     /// <summary>The kernels of a device.</summary>
     /// <param name="context">Of the device.</param>
@@ -28,9 +32,13 @@ internal sealed partial class CudaKernels : IKernels, IIndexChecks, IDisposable
     /// <param name="pool">Where passing results lie.</param>
     /// <param name="stream">Where kernels run.</param>
     /// <param name="products">How products of quantised matrices are computed.</param>
+    /// <param name="loss">Whether the device is lost.</param>
     public CudaKernels(
-        CudaContext context, KernelLibrary library, CudaMemoryPool pool, CudaStream stream, ProductPath products)
+        CudaContext context, KernelLibrary library, CudaMemoryPool pool, CudaStream stream, ProductPath products,
+        DeviceLoss loss)
     {
+        _context = context;
+        _loss = loss;
         _library = library;
         _pool = pool;
         _stream = stream;
@@ -62,8 +70,10 @@ internal sealed partial class CudaKernels : IKernels, IIndexChecks, IDisposable
     /// <inheritdoc/>
     public void Dispose()
     {
+        _writing?.Dispose();
         _fp8Products?.Dispose();
         _blas?.Dispose();
+        _counters?.Dispose();
         _library.Dispose();
     }
 
@@ -71,6 +81,7 @@ internal sealed partial class CudaKernels : IKernels, IIndexChecks, IDisposable
     private void Forget()
     {
         _indexChecks.Clear();
+        _indexCheckBlocks = 0;
         _products.Clear();
         _bfloat16Products.Clear();
         _tensorProducts.Clear();
@@ -91,6 +102,22 @@ internal sealed partial class CudaKernels : IKernels, IIndexChecks, IDisposable
     {
         LaunchChecks();
         kernel.Launch(_stream, shape, ref arguments);
+    }
+
+    /// <summary>
+    /// Integers that are zero, with which the blocks of a kernel count those that are done; it leaves them zero again. The
+    /// same ones for every kernel: they run one after the other.
+    /// </summary>
+    private nint Counters(int count)
+    {
+        if (_counters is null || _counters.Count < count)
+        {
+            _counters?.Dispose();
+            _counters = new(Math.Max(count, LeastCounters));
+            _stream.Fill(_counters.Address, 0, _counters.Bytes);
+        }
+
+        return _counters.Address;
     }
 
     /// <summary>Device memory until the kernels submitted in its scope are done.</summary>

@@ -53,3 +53,12 @@ internal readonly struct DeviceQuantized(QuantizedTensor tensor)
     public static bool FitsPieces(TileFormat format) =>
         format is { Rows: 1, Columns: Side or 32 } or { Rows: Side or 32, Columns: 1 } or { Rows: Side, Columns: Side };
 }
+
+/// <summary>A matrix of many that are quantised; mirrors <c>Copies</c> in <c>QuantizePieces.cu</c>.</summary>
+/// <param name="Source">Values.</param>
+/// <param name="Straight">Tiles, or empty.</param>
+/// <param name="Transposed">Tiles of the transpose, or empty.</param>
+/// <param name="FirstTile">Pieces of the matrices before this one.</param>
+[StructLayout(LayoutKind.Sequential)]
+internal readonly record struct DeviceCopies(
+    DeviceMatrix Source, DeviceQuantized Straight, DeviceQuantized Transposed, int FirstTile);

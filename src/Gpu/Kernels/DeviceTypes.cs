@@ -32,9 +32,18 @@ internal readonly struct DeviceIndexCheck(
     private readonly int _kind = (int)kind;
 }
 
-/// <summary>A moment of AdamW; mirrors <c>Moment</c> in <c>Optimizer.cu</c>.</summary>
+/// <summary>A tensor whose squares are summed; mirrors <c>Summed</c> in <c>Elementwise.cu</c>.</summary>
+/// <param name="Values">The tensor.</param>
+/// <param name="FirstTile">Blocks of the tensors before this one.</param>
+/// <param name="Blocks">Its own.</param>
 [StructLayout(LayoutKind.Sequential)]
-internal readonly struct DeviceMoment(Tensor tensor)
+internal readonly record struct DeviceSquares(DeviceMatrix Values, int FirstTile, int Blocks);
+
+/// <summary>
+/// A matrix in float32 or bfloat16; mirrors <c>Stored</c> in <c>BFloat16.cuh</c> and <c>Moment</c> in <c>Optimizer.cu</c>.
+/// </summary>
+[StructLayout(LayoutKind.Sequential)]
+internal readonly struct DeviceStored(Tensor tensor)
 {
     private readonly nint _data = tensor.Address;
     private readonly int _stride = tensor.RowStride;
@@ -47,15 +56,18 @@ internal readonly struct DeviceAdamWParameter
 {
     private readonly DeviceMatrix _weight;
     private readonly DeviceMatrix _gradient;
-    private readonly DeviceMoment _first;
-    private readonly DeviceMoment _second;
+    private readonly DeviceStored _first;
+    private readonly DeviceStored _second;
+    private readonly nint _rounded;
+    private readonly int _roundedStride;
     private readonly int _decays;
     private readonly int _firstBlock;
 
     public DeviceAdamWParameter(in AdamWParameter parameter, int firstBlock)
     {
-        (Tensor weight, Tensor gradient, Tensor first, Tensor second, bool decays) = parameter;
-        if (weight.IsDense && gradient.IsDense && first.IsDense && second.IsDense && weight.Count <= int.MaxValue)
+        (Tensor weight, Tensor gradient, Tensor first, Tensor second, bool decays, Tensor rounded) = parameter;
+        if (weight.IsDense && gradient.IsDense && first.IsDense && second.IsDense && rounded.IsDense
+            && weight.Count <= int.MaxValue)
         {
             TensorShape row = new(1, (int)weight.Count);
             (weight, gradient) = (weight.Reshape(row), gradient.Reshape(row));
@@ -66,6 +78,8 @@ internal readonly struct DeviceAdamWParameter
         _gradient = new(gradient);
         _first = new(first);
         _second = new(second);
+        _rounded = rounded.Address;
+        _roundedStride = rounded.RowStride;
         _decays = decays ? 1 : 0;
         _firstBlock = firstBlock;
     }
@@ -125,6 +139,7 @@ internal readonly struct DeviceRouting(in RoutingShape routing)
 /// <param name="C">Result [m, n].</param>
 /// <param name="Gather">Int32 rows of the gathered operand, or 0.</param>
 /// <param name="Range">Begin and end of the product's own rows, or part of the inner dimension, on the device; or 0.</param>
+/// <param name="Chains">Room for the chains but the first that have blocks of their own: [ChainBlocks - 1, m, n].</param>
 /// <param name="M">Rows of the result; with a range about as many as it has.</param>
 /// <param name="N">Columns of the result.</param>
 /// <param name="K">Inner dimension.</param>
@@ -133,7 +148,8 @@ internal readonly struct DeviceRouting(in RoutingShape routing)
 /// <param name="StrideC">Elements from row to row.</param>
 /// <param name="Accumulate">1 to add to the result.</param>
 /// <param name="FirstTile">Tiles of the products before this one.</param>
+/// <param name="ChainBlocks">Chains of a tile that have blocks of their own; 1 where one block takes all.</param>
 [StructLayout(LayoutKind.Sequential)]
 internal readonly record struct DeviceProduct(
-    nint A, nint B, nint C, nint Gather, nint Range, int M, int N, int K, int StrideA, int StrideB, int StrideC, int Accumulate,
-    int FirstTile);
+    nint A, nint B, nint C, nint Gather, nint Range, nint Chains, int M, int N, int K, int StrideA, int StrideB, int StrideC,
+    int Accumulate, int FirstTile, int ChainBlocks);

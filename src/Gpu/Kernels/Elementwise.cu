@@ -37,26 +37,46 @@ COPY(copy_2, unsigned short)
 COPY(copy_4, unsigned int)
 COPY(copy_8, unsigned long long)
 
-// partial[b] = sum in float64 of the squares of the elements that fall to block b and its threads in turn. The number
-// of blocks depends on the size alone: so does the order. Grid up to 1024, block 256.
-extern "C" __global__ void __launch_bounds__(256) squares(Matrix values, double* partial) {
+// A tensor whose squares are summed, and the blocks ahead of its own; mirrors DeviceSquares.
+struct Summed {
+    Matrix values;
+    int first_tile;
+    int blocks;
+};
+
+// results[t] = sum in float64 of the squares of tensor t. Grid: up to 1024 blocks of 256 threads a tensor, the tensors one
+// behind the other. Elements fall to a tensor's blocks and their threads in turn, and the last of its blocks adds the sums
+// of all, also in turn. The number of blocks depends on the size alone: so does the order. `done` counts for each tensor
+// and is left as it was, zero. Bytes: each tensor once.
+extern "C" __global__ void __launch_bounds__(256)
+squares(const Summed* tensors, int count, double* partial, double* results, int* done) {
     __shared__ double room[8];
-    const long long step = (long long)gridDim.x * blockDim.x;
+    __shared__ int last;
+    const int index = item_of_tile(tensors, count, blockIdx.x);
+    const Summed tensor = tensors[index];
+    const long long step = (long long)tensor.blocks * 256, elements = tensor.values.count();
     double sum = 0;
-    for (long long i = (long long)blockIdx.x * blockDim.x + threadIdx.x; i < values.count(); i += step) {
-        double value = values.at(i);
+#pragma unroll 4
+    for (long long i = (long long)(blockIdx.x - tensor.first_tile) * 256 + threadIdx.x; i < elements; i += step) {
+        double value = tensor.values.at(i);
         sum += value * value;
     }
 
     sum = block_sum(sum, room);
-    if (threadIdx.x == 0) partial[blockIdx.x] = sum;
-}
+    if (threadIdx.x == 0) {
+        partial[blockIdx.x] = sum;
+        __threadfence();
+        last = atomicAdd(&done[index], 1) == tensor.blocks - 1;
+    }
 
-// result = sum of partial sums, up to 1024. One block of 256.
-extern "C" __global__ void __launch_bounds__(256) sum_partials(const double* partial, int count, double* result) {
-    __shared__ double room[8];
-    double sum = 0;
-    for (int i = threadIdx.x; i < count; i += 256) sum += partial[i];
+    __syncthreads();
+    if (!last) return;
+    __threadfence();
+    sum = 0;
+    for (int i = threadIdx.x; i < tensor.blocks; i += 256) sum += __ldcg(&partial[tensor.first_tile + i]);
     sum = block_sum(sum, room);
-    if (threadIdx.x == 0) *result = sum;
+    if (threadIdx.x == 0) {
+        results[index] = sum;
+        done[index] = 0;
+    }
 }

@@ -1,36 +1,84 @@
-// Cross-entropy and the most likely token. Grid: a block of 256 threads for each token. Bytes: logits three times
-// (maximum, sum, gradient).
+// Cross-entropy and the most likely token. Grid: a block of 256 threads for each token. Bytes: logits once, up to 8192 of
+// them (a thread keeps 32), else three times; their gradient once.
 #include "Tensors.cuh"
+#include "BFloat16.cuh"
 
-// losses[t] = logsumexp(logits[t]) - logits[t, target]; the sum in float64. With a scale the logits become
-// scale * (softmax - onehot). A negative target gives 0 and a zero gradient.
-extern "C" __global__ void __launch_bounds__(256)
-cross_entropy(Matrix logits, const int* targets, float* losses, float grad_scale, const Fault* fault) {
+constexpr int Threads = 256;
+
+// The logits of a row that fall to a thread: kept in registers, or read anew each time.
+template <int Kept>
+struct Logits {
+    float kept[Kept > 0 ? Kept : 1];
+    const float* row;
+    int columns;
+
+    __device__ Logits(const float* row, int columns) : row(row), columns(columns) {
+#pragma unroll
+        for (int i = 0; i < Kept; i++) {
+            const int v = threadIdx.x + i * Threads;
+            kept[i] = v < columns ? row[v] : NEGATIVE_INFINITY;
+        }
+    }
+
+    template <class Use>
+    __device__ void each(Use use) const {
+        if (Kept > 0) {
+#pragma unroll
+            for (int i = 0; i < Kept; i++)
+                if (threadIdx.x + i * Threads < columns) use(threadIdx.x + i * Threads, kept[i]);
+        } else {
+            for (int v = threadIdx.x; v < columns; v += Threads) use(v, row[v]);
+        }
+    }
+};
+
+template <int Kept>
+__device__ void cross_entropy(
+    Matrix logits, int target, float* losses, float grad_scale, BFloat16* rounded, int rounded_stride) {
     __shared__ float maxima[8];
     __shared__ double sums[8];
-    if (is_set(fault)) return;
     float* row = logits.row(blockIdx.x);
-    int target = targets[blockIdx.x];
+    BFloat16* gradients = rounded ? rounded + (long long)blockIdx.x * rounded_stride : nullptr;
+    const auto write = [&](int v, float gradient) {
+        if (rounded) gradients[v].bits = (unsigned short)bfloat16_bits(gradient);
+        else row[v] = gradient;
+    };
     if (target < 0) {
         if (threadIdx.x == 0) losses[blockIdx.x] = 0;
         if (grad_scale != 0)
-            for (int v = threadIdx.x; v < logits.columns; v += blockDim.x) row[v] = 0;
+            for (int v = threadIdx.x; v < logits.columns; v += Threads) write(v, 0);
         return;
     }
 
+    const Logits<Kept> own(row, logits.columns);
     float maximum = NEGATIVE_INFINITY;
-    for (int v = threadIdx.x; v < logits.columns; v += blockDim.x) maximum = fmaxf(maximum, row[v]);
+    own.each([&](int, float x) { maximum = fmaxf(maximum, x); });
     maximum = block_max(maximum, maxima);
     double sum = 0;
-    for (int v = threadIdx.x; v < logits.columns; v += blockDim.x) sum += expf(row[v] - maximum);
+    own.each([&](int, float x) { sum += expf(x - maximum); });
     float log_sum = maximum + (float)log(block_sum(sum, sums));
     if (threadIdx.x == 0) losses[blockIdx.x] = log_sum - row[target];
 
     // The loss reads a logit that the gradient overwrites.
     __syncthreads();
     if (grad_scale != 0)
-        for (int v = threadIdx.x; v < logits.columns; v += blockDim.x)
-            row[v] = grad_scale * (expf(row[v] - log_sum) - (v == target ? 1.0f : 0.0f));
+        own.each([&](int v, float x) {
+            write(v, grad_scale * (expf(x - log_sum) - (v == target ? 1.0f : 0.0f)));
+        });
+}
+
+// losses[t] = logsumexp(logits[t]) - logits[t, target]; the sum in float64. With a scale the logits become
+// scale * (softmax - onehot), or `rounded` takes that in bfloat16. A negative target gives 0 and a zero gradient.
+extern "C" __global__ void __launch_bounds__(Threads)
+cross_entropy(
+    Matrix logits, const int* targets, float* losses, float grad_scale, BFloat16* rounded, int rounded_stride,
+    const Fault* fault) {
+    if (is_set(fault)) return;
+    const int target = targets[blockIdx.x];
+    if (logits.columns <= 32 * Threads)
+        cross_entropy<32>(logits, target, losses, grad_scale, rounded, rounded_stride);
+    else
+        cross_entropy<0>(logits, target, losses, grad_scale, rounded, rounded_stride);
 }
 
 // indices[t] = column of the largest value of row t, the lowest on ties; 0 where none is above minus infinity.

@@ -1,6 +1,7 @@
 // Matrix products of float32, or of bfloat16 that the tensor cores cannot take as it lies, in float32: each element
 // one chain of fused multiply-adds over the inner dimension in rising order:
-// the bits of Kernels/Reference, whatever the tile. The exact path, not the fast one.
+// the bits of Kernels/Reference, whatever the tile. A weight gradient has a chain for each 1024 rows, each with blocks of
+// its own where the tiles alone do not fill the card, and add_chains behind. The exact path, not the fast one.
 // Grid: the tiles of all products, one behind the other; a block finds its product by its first tile. Block: 256
 // threads, each with a part of the tile. The next piece of the operands is on its way while one is multiplied.
 // Variants: 128x128 tiles where they fill the card, 64x64 else, 16x16 for a few rows (decoding).
@@ -11,6 +12,9 @@
 
 constexpr int Threads = 256;
 
+// Rows that one chain of a weight gradient sums over; mirrors IKernels.RowsOfChain.
+constexpr int RowsOfChain = 1024;
+
 // One product c[m, n] = chain over k of a(m, k) b(n, k); mirrors DeviceProduct. `gather` renames rows of the operand
 // that is the saved input: of a by m, or in weight gradients of b by k. `range`: which of m, or of k there, are the
 // product's own; see place_products.
@@ -20,10 +24,12 @@ struct Product {
     float* c;
     const int* gather;
     const int* range;
+    float* chains;  // [chain_blocks - 1, m, n]: the chains but the first, where each has blocks of its own.
     int m, n, k;
     int stride_a, stride_b, stride_c;
     int accumulate;
     int first_tile;
+    int chain_blocks;  // Chains that have blocks of their own; with 1 a block takes all of its tile, one after the other.
 };
 
 // A piece of one operand on its way from global to shared memory: `Rows` rows of the operand (or columns, where it lies
@@ -96,56 +102,88 @@ __device__ void multiply(const Product* products, int count, int placed, const F
 
     const Product p = products[item_of_tile(products, count, blockIdx.x)];
     const int tiles_n = (p.n + Tile - 1) / Tile;
-    const int tile = blockIdx.x - p.first_tile;
+    const int tiles = tiles_n * ((p.m + Tile - 1) / Tile);
+    const int tile = (blockIdx.x - p.first_tile) % tiles, chain = (blockIdx.x - p.first_tile) / tiles;
     const int m0 = tile / tiles_n * Tile, n0 = tile % tiles_n * Tile;
     const int tx = threadIdx.x % Side, ty = threadIdx.x / Side;
     const int* gather_a = ATransposed ? nullptr : p.gather;
     const int* gather_b = ATransposed ? p.gather : nullptr;
-
-    float sum[Each][Each];
-#pragma unroll
-    for (int i = 0; i < Each; i++)
-#pragma unroll
-        for (int j = 0; j < Each; j++) {
-            int m = m0 + place<Each, Side>(ty, i), n = n0 + place<Each, Side>(tx, j);
-            sum[i][j] = p.accumulate && m < p.m && n < p.n ? p.c[(long long)m * p.stride_c + n] : 0.0f;
-        }
-
     const Element* a_data = (const Element*)p.a;
     const Element* b_data = (const Element*)p.b;
-    A a;
-    B b;
-    a.load(a_data, p.stride_a, gather_a, m0, p.m, 0, p.k);
-    b.load(b_data, p.stride_b, gather_b, n0, p.n, 0, p.k);
-    for (int k0 = 0; k0 < p.k; k0 += Depth) {
-        __syncthreads();
-        a.store(a_room);
-        b.store(b_room);
-        __syncthreads();
-        a.load(a_data, p.stride_a, gather_a, m0, p.m, k0 + Depth, p.k);
-        b.load(b_data, p.stride_b, gather_b, n0, p.n, k0 + Depth, p.k);
+    const bool alone = p.chain_blocks > 1;
+    int begin = chain * RowsOfChain;
+    const int stop = alone ? min(begin + RowsOfChain, p.k) : p.k;
+    do {
+        const int end = ATransposed ? min(begin + RowsOfChain, stop) : stop;
+        float sum[Each][Each];
+#pragma unroll
+        for (int i = 0; i < Each; i++)
+#pragma unroll
+            for (int j = 0; j < Each; j++) {
+                int m = m0 + place<Each, Side>(ty, i), n = n0 + place<Each, Side>(tx, j);
+                sum[i][j] = p.accumulate && begin == 0 && m < p.m && n < p.n
+                    ? p.c[(long long)m * p.stride_c + n] : 0.0f;
+            }
 
-        // A chain ends with the inner dimension: one more link of zeros would turn -0 into 0.
-        const int depth = min(Depth, p.k - k0);
+        A a;
+        B b;
+        a.load(a_data, p.stride_a, gather_a, m0, p.m, begin, end);
+        b.load(b_data, p.stride_b, gather_b, n0, p.n, begin, end);
+        for (int k0 = begin; k0 < end; k0 += Depth) {
+            __syncthreads();
+            a.store(a_room);
+            b.store(b_room);
+            __syncthreads();
+            a.load(a_data, p.stride_a, gather_a, m0, p.m, k0 + Depth, end);
+            b.load(b_data, p.stride_b, gather_b, n0, p.n, k0 + Depth, end);
+
+            // A chain ends with the inner dimension: one more link of zeros would turn -0 into 0.
+            const int depth = min(Depth, end - k0);
 #pragma unroll Unroll
-        for (int k = 0; k < depth; k++) {
-            float left[Each], right[Each];
-            read<Each, Side>(a_room + k * A::Distance, ty, left);
-            read<Each, Side>(b_room + k * B::Distance, tx, right);
+            for (int k = 0; k < depth; k++) {
+                float left[Each], right[Each];
+                read<Each, Side>(a_room + k * A::Distance, ty, left);
+                read<Each, Side>(b_room + k * B::Distance, tx, right);
 #pragma unroll
-            for (int i = 0; i < Each; i++)
+                for (int i = 0; i < Each; i++)
 #pragma unroll
-                for (int j = 0; j < Each; j++) sum[i][j] = fmaf(left[i], right[j], sum[i][j]);
+                    for (int j = 0; j < Each; j++) sum[i][j] = fmaf(left[i], right[j], sum[i][j]);
+            }
         }
-    }
 
 #pragma unroll
-    for (int i = 0; i < Each; i++)
+        for (int i = 0; i < Each; i++)
 #pragma unroll
-        for (int j = 0; j < Each; j++) {
-            int m = m0 + place<Each, Side>(ty, i), n = n0 + place<Each, Side>(tx, j);
-            if (m < p.m && n < p.n) p.c[(long long)m * p.stride_c + n] = sum[i][j];
-        }
+            for (int j = 0; j < Each; j++) {
+                int m = m0 + place<Each, Side>(ty, i), n = n0 + place<Each, Side>(tx, j);
+                if (m >= p.m || n >= p.n) continue;
+                float* c = &p.c[(long long)m * p.stride_c + n];
+                if (begin == 0) *c = sum[i][j];
+                else if (alone) p.chains[((long long)(chain - 1) * p.m + m) * p.n + n] = sum[i][j];
+                else *c += sum[i][j];
+            }
+
+        begin = end;
+    } while (begin < stop);
+}
+
+// Adds the chains that had blocks of their own to the result in rising order. Grid: a block of 256 threads for each 256
+// elements of a row of C, `first_tile` counting those. Bytes: the chains once.
+extern "C" __global__ void __launch_bounds__(Threads)
+add_chains(const Product* products, int count, const Fault* fault) {
+    if (is_set(fault)) return;
+    const Product p = products[item_of_tile(products, count, blockIdx.x)];
+    const int pieces = (p.n + Threads - 1) / Threads;
+    const int block = blockIdx.x - p.first_tile;
+    const int m = block / pieces, n = block % pieces * Threads + threadIdx.x;
+    if (n >= p.n) return;
+    const long long step = (long long)p.m * p.n;
+    const float* chain = p.chains + (long long)m * p.n + n;
+    float* c = &p.c[(long long)m * p.stride_c + n];
+    float sum = *c;
+#pragma unroll 8
+    for (int i = 1; i < p.chain_blocks; i++, chain += step) sum += *chain;
+    *c = sum;
 }
 
 // Sizes that only the device knows: moves each product with a range to its own rows, or in weight gradients to its own part

@@ -1,11 +1,11 @@
 // AdamW of many parameters. Grid: a block of 256 threads for each 1024 columns of each row, the parameters one behind
-// the other. Bytes: weight and moments read and written, gradient read.
+// the other. Bytes: weight, gradient and moments read and written, the rounded weight written where one is kept.
 #include "Tensors.cuh"
 #include "BFloat16.cuh"
 
 constexpr int BlockColumns = 1024;
 
-// A moment: float32, or bfloat16 where half is set. Mirrors DeviceMoment.
+// A moment: float32, or bfloat16 where half is set. Mirrors DeviceStored.
 struct Moment {
     void* data;
     int stride;
@@ -27,6 +27,8 @@ struct Parameter {
     Matrix gradient;
     Moment first;
     Moment second;
+    BFloat16* rounded;
+    int rounded_stride;
     int decays;
     int first_block;
 };
@@ -50,7 +52,8 @@ __device__ int parameter_of(const Parameter* parameters, int count, int block) {
     return index;
 }
 
-// Every product and sum is rounded on its own. The update uses the moments before they are rounded to their type.
+// Every product and sum is rounded on its own. The update uses the moments before they are rounded to their type. The
+// gradient becomes zero; `rounded`, where there is one, takes the new weight in bfloat16.
 extern "C" __global__ void __launch_bounds__(256) adamw(const Parameter* parameters, int count, Step step) {
     const Parameter p = parameters[parameter_of(parameters, count, blockIdx.x)];
     const int columns = p.weight.columns;
@@ -59,7 +62,8 @@ extern "C" __global__ void __launch_bounds__(256) adamw(const Parameter* paramet
     const long long row = block / blocks;
     const float decay = p.decays ? step.decay : 0.0f;
     float* weight = p.weight.row(row);
-    const float* gradient = p.gradient.row(row);
+    float* gradient = p.gradient.row(row);
+    BFloat16* rounded = p.rounded ? p.rounded + row * p.rounded_stride : nullptr;
     const long long first = row * p.first.stride, second = row * p.second.stride;
     const int begin = block % blocks * BlockColumns;
     const int end = min(begin + BlockColumns, columns);
@@ -72,6 +76,9 @@ extern "C" __global__ void __launch_bounds__(256) adamw(const Parameter* paramet
         float v = step.beta2 * p.second.read(second + i) + (1.0f - step.beta2) * (g * g);
         p.first.write(first + i, m);
         p.second.write(second + i, v);
-        weight[i] = w - step.step_size * m / (sqrtf(v / step.correction) + step.epsilon);
+        w -= step.step_size * m / (sqrtf(v / step.correction) + step.epsilon);
+        weight[i] = w;
+        gradient[i] = 0;
+        if (rounded) rounded[i].bits = (unsigned short)bfloat16_bits(w);
     }
 }

@@ -23,6 +23,36 @@ struct Rows {
     }
 };
 
+// What the tiles of a matrix keep, four codes at a time where rows of codes start at multiples of them.
+struct Kept {
+    Quantized source;
+
+    __device__ void load(Values& values, int row, int count, int column) const {
+        using Codes = Minifloat<KREWE_ELEMENT>;
+        using Code = typename Codes::Code;
+        struct alignas(4 * sizeof(Code)) Four { Code codes[4]; };
+        const bool aligned = source.columns % 4 == 0 && (unsigned long long)source.codes % sizeof(Four) == 0
+            && source.tile_columns % 4 == 0;
+#pragma unroll
+        for (int r = 0; r < WarpRows; r++) {
+            if (r >= count) continue;
+            const Code* codes = (const Code*)source.codes + (long long)(row + r) * source.columns + column;
+            const float* scales = source.scales + (long long)((row + r) / source.tile_rows) * source.tiles();
+            if (aligned) {
+                const Four four = *(const Four*)codes;
+                const float scale = scales[column / source.tile_columns];
+#pragma unroll
+                for (int j = 0; j < 4; j++) values[r][j] = Codes::decode(four.codes[j]) * scale;
+            } else {
+#pragma unroll
+                for (int j = 0; j < 4; j++)
+                    if (column + j < source.columns)
+                        values[r][j] = Codes::decode(codes[j]) * scales[(column + j) / source.tile_columns];
+            }
+        }
+    }
+};
+
 // The values that a producer computes from two matrices, or one, four rows at a time: loads first, so that they wait
 // for memory together. They are written too where `keeps` says so.
 template <class Producer>
@@ -105,7 +135,30 @@ struct SwiGlu {
 extern "C" __global__ void __launch_bounds__(QuantizeThreads, 2)
 quantize(Matrix source, const int* gather, int rows, Quantized straight, Quantized transposed, const Fault* fault) {
     if (is_set(fault)) return;
-    quantize_piece<KREWE_ELEMENT>(rows, source.columns, straight, transposed, Rows{source, gather});
+    quantize_piece<KREWE_ELEMENT>(
+        blockIdx.x, blockIdx.y, rows, source.columns, straight, transposed, Rows{source, gather});
+}
+
+// A matrix of many, and the pieces ahead of its own; mirrors DeviceCopies.
+struct Copies {
+    Matrix source;
+    Quantized straight, transposed;
+    int first_tile;
+};
+
+// Many matrices, one behind the other. Bytes: as quantize.
+extern "C" __global__ void __launch_bounds__(QuantizeThreads, 2) quantize_many(const Copies* copies, int count) {
+    const Copies own = copies[item_of_tile(copies, count, blockIdx.x)];
+    const int pieces = (own.source.columns + Side - 1) / Side, piece = blockIdx.x - own.first_tile;
+    quantize_piece<KREWE_ELEMENT>(
+        piece / pieces, piece % pieces, own.source.rows, own.source.columns, own.straight, own.transposed,
+        Rows{own.source, nullptr});
+}
+
+// Tiles of the transpose from tiles. Bytes: the codes once each way.
+extern "C" __global__ void __launch_bounds__(QuantizeThreads, 2) requantize(Quantized source, Quantized transposed) {
+    quantize_piece<KREWE_ELEMENT>(
+        blockIdx.x, blockIdx.y, source.rows, source.columns, Quantized{}, transposed, Kept{source});
 }
 
 // As quantize, but each expert's rows by themselves: `offsets` of a DispatchTable, [2, experts + 1], has the rows of each
@@ -135,7 +188,8 @@ rms_norm_quantize(
     Matrix input, const float* weight, const float* inverse_rms, Matrix output, int keeps_output, Quantized straight,
     Quantized transposed) {
     const Produced<RmsNorm> values{{input, weight, inverse_rms}, output, keeps_output != 0};
-    quantize_piece<KREWE_ELEMENT>(input.rows, input.columns, straight, transposed, values);
+    quantize_piece<KREWE_ELEMENT>(
+        blockIdx.x, blockIdx.y, input.rows, input.columns, straight, transposed, values);
 }
 
 // Bytes: gate and up once, the codes once each way.
@@ -143,5 +197,6 @@ extern "C" __global__ void __launch_bounds__(QuantizeThreads, 2)
 swiglu_quantize(
     Matrix gate, Matrix up, Matrix output, int keeps_output, Quantized straight, Quantized transposed) {
     const Produced<SwiGlu> values{{gate, up}, output, keeps_output != 0};
-    quantize_piece<KREWE_ELEMENT>(gate.rows, gate.columns, straight, transposed, values);
+    quantize_piece<KREWE_ELEMENT>(
+        blockIdx.x, blockIdx.y, gate.rows, gate.columns, straight, transposed, values);
 }

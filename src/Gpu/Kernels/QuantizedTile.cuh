@@ -242,14 +242,14 @@ private:
     int row, column, rows, columns, warp, lane;
 };
 
-// Rows [row, rows) of a source, a piece of them: `source.load(values, row, count, column)` gives four values each of some
-// rows, and leaves those from `count` on. In the transpose they are columns from `turned` on of `turned_rows`.
+// Rows [row, rows) of a source, a piece of them from column `column` on: `source.load(values, row, count, column)` gives
+// four values each of some rows, and leaves those from `count` on. In the transpose they are columns from `turned` on of
+// `turned_rows`.
 template <Element E, class Source>
 __device__ void quantize_part(
-    int row, int rows, int turned, int turned_rows, int columns, const Quantized& straight, const Quantized& transposed,
-    const Source& source) {
+    int row, int rows, int turned, int turned_rows, int column, int columns, const Quantized& straight,
+    const Quantized& transposed, const Source& source) {
     __shared__ typename QuantizedTile<E>::Room room;
-    const int column = blockIdx.y * Side;
     const int first = row + threadIdx.x / Lanes * WarpRows, own_column = column + threadIdx.x % Lanes * 4;
     Values values = {};
     if (own_column < columns) source.load(values, first, min(WarpRows, rows - first), own_column);
@@ -257,10 +257,10 @@ __device__ void quantize_part(
     if (transposed.codes) QuantizedTile<E>(room, turned, column, turned_rows, columns).write_transposed(values, transposed);
 }
 
-// One piece of a source of `rows` x `columns`.
+// Piece (x, y) of a source of `rows` x `columns`.
 template <Element E, class Source>
 __device__ void quantize_piece(
-    int rows, int columns, const Quantized& straight, const Quantized& transposed, const Source& source) {
-    const int row = blockIdx.x * Side;
-    quantize_part<E>(row, rows, row, rows, columns, straight, transposed, source);
+    int x, int y, int rows, int columns, const Quantized& straight, const Quantized& transposed, const Source& source) {
+    const int row = x * Side;
+    quantize_part<E>(row, rows, row, rows, y * Side, columns, straight, transposed, source);
 }

@@ -1,16 +1,47 @@
-// Kernels that pick, add and compare rows: dispatch, combine and the embedding. A block of 256 threads for each row of
-// the result, but for the embedding's gradient. Bytes: each row once.
+// Kernels that pick, add and compare rows: dispatch, combine and the embedding. A warp for each row of the result, eight
+// in a block, but for the embedding's gradient; sums and copies have a warp for each 1024 columns. Four columns a lane
+// where rows lie on 16 bytes. Bytes: each row once.
 #include "Tensors.cuh"
+
+constexpr int RowsOfBlock = 8, ColumnsOfWarp = 1024;
+
+// Whether every row starts at a multiple of 16 bytes.
+__device__ inline bool in_fours(const Matrix& matrix) {
+    return (unsigned long long)matrix.data % 16 == 0 && matrix.stride % 4 == 0;
+}
 
 // output[r] (+)= sum over i in [starts[r], starts[r+1]) of scale[i] source[rows[i]], in that order: the first term a
 // product, each later one a fused multiply-add.
-extern "C" __global__ void sum_rows(
+extern "C" __global__ void __launch_bounds__(256) sum_rows(
     Matrix source, const int* rows, const float* scale, const int* starts, Matrix output, int accumulate,
     const Fault* fault) {
-    if (is_set(fault)) return;
-    const int first = starts[blockIdx.x], end = starts[blockIdx.x + 1];
-    float* y = output.row(blockIdx.x);
-    for (int d = threadIdx.x; d < output.columns; d += blockDim.x) {
+    const int row = blockIdx.x * RowsOfBlock + threadIdx.x / 32, lane = threadIdx.x % 32;
+    if (row >= output.rows || is_set(fault)) return;
+    const int first = starts[row], end = starts[row + 1];
+    const int begin = blockIdx.y * ColumnsOfWarp, stop = min(begin + ColumnsOfWarp, output.columns);
+    const int fours = in_fours(source) && in_fours(output) ? stop / 4 * 4 : begin;
+    float* y = output.row(row);
+    for (int d = begin + lane * 4; d < fours; d += 128) {
+        float4 sum = {0, 0, 0, 0};
+#pragma unroll 4
+        for (int i = first; i < end; i++) {
+            const float4 x = *(const float4*)(source.row(rows[i]) + d);
+            const float factor = scale ? scale[i] : 1.0f;
+            sum = i == first
+                ? float4{factor * x.x, factor * x.y, factor * x.z, factor * x.w}
+                : float4{fmaf(factor, x.x, sum.x), fmaf(factor, x.y, sum.y), fmaf(factor, x.z, sum.z),
+                         fmaf(factor, x.w, sum.w)};
+        }
+
+        if (accumulate) {
+            const float4 old = *(const float4*)(y + d);
+            sum = {old.x + sum.x, old.y + sum.y, old.z + sum.z, old.w + sum.w};
+        }
+
+        *(float4*)(y + d) = sum;
+    }
+
+    for (int d = fours + lane; d < stop; d += 32) {
         float sum = 0;
         for (int i = first; i < end; i++) {
             float x = source.row(rows[i])[d];
@@ -23,53 +54,101 @@ extern "C" __global__ void sum_rows(
 }
 
 // output[i] = scale[i] source[rows[i]].
-extern "C" __global__ void gather_rows(
+extern "C" __global__ void __launch_bounds__(256) gather_rows(
     Matrix source, const int* rows, const float* scale, Matrix output, const Fault* fault) {
-    if (is_set(fault)) return;
-    const float factor = scale ? scale[blockIdx.x] : 1.0f;
-    const float* x = source.row(rows[blockIdx.x]);
-    float* y = output.row(blockIdx.x);
+    const int row = blockIdx.x * RowsOfBlock + threadIdx.x / 32, lane = threadIdx.x % 32;
+    if (row >= output.rows || is_set(fault)) return;
+    const float factor = scale ? scale[row] : 1.0f;
+    const float* x = source.row(rows[row]);
+    const int begin = blockIdx.y * ColumnsOfWarp, stop = min(begin + ColumnsOfWarp, output.columns);
+    const int fours = in_fours(source) && in_fours(output) ? stop / 4 * 4 : begin;
+    float* y = output.row(row);
 #pragma unroll 4
-    for (int d = threadIdx.x; d < output.columns; d += blockDim.x) y[d] = factor * x[d];
+    for (int d = begin + lane * 4; d < fours; d += 128) {
+        const float4 four = *(const float4*)(x + d);
+        *(float4*)(y + d) = {factor * four.x, factor * four.y, factor * four.z, factor * four.w};
+    }
+
+    for (int d = fours + lane; d < stop; d += 32) y[d] = factor * x[d];
 }
 
-// output[i] = dot(left[left_rows[i]], right[right_rows[i]]). Grid: a block of 256 threads for each i.
+// output[i] = dot(left[left_rows[i]], right[right_rows[i]]).
 extern "C" __global__ void __launch_bounds__(256) dot_rows(
-    Matrix left, const int* left_rows, Matrix right, const int* right_rows, float* output, const Fault* fault) {
-    __shared__ float room[8];
-    if (is_set(fault)) return;
-    const float* a = left.row(left_rows[blockIdx.x]);
-    const float* b = right.row(right_rows[blockIdx.x]);
+    Matrix left, const int* left_rows, Matrix right, const int* right_rows, float* output, int count,
+    const Fault* fault) {
+    const int row = blockIdx.x * RowsOfBlock + threadIdx.x / 32, lane = threadIdx.x % 32;
+    if (row >= count || is_set(fault)) return;
+    const float* a = left.row(left_rows[row]);
+    const float* b = right.row(right_rows[row]);
+    const int fours = in_fours(left) && in_fours(right) ? left.columns / 4 * 4 : 0;
     float sum = 0;
-    for (int d = threadIdx.x; d < left.columns; d += blockDim.x) sum = fmaf(a[d], b[d], sum);
-    sum = block_sum(sum, room);
-    if (threadIdx.x == 0) output[blockIdx.x] = sum;
+#pragma unroll 4
+    for (int d = lane * 4; d < fours; d += 128) {
+        const float4 x = *(const float4*)(a + d), y = *(const float4*)(b + d);
+        sum = fmaf(x.x, y.x, fmaf(x.y, y.y, fmaf(x.z, y.z, fmaf(x.w, y.w, sum))));
+    }
+
+    for (int d = fours + lane; d < left.columns; d += 32) sum = fmaf(a[d], b[d], sum);
+    sum = warp_sum(sum);
+    if (lane == 0) output[row] = sum;
 }
 
 // gradTable[ids[t]] += gradOutput[t], tokens in order. Grid: tokens by blocks of 256 columns; the block of an id's
-// first token adds the rows of all its tokens, the others leave. Bytes: gradOutput once, the ids once for each block.
-extern "C" __global__ void __launch_bounds__(256)
+// first token adds the rows of all its tokens, the others leave as soon as they see an earlier one. Bytes: gradOutput
+// once, the ids once for each block that stays.
+extern "C" __global__ void __launch_bounds__(256, 3)
 embedding_backward(Matrix grad_output, const int* ids, Matrix grad_table, const Fault* fault) {
-    __shared__ unsigned int matches[8];
+    constexpr int Looked = 8;
+    __shared__ unsigned int matches[8 * Looked];
+    __shared__ int list[256 * Looked];
+    const int lane = threadIdx.x % 32, warp = threadIdx.x / 32;
     int first = blockIdx.x;
     int id = ids[first];
     if (is_set(fault) || id < 0) return;
-    int earlier = 0;
-    for (int t = threadIdx.x; t < first; t += blockDim.x) earlier |= ids[t] == id;
-    if (__syncthreads_or(earlier)) return;
+    for (int start = 0; start < first; start += 8 * 256) {
+        int earlier = 0;
+#pragma unroll
+        for (int i = 0; i < 8; i++) {
+            const int t = start + i * 256 + threadIdx.x;
+            earlier |= t < first && ids[t] == id;
+        }
+
+        if (__syncthreads_or(earlier)) return;
+    }
 
     int d = blockIdx.y * blockDim.x + threadIdx.x;
     bool inside = d < grad_table.columns;
     float sum = inside ? grad_table.row(id)[d] : 0.0f;
-    for (int start = first; start < grad_output.rows; start += blockDim.x) {
-        int t = start + threadIdx.x;
-        unsigned int found = __ballot_sync(0xffffffffu, t < grad_output.rows && ids[t] == id);
+    for (int start = first; start < grad_output.rows; start += Looked * 256) {
+        unsigned int found[Looked];
+#pragma unroll
+        for (int i = 0; i < Looked; i++) {
+            const int t = start + i * 256 + threadIdx.x;
+            found[i] = __ballot_sync(0xffffffffu, t < grad_output.rows && ids[t] == id);
+        }
+
         __syncthreads();
-        if (threadIdx.x % 32 == 0) matches[threadIdx.x / 32] = found;
+        if (lane == 0)
+#pragma unroll
+            for (int i = 0; i < Looked; i++) matches[i * 8 + warp] = found[i];
         __syncthreads();
-        for (int w = 0; w < 8; w++)
-            for (unsigned int rest = matches[w]; rest != 0; rest &= rest - 1)
-                if (inside) sum += grad_output.row(start + w * 32 + __ffs(rest) - 1)[d];
+
+        // The rows in a list, so that their loads need not wait for one another.
+        int count = 0, before[Looked];
+#pragma unroll
+        for (int i = 0; i < Looked; i++)
+            for (int w = 0; w < 8; w++) {
+                if (w == warp) before[i] = count;
+                count += __popc(matches[i * 8 + w]);
+            }
+#pragma unroll
+        for (int i = 0; i < Looked; i++)
+            if (found[i] >> lane & 1)
+                list[before[i] + __popc(found[i] & ((1u << lane) - 1))] = start + i * 256 + threadIdx.x;
+        __syncthreads();
+        if (inside)
+#pragma unroll 8
+            for (int i = 0; i < count; i++) sum += grad_output.row(list[i])[d];
     }
 
     if (inside) grad_table.row(id)[d] = sum;

@@ -35,11 +35,16 @@ public interface IDeviceGrain : IGrainWithStringKey
 /// <param name="Stages">Stages whose weights are here.</param>
 /// <param name="Models">Models and runs with anything here.</param>
 /// <param name="ManagedBytes">The managed heap of the silo's process, as large as the last collection left it.</param>
+/// <param name="PeakBytes">Most bytes of the device's memory that were in use at one time; 0 where it keeps no count.</param>
+/// <param name="BFloat16Rate">
+/// Published rate of the device's bfloat16 matrix products, operations a second; 0 where none is known.
+/// </param>
 [GenerateSerializer, Immutable, Alias("krewe.DeviceStatus")]
 public sealed record DeviceStatus(
     [property: Id(0)] string Silo, [property: Id(1)] string Device, [property: Id(2)] string Kernels,
     [property: Id(3)] long ReservedBytes, [property: Id(4)] int Experts, [property: Id(5)] int Stages,
-    [property: Id(6)] HostedModelStatus[] Models, [property: Id(7)] long ManagedBytes);
+    [property: Id(6)] HostedModelStatus[] Models, [property: Id(7)] long ManagedBytes,
+    [property: Id(8)] long PeakBytes = 0, [property: Id(9)] double BFloat16Rate = 0);
 
 /// <summary>The part of a model that a device holds.</summary>
 /// <param name="Name">Model or run name.</param>

@@ -92,6 +92,11 @@ public sealed record RunRequest
     /// <summary>Steps between checkpoints; 0 for only at the end.</summary>
     [Id(8)] public long CheckpointEvery { get; init; }
 
+    /// <summary>
+    /// True to write no checkpoint at the end: what the run has learnt goes with it. For measurements.
+    /// </summary>
+    [Id(17)] public bool WithoutCheckpoint { get; init; }
+
     /// <summary>Checkpoints that are kept; older ones are deleted.</summary>
     [Id(9)] public int KeepCheckpoints { get; init; } = 2;
 
@@ -101,7 +106,7 @@ public sealed record RunRequest
     /// <summary>Share of the documents that is held out.</summary>
     [Id(11)] public double HeldOutFraction { get; init; } = 0.02;
 
-    /// <summary>Most held-out windows that one evaluation reads.</summary>
+    /// <summary>Most held-out windows that one evaluation reads; 0 for no evaluation.</summary>
     [Id(12)] public int EvaluationWindows { get; init; } = 64;
 
     /// <summary>Storage of checkpoint weights: BFloat16 as released, or Float32.</summary>

@@ -16,7 +16,7 @@ public sealed class DeviceGrain(DeviceHost host, PlacementPlans plans, TensorPos
         return Task.FromResult(new DeviceStatus(
             host.Silo, host.Device.Name, host.Device.Kernels.Name, host.Device.ReservedBytes,
             models.Sum(model => model.Experts), models.Sum(model => model.Stages), models,
-            GC.GetGCMemoryInfo().HeapSizeBytes));
+            GC.GetGCMemoryInfo().HeapSizeBytes, host.Device.PeakBytes, host.Device.BFloat16Rate));
     }
 
     /// <inheritdoc/>

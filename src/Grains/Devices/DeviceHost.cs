@@ -13,6 +13,7 @@ namespace Krewe.Grains.Devices;
 public sealed class DeviceHost(string silo, IDevice device, bool inBand = false) : IDisposable
 {
     private readonly ConcurrentDictionary<string, HostedModel> _models = new(StringComparer.Ordinal);
+    private readonly ConcurrentBag<HostedModel> _abandoned = [];
 
     /// <summary>Name of the silo.</summary>
     public string Silo { get; } = silo;
@@ -41,6 +42,22 @@ public sealed class DeviceHost(string silo, IDevice device, bool inBand = false)
         }
     }
 
+    /// <summary>
+    /// Frees everything of a model behind all work that touches it. Of a device that is lost nothing comes back before it
+    /// is disposed: who still works on it is not known.
+    /// </summary>
+    public async Task UnloadAsync(string model)
+    {
+        if (!Device.Loss.IsLost)
+        {
+            await Device.SubmitAsync(_ => Unload(model), WorkPriority.Background);
+        }
+        else if (_models.TryRemove(model, out HostedModel? hosted))
+        {
+            _abandoned.Add(hosted);
+        }
+    }
+
     /// <inheritdoc/>
     public void Dispose()
     {
@@ -49,6 +66,11 @@ public sealed class DeviceHost(string silo, IDevice device, bool inBand = false)
         foreach (string model in _models.Keys)
         {
             Unload(model);
+        }
+
+        foreach (HostedModel model in _abandoned)
+        {
+            model.Dispose();
         }
     }
 }

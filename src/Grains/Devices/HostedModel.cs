@@ -197,7 +197,7 @@ public sealed class HostedModel(string name, string silo, IDevice device) : IDis
             }
         }
 
-        if (!anew)
+        if (!anew || Device.Loss.IsLost)
         {
             return;
         }

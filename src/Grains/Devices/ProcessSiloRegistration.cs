@@ -4,7 +4,7 @@ using Orleans.Runtime;
 
 namespace Krewe.Grains.Devices;
 
-/// <summary>Keeps a silo in <see cref="ProcessSilos"/> while it is active.</summary>
+/// <summary>Keeps a silo in <see cref="ProcessSilos"/> while it is active, and the loss of its device.</summary>
 internal sealed class ProcessSiloRegistration(
     DeviceHost host, IGrainFactory grains, IOptions<ClusterOptions> cluster) : ILifecycleParticipant<ISiloLifecycle>
 {
@@ -13,6 +13,7 @@ internal sealed class ProcessSiloRegistration(
         nameof(ProcessSiloRegistration), ServiceLifecycleStage.Active,
         _ =>
         {
+            host.Device.Loss.Register(loss => ProcessSilos.Retire(cluster.Value.ClusterId, host.Silo, loss));
             if (!host.InBand)
             {
                 ProcessSilos.Add(cluster.Value.ClusterId, host.Silo, grains);

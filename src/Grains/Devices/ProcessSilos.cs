@@ -1,4 +1,5 @@
 using System.Collections.Concurrent;
+using Krewe.Model.Tensors;
 
 namespace Krewe.Grains.Devices;
 
@@ -9,12 +10,26 @@ namespace Krewe.Grains.Devices;
 public static class ProcessSilos
 {
     private static readonly ConcurrentDictionary<(string Cluster, string Silo), IGrainFactory> Silos = new();
+    private static readonly ConcurrentDictionary<(string Cluster, string Silo), DeviceLostException> Retired = new();
 
     /// <summary>Makes a silo known to the others of its process.</summary>
     public static void Add(string cluster, string silo, IGrainFactory grains) => Silos[(cluster, silo)] = grains;
 
     /// <summary>Forgets a silo that stops.</summary>
-    public static void Remove(string cluster, string silo) => Silos.TryRemove((cluster, silo), out _);
+    public static void Remove(string cluster, string silo)
+    {
+        Silos.TryRemove((cluster, silo), out _);
+        Retired.TryRemove((cluster, silo), out _);
+    }
+
+    /// <summary>
+    /// Makes known that a silo has lost its device. As a member of its cluster it stays, where its process does: others of
+    /// the process talk through it. For runs it has died.
+    /// </summary>
+    public static void Retire(string cluster, string silo, DeviceLostException loss) => Retired[(cluster, silo)] = loss;
+
+    /// <summary>How a silo of this process lost its device, or null.</summary>
+    public static DeviceLostException? LossOf(string cluster, string silo) => Retired.GetValueOrDefault((cluster, silo));
 
     /// <summary>The silo's own grain factory, or null where it lives in another process.</summary>
     public static IGrainFactory? Find(string cluster, string silo) => Silos.GetValueOrDefault((cluster, silo));

@@ -70,6 +70,7 @@ public sealed partial class ExpertHostGrain(
     /// <inheritdoc/>
     public async Task<TensorParcel> ForwardAsync(ExpertForward request)
     {
+        faults.Reached(FaultPoints.Forward, request.Call.Step);
         using StepGate.Entry entry = Model.Gate.Enter(request.Call.Attempt);
         ExpertPass pass = Model.PassOf(request.Layer, request.Call.Slot);
         pass.Received.Reset();
@@ -148,12 +149,7 @@ public sealed partial class ExpertHostGrain(
         faults.Reached(FaultPoints.Apply, rates.Step);
         using StepGate.Entry entry = Model.Gate.Enter(attempt);
         await RunOnAllAsync((kernels, experts) =>
-        {
-            foreach (Expert expert in experts)
-            {
-                Optimizer.Apply(kernels, expert.Parameters, rates);
-            }
-        });
+            Optimizer.Apply(kernels, experts.Select(expert => expert.Parameters), rates));
     }
 
     /// <inheritdoc/>
@@ -171,8 +167,7 @@ public sealed partial class ExpertHostGrain(
     public async Task UnloadAsync()
     {
         await Task.WhenAll(Model.Experts.Select(e => GrainOf(e.Layer, e.Index).UnloadAsync()));
-        // On the device, behind all work that touches the memory.
-        await host.Device.SubmitAsync(_ => host.Unload(_name), WorkPriority.Background);
+        await host.UnloadAsync(_name);
         plans.Forget(_name);
     }
 

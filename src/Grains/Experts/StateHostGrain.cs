@@ -127,6 +127,12 @@ public sealed class StateHostGrain(
     public async Task TrimAsync(long attempt)
     {
         using StepGate.Entry entry = Model.Gate.Enter(attempt);
+        if (host.Device.Loss.IsLost)
+        {
+            await host.UnloadAsync(_name);
+            return;
+        }
+
         PlacementPlan plan = await plans.GetAsync(_name);
         int silo = Array.IndexOf(plan.Silos, host.Silo);
         HostedModel model = Model;

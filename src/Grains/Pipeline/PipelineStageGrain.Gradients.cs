@@ -45,13 +45,7 @@ public sealed partial class PipelineStageGrain
     {
         using StepGate.Entry entry = Model.Gate.Enter(attempt);
         ModelStage stage = Hosted.Stage;
-        await host.Device.SubmitAsync(kernels =>
-        {
-            foreach (ParameterSet parameters in stage.ParameterSets)
-            {
-                Optimizer.Apply(kernels, parameters, rates);
-            }
-        });
+        await host.Device.SubmitAsync(kernels => Optimizer.Apply(kernels, stage.ParameterSets, rates));
     }
 
     private async Task ExchangeAsync(

@@ -31,7 +31,11 @@ public sealed partial class TrainingRunGrain
 
             if (!_leaving)
             {
-                await GuardAsync(SaveNowAsync);
+                if (!_request.WithoutCheckpoint)
+                {
+                    await GuardAsync(SaveNowAsync);
+                }
+
                 await GuardAsync(EvaluateAsync);
             }
 
@@ -191,6 +195,11 @@ public sealed partial class TrainingRunGrain
     /// <summary>Evaluates the held-out part, where there is one.</summary>
     private async Task EvaluateAsync()
     {
+        if (_request.EvaluationWindows == 0)
+        {
+            return;
+        }
+
         var trainer = new Trainer(Loaded, Loaded.Config, _recipe);
         double sum = 0, mtpSum = 0;
         long count = 0, mtpCount = 0, same = 0, compared = 0;

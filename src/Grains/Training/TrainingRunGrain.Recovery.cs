@@ -21,7 +21,8 @@ public sealed partial class TrainingRunGrain
     private RunState? _handedOver;
 
     /// <summary>Faults of the cluster are met by going back; faults of the run's input and numbers are not.</summary>
-    private static bool IsTransient(Exception exception) => exception is not (KreweException or DivergedException or SupersededException);
+    private static bool IsTransient(Exception exception) =>
+        exception is not (KreweException or DivergedException or SupersededException or StrandedException);
 
     /// <summary>Does a piece of the run, and does it again after a recovery as long as the cluster lets it fail.</summary>
     private async Task GuardAsync(Func<Task> piece)
@@ -188,15 +189,22 @@ public sealed partial class TrainingRunGrain
         string[] living = [.. silos.Names().Where(silo => !_draining.Contains(silo))];
         if (living.Length == 0)
         {
-            throw new InvalidOperationException($"run '{Name}' has no silo to run on");
+            throw Stranded() ?? (Exception)new InvalidOperationException($"run '{Name}' has no silo to run on");
         }
 
         string[] leaving = [.. silos.Names().Where(silo => _draining.Contains(silo))];
         (ModelSource source, long step) = await OriginAsync(living, leaving);
         string[] chosen = Chosen(living);
-        await MoveAsync(source, chosen, [.. leaving, .. living.Except(chosen)]);
+        await MoveAsync(source, chosen, [.. leaving, .. living.Except(chosen), .. silos.Retired()]);
         _step = step;
     }
+
+    /// <summary>What to tell where every silo has lost its device, and none can join: the run's own is one of them.</summary>
+    private StrandedException? Stranded() => silos.LossOf(post.Self.Silo) is { } loss
+        ? new($"run '{Name}' has lost its last device: {loss.Cause} ({loss.Device}); " + (_checkpoint is { } newest
+            ? $"'--resume' goes on from {newest}"
+            : "there is no checkpoint of it yet (--checkpoint-every): start it again"))
+        : null;
 
     /// <summary>Places and loads everything anew. Interrupted, it must be done again, whoever seems to be in place.</summary>
     private async Task MoveAsync(ModelSource source, string[] chosen, string[] leaving)

@@ -7,6 +7,7 @@ public static class ModelPresets
     {
         ["tiny"] = Tiny,
         ["docs-26m"] = Docs26M,
+        ["3b"] = OneCard3B,
         ["16b"] = V2Lite,
         ["671b"] = V3,
     };
@@ -75,6 +76,40 @@ public static class ModelPresets
         NumExpertsPerTok = 4,
         FirstKDenseReplace = 1,
         MaxPositionEmbeddings = 1024,
+        BosTokenId = 0,
+        EosTokenId = 1,
+        NumNextnPredictLayers = 1,
+        MtpPrevHidden = "post_norm",
+    };
+
+    /// <summary>
+    /// A 3.1B-parameter model, 583M of them active, that one GPU of 80 GB trains in FP8 with bfloat16 moments. DeepSeek-V3's
+    /// gate and heads; every size is a multiple of 128 but the latent with its rope key, as in DeepSeek-V3, so that all
+    /// products take the tensor cores. Few and wide layers: a product's work grows with the product of hidden size and
+    /// expert width, what is read and written around it with their sum.
+    /// </summary>
+    private static ModelConfig OneCard3B() => new()
+    {
+        VocabSize = 32768,
+        HiddenSize = 2048,
+        IntermediateSize = 5632,
+        MoeIntermediateSize = 1536,
+        NumHiddenLayers = 9,
+        NumAttentionHeads = 16,
+        NumKeyValueHeads = 16,
+        NSharedExperts = 1,
+        NRoutedExperts = 32,
+        RoutedScalingFactor = 2.5,
+        KvLoraRank = 512,
+        QLoraRank = 768,
+        QkRopeHeadDim = 64,
+        VHeadDim = 128,
+        QkNopeHeadDim = 128,
+        NGroup = 4,
+        TopkGroup = 2,
+        NumExpertsPerTok = 4,
+        FirstKDenseReplace = 1,
+        MaxPositionEmbeddings = 4096,
         BosTokenId = 0,
         EosTokenId = 1,
         NumNextnPredictLayers = 1,

@@ -15,6 +15,16 @@ public partial interface IKernels
     /// <param name="transposed">[D, M] in tiles of its format; or empty.</param>
     void Quantize(Tensor source, Tensor rows, QuantizedTensor straight, QuantizedTensor transposed);
 
+    /// <summary><see cref="Quantize"/> of many matrices, of weights after a step: the same bits, in few launches.</summary>
+    /// <param name="copies">Sources and where their tiles go.</param>
+    void QuantizeMany(ReadOnlySpan<QuantizedCopies> copies)
+    {
+        foreach (ref readonly QuantizedCopies copy in copies)
+        {
+            Quantize(copy.Source, default, copy.Straight, copy.Transposed);
+        }
+    }
+
     /// <summary>
     /// <see cref="RmsNorm"/>, then <see cref="Quantize"/> of its output: the bits of both, in one pass where the backend
     /// has one.
@@ -57,6 +67,19 @@ public partial interface IKernels
     /// <param name="source">[M, D].</param>
     /// <param name="destination">[M, D]; overwritten.</param>
     void Dequantize(QuantizedTensor source, Tensor destination);
+
+    /// <summary>
+    /// <see cref="Dequantize"/>, then <see cref="Quantize"/> of its transpose: the bits of both, in one pass where the
+    /// backend has one.
+    /// </summary>
+    /// <param name="source">[M, D].</param>
+    /// <param name="room">[M, D] Float32; unspecified afterwards.</param>
+    /// <param name="transposed">[D, M] in tiles of its format.</param>
+    void Requantize(QuantizedTensor source, Tensor room, QuantizedTensor transposed)
+    {
+        Dequantize(source, room);
+        Quantize(room, default, default, transposed);
+    }
 
     /// <summary>destination = source rounded to bfloat16, ties to even; may be in place.</summary>
     /// <param name="source">[M, D].</param>

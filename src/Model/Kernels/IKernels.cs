@@ -14,7 +14,10 @@ namespace Krewe.Model.Kernels;
 /// <c>accumulate</c> says otherwise. Gradients are named gradOutput, gradInput, gradWeight.</para>
 /// <para>Sums have a fixed order that depends on shapes alone, never on the number of threads: the same inputs give the
 /// same bits on one kind of device. A matrix product is one chain of fused multiply-adds over the inner dimension in
-/// rising order for each element, so that a result does not depend on how rows were grouped.</para>
+/// rising order for each element, so that a result does not depend on how rows were grouped. The products that sum over
+/// rows, weight gradients, have a chain for each <see cref="RowsOfChain"/> rows of a call: the first begins at the old
+/// gradient, each later one at zero, and these are added to it in rising order. A GPU can compute the chains side by
+/// side, and up to <see cref="RowsOfChain"/> rows the result is one chain.</para>
 /// <para>The operands of <see cref="Linear"/>, <see cref="LinearBackwardInput"/>, <see cref="LinearBackwardWeight"/> and
 /// their grouped forms are Float32 or BFloat16, both operands of a product alike; results are Float32. A host multiplies
 /// bfloat16 as float32, with the same chain; a GPU does so on tensor cores, which add up in float32 in an order of their
@@ -24,6 +27,9 @@ namespace Krewe.Model.Kernels;
 /// </remarks>
 public partial interface IKernels
 {
+    /// <summary>Rows that one chain of a weight gradient sums over.</summary>
+    const int RowsOfChain = 1024;
+
     /// <summary>Name of the backend and its instruction set, such as <c>cpu/avx512</c>.</summary>
     string Name { get; }
 
@@ -43,7 +49,8 @@ public partial interface IKernels
     /// <summary>gradInput[M, D] = gradOutput[M, N] weight[N, D].</summary>
     void LinearBackwardInput(Tensor gradOutput, Tensor weight, Tensor gradInput, bool accumulate = false);
 
-    /// <summary>gradWeight[N, D] += gradOutput[M, N]^T input[M, D].</summary>
+    /// <summary>gradWeight[N, D] += gradOutput[M, N]^T input[M, D], a chain for each <see cref="RowsOfChain"/> rows.
+    /// </summary>
     void LinearBackwardWeight(Tensor gradOutput, Tensor input, Tensor gradWeight);
 
     /// <summary>
@@ -62,7 +69,7 @@ public partial interface IKernels
     /// <summary>output = input * weight / sqrt(mean(input^2) + epsilon), row by row.</summary>
     /// <param name="input">[M, D].</param>
     /// <param name="weight">[D].</param>
-    /// <param name="output">[M, D].</param>
+    /// <param name="output">[M, D] Float32, or BFloat16, which takes the nearest value.</param>
     /// <param name="inverseRms">[M]: 1 / sqrt(mean + epsilon), kept for the backward.</param>
     /// <param name="epsilon"><c>rms_norm_eps</c>.</param>
     void RmsNorm(Tensor input, Tensor weight, Tensor output, Tensor inverseRms, float epsilon);
@@ -83,11 +90,12 @@ public partial interface IKernels
     /// <summary>output = silu(gate) * up, elementwise; silu(x) = x / (1 + exp(-x)).</summary>
     /// <param name="gate">[M, F].</param>
     /// <param name="up">[M, F].</param>
-    /// <param name="output">[M, F].</param>
+    /// <param name="output">[M, F] Float32, or BFloat16, which takes the nearest value.</param>
     void SwiGlu(Tensor gate, Tensor up, Tensor output);
 
     /// <summary>
-    /// Gradients of <see cref="SwiGlu"/>; gradGate and gradUp are overwritten and may be gate and up.
+    /// Gradients of <see cref="SwiGlu"/>; gradGate and gradUp are overwritten and may be gate and up, or of BFloat16, which
+    /// takes the nearest value.
     /// </summary>
     void SwiGluBackward(Tensor gradOutput, Tensor gate, Tensor up, Tensor gradGate, Tensor gradUp);
 
@@ -243,6 +251,21 @@ public partial interface IKernels
     /// <param name="gradScale">d loss / d losses[t]; 0 leaves the logits as they are.</param>
     void CrossEntropy(Tensor logits, Tensor targets, Tensor losses, float gradScale);
 
+    /// <summary>
+    /// <see cref="CrossEntropy"/> with a gradient that only products read, rounded: the bits of
+    /// <see cref="RoundToBFloat16"/> behind it, in one pass where the backend has one.
+    /// </summary>
+    /// <param name="logits">[T, V]; unspecified afterwards.</param>
+    /// <param name="targets">Int32 [T].</param>
+    /// <param name="losses">[T], nats.</param>
+    /// <param name="gradScale">d loss / d losses[t]; not 0.</param>
+    /// <param name="gradients">[T, V] BFloat16, or Float32, where the values are widened again; may be the logits.</param>
+    void CrossEntropyRounded(Tensor logits, Tensor targets, Tensor losses, float gradScale, Tensor gradients)
+    {
+        CrossEntropy(logits, targets, losses, gradScale);
+        RoundToBFloat16(logits, gradients);
+    }
+
     /// <summary>indices[t] = column of the largest value of row t, the lowest on ties.</summary>
     /// <param name="values">[T, V].</param>
     /// <param name="indices">Int32 [T]; overwritten.</param>
@@ -279,7 +302,10 @@ public partial interface IKernels
     /// w -= lr * wd * w; m = b1 m + (1 - b1) g; v = b2 v + (1 - b2) g^2;
     /// w -= lr / (1 - b1^t) * m / (sqrt(v / (1 - b2^t)) + eps).
     /// </summary>
-    /// <param name="parameters">Weights and moments are updated in place, gradients read.</param>
+    /// <param name="parameters">
+    /// Weights and moments are updated in place, gradients become zero; a weight is also rounded to bfloat16 where there is
+    /// room for that.
+    /// </param>
     /// <param name="step">Rates and step number.</param>
     void AdamW(ReadOnlySpan<AdamWParameter> parameters, in AdamWStep step);
 }

@@ -89,7 +89,7 @@ internal static unsafe partial class KernelChecks
     {
         Matrix(input, input.Rows, input.Columns);
         Vector(weight, input.Columns);
-        Matrix(output, input.Rows, input.Columns);
+        Stored(output, input, nameof(output));
         Vector(inverseRms, input.Rows);
     }
 
@@ -115,7 +115,7 @@ internal static unsafe partial class KernelChecks
     {
         Matrix(gate, gate.Rows, gate.Columns);
         Matrix(up, gate.Rows, gate.Columns);
-        Matrix(output, gate.Rows, gate.Columns);
+        Stored(output, gate, nameof(output));
     }
 
     internal static void SwiGluBackward(
@@ -124,8 +124,8 @@ internal static unsafe partial class KernelChecks
         Matrix(gate, gate.Rows, gate.Columns);
         Matrix(up, gate.Rows, gate.Columns);
         Matrix(gradOutput, gate.Rows, gate.Columns);
-        Matrix(gradGate, gate.Rows, gate.Columns);
-        Matrix(gradUp, gate.Rows, gate.Columns);
+        Stored(gradGate, gate, nameof(gradGate));
+        Stored(gradUp, gate, nameof(gradUp));
     }
 
     internal static void Add(Tensor source, Tensor destination)
@@ -177,8 +177,12 @@ internal static unsafe partial class KernelChecks
             Tensor weight = parameter.Weight;
             Matrix(weight, weight.Rows, weight.Columns);
             Matrix(parameter.Gradient, weight.Rows, weight.Columns);
-            Moment(parameter.FirstMoment, weight, nameof(parameter.FirstMoment));
-            Moment(parameter.SecondMoment, weight, nameof(parameter.SecondMoment));
+            Stored(parameter.FirstMoment, weight, nameof(parameter.FirstMoment));
+            Stored(parameter.SecondMoment, weight, nameof(parameter.SecondMoment));
+            if (!parameter.Rounded.IsEmpty)
+            {
+                Matrix(parameter.Rounded, weight.Rows, weight.Columns, DType.BFloat16, nameof(parameter.Rounded));
+            }
         }
 
         if (step.Step < 1)
@@ -187,8 +191,8 @@ internal static unsafe partial class KernelChecks
         }
     }
 
-    private static void Moment(Tensor moment, Tensor weight, string name)
+    /// <summary>A matrix of the same extent, in float32 or bfloat16.</summary>
+    private static void Stored(Tensor tensor, Tensor like, string name)
         => Matrix(
-            moment, weight.Rows, weight.Columns,
-            moment.DType == DType.BFloat16 ? DType.BFloat16 : DType.Float32, name);
+            tensor, like.Rows, like.Columns, tensor.DType == DType.BFloat16 ? DType.BFloat16 : DType.Float32, name);
 }

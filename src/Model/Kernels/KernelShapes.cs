@@ -79,12 +79,14 @@ public readonly record struct RoutingShape(
 
 /// <summary>What AdamW reads and updates of one parameter.</summary>
 /// <param name="Weight">[M, D].</param>
-/// <param name="Gradient">[M, D].</param>
+/// <param name="Gradient">[M, D]; zero afterwards.</param>
 /// <param name="FirstMoment">[M, D], Float32 or BFloat16.</param>
 /// <param name="SecondMoment">[M, D], Float32 or BFloat16.</param>
 /// <param name="Decays">Whether the step's weight decay applies.</param>
+/// <param name="Rounded">[M, D] BFloat16, or empty: takes the new weight, rounded as products read it.</param>
 public readonly record struct AdamWParameter(
-    Tensor Weight, Tensor Gradient, Tensor FirstMoment, Tensor SecondMoment, bool Decays = true);
+    Tensor Weight, Tensor Gradient, Tensor FirstMoment, Tensor SecondMoment, bool Decays = true,
+    Tensor Rounded = default);
 
 /// <summary>Rates of one AdamW step.</summary>
 /// <param name="LearningRate">Step size.</param>

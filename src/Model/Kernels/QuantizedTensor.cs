@@ -40,6 +40,12 @@ public readonly record struct QuantizedTensor(Tensor Codes, Tensor Scales, TileF
     public override string ToString() => $"{Codes} in tiles of {Format.Rows}x{Format.Columns}";
 }
 
+/// <summary>A matrix of many that are quantised in one call.</summary>
+/// <param name="Source">[R, D].</param>
+/// <param name="Straight">[R, D] in tiles of its format; or empty.</param>
+/// <param name="Transposed">[D, R] in tiles of its format; or empty.</param>
+public readonly record struct QuantizedCopies(Tensor Source, QuantizedTensor Straight, QuantizedTensor Transposed);
+
 /// <summary>One scaled product of a grouped launch.</summary>
 /// <param name="Input">[M, D], or [R, D] where rows are gathered.</param>
 /// <param name="Weight">[N, D].</param>

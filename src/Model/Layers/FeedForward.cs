@@ -14,7 +14,7 @@ public sealed class FeedForward(Linear gate, Linear up, Linear down, TileFormat?
     /// <summary>Activations and gradients of one micro-batch; reused from one to the next.</summary>
     public sealed class State
     {
-        internal Tensor Gate, Up, HiddenValues;
+        internal Tensor Gate, Up;
         internal Operand Input, Hidden, GradOutput, GradGate, GradUp;
     }
 
@@ -44,11 +44,9 @@ public sealed class FeedForward(Linear gate, Linear up, Linear down, TileFormat?
         state.Input = Operand.Input(kernels, arena, input, gate.Precision);
         state.Gate = arena.Allocate(input.Rows, gate.Outputs);
         state.Up = arena.Allocate(input.Rows, gate.Outputs);
-        state.HiddenValues = arena.Allocate(input.Rows, gate.Outputs);
         gate.Forward(kernels, state.Input, state.Gate);
         up.Forward(kernels, state.Input, state.Up);
-        kernels.SwiGlu(state.Gate, state.Up, state.HiddenValues);
-        state.Hidden = Operand.Input(kernels, arena, state.HiddenValues, down.Precision);
+        state.Hidden = ProducedOperand.SwiGlu(kernels, arena, state.Gate, state.Up, down.Precision);
         down.Forward(kernels, state.Hidden, output, accumulate);
     }
 
@@ -63,18 +61,18 @@ public sealed class FeedForward(Linear gate, Linear up, Linear down, TileFormat?
         IKernels kernels, Arena arena, State state, Tensor gradOutput, Tensor gradInput, bool accumulate)
     {
         Tensor gradHidden = arena.Allocate(gradOutput.Rows, gate.Outputs);
-        Tensor gradGate = arena.Allocate(gradOutput.Rows, gate.Outputs);
-        Tensor gradUp = arena.Allocate(gradOutput.Rows, gate.Outputs);
+        DType stored = ProducedOperand.StoredIn(kernels, gate.Precision);
+        Tensor gradGate = arena.Allocate(gradOutput.Rows, gate.Outputs, stored);
+        Tensor gradUp = arena.Allocate(gradOutput.Rows, gate.Outputs, stored);
         state.GradOutput = Operand.Gradient(kernels, arena, gradOutput, down.Precision);
         down.BackwardInput(kernels, state.GradOutput, gradHidden);
-        RecallHidden(kernels, arena, state);
+        TurnHidden(kernels, arena, state);
         kernels.SwiGluBackward(gradHidden, state.Gate, state.Up, gradGate, gradUp);
         state.GradGate = Operand.Gradient(kernels, arena, gradGate, gate.Precision);
         state.GradUp = Operand.Gradient(kernels, arena, gradUp, up.Precision);
         gate.BackwardInput(kernels, state.GradGate, gradInput, accumulate);
         up.BackwardInput(kernels, state.GradUp, gradInput, accumulate: true);
         state.Input = state.Input.ForWeightGradient(kernels, arena, gate.Precision);
-        state.Hidden = state.Hidden.ForWeightGradient(kernels, arena, down.Precision);
     }
 
     /// <summary>Adds the three weight gradients.</summary>
@@ -85,17 +83,22 @@ public sealed class FeedForward(Linear gate, Linear up, Linear down, TileFormat?
         down.BackwardWeight(kernels, state.GradOutput, state.Hidden);
     }
 
-    /// <summary>The activation's inputs as they were cached, and its output computed anew from them.</summary>
-    private void RecallHidden(IKernels kernels, Arena arena, State state)
+    /// <summary>
+    /// The activation as the weight gradient reads it; where its inputs were cached in tiles they are what these keep, and
+    /// it is computed anew from them.
+    /// </summary>
+    private void TurnHidden(IKernels kernels, Arena arena, State state)
     {
         if (cache is not { } format)
         {
+            state.Hidden = state.Hidden.ForWeightGradient(kernels, arena, down.Precision);
             return;
         }
 
         Operand.RoundToTiles(kernels, arena, state.Gate, format);
         Operand.RoundToTiles(kernels, arena, state.Up, format);
-        kernels.SwiGlu(state.Gate, state.Up, state.HiddenValues);
-        state.Hidden = new(state.HiddenValues);
+        state.Hidden = down.Precision.IsTiled
+            ? ProducedOperand.SwiGluTurned(kernels, arena, state.Gate, state.Up, state.Hidden.Values, down.Precision)
+            : ProducedOperand.SwiGlu(kernels, arena, state.Gate, state.Up, down.Precision);
     }
 }

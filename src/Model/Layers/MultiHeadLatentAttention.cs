@@ -69,18 +69,21 @@ public sealed class MultiHeadLatentAttention
         internal Tensor RotaryTable, Positions;
     }
 
+    /// <summary>What its input is to be ready for.</summary>
+    public ProductPrecision Precision => _recipe.Linear;
+
     /// <summary>output += attention(input), the expanded form, every sequence causal on its own.</summary>
     /// <param name="kernels">Kernels of the device.</param>
     /// <param name="arena">Arena of the micro-batch.</param>
-    /// <param name="input">[T, D], normalised.</param>
+    /// <param name="input">[T, D], normalised, for <see cref="Precision"/>.</param>
     /// <param name="output">[T, D]: the residual stream, added to.</param>
     /// <param name="layout">Sequences and positions.</param>
     /// <param name="rotaryTable">[positions, ropeDim] from <see cref="RotaryEmbedding"/>.</param>
     /// <param name="state">Filled.</param>
     public void Forward(
-        IKernels kernels, Arena arena, Tensor input, Tensor output, TokenLayout layout, Tensor rotaryTable, State state)
+        IKernels kernels, Arena arena, Operand input, Tensor output, TokenLayout layout, Tensor rotaryTable, State state)
     {
-        Project(kernels, arena, input, layout, rotaryTable, state);
+        Project(kernels, arena, input, layout, rotaryTable, caches: false, state);
         Expand(kernels, arena, layout.SequenceStarts, state);
         ProjectOutput(kernels, arena, output, state);
     }
@@ -91,7 +94,7 @@ public sealed class MultiHeadLatentAttention
     /// </summary>
     /// <param name="kernels">Kernels of the device.</param>
     /// <param name="arena">Arena of this call.</param>
-    /// <param name="input">[R, D], normalised.</param>
+    /// <param name="input">[R, D], normalised, for <see cref="Precision"/>.</param>
     /// <param name="output">[R, D]: added to.</param>
     /// <param name="layout">Sequences and positions of the new tokens.</param>
     /// <param name="rotaryTable">[positions, ropeDim].</param>
@@ -99,10 +102,11 @@ public sealed class MultiHeadLatentAttention
     /// <param name="expanded">True where nothing was cached before.</param>
     /// <param name="state">Scratch.</param>
     public void ForwardCached(
-        IKernels kernels, Arena arena, Tensor input, Tensor output, TokenLayout layout, Tensor rotaryTable,
+        IKernels kernels, Arena arena, Operand input, Tensor output, TokenLayout layout, Tensor rotaryTable,
         in LatentPages pages, bool expanded, State state)
     {
-        Project(kernels, arena, input, layout, rotaryTable, state);
+        int tokens = input.Values.Rows;
+        Project(kernels, arena, input, layout, rotaryTable, caches: true, state);
         kernels.StoreLatents(state.KeyValueNorm.Output, state.KeyRope, pages);
         if (expanded)
         {
@@ -110,7 +114,7 @@ public sealed class MultiHeadLatentAttention
         }
         else
         {
-            state.Context = arena.Allocate(input.Rows, _config.NumAttentionHeads * _config.VHeadDim);
+            state.Context = arena.Allocate(tokens, _config.NumAttentionHeads * _config.VHeadDim);
             kernels.AbsorbedAttention(
                 state.Query, _keyValueUp.Floats(kernels), pages, state.Context, Shape(layout.SequenceStarts));
         }
@@ -197,13 +201,15 @@ public sealed class MultiHeadLatentAttention
         state.OutputInput = state.OutputInput.ForWeightGradient(kernels, arena, _output.Precision);
     }
 
-    /// <summary>Queries, the normalised latent and the shared key, all rotated.</summary>
+    /// <summary>
+    /// Queries, the normalised latent and the shared key, all rotated; a cache takes the latent as the norm gave it.
+    /// </summary>
     private void Project(
-        IKernels kernels, Arena arena, Tensor input, TokenLayout layout, Tensor rotaryTable, State state)
+        IKernels kernels, Arena arena, Operand input, TokenLayout layout, Tensor rotaryTable, bool caches, State state)
     {
-        int tokens = input.Rows;
+        int tokens = input.Values.Rows;
         int latent = _config.KvLoraRank;
-        state.Input = Operand.Input(kernels, arena, input, _recipe.Linear);
+        state.Input = input;
         state.RotaryTable = rotaryTable;
         state.Positions = layout.Positions;
         state.QueryInput = state.Input;
@@ -211,8 +217,7 @@ public sealed class MultiHeadLatentAttention
         {
             state.QueryLatent = arena.Allocate(tokens, _queryDown.Outputs);
             _queryDown.Forward(kernels, state.Input, state.QueryLatent);
-            state.QueryNorm = _queryNorm!.Forward(kernels, arena, state.QueryLatent);
-            state.QueryInput = Operand.Input(kernels, arena, state.QueryNorm.Output, _recipe.Linear);
+            state.QueryNorm = _queryNorm!.Forward(kernels, arena, state.QueryLatent, _recipe.Linear, out state.QueryInput);
         }
 
         state.Query = arena.Allocate(tokens, _query.Outputs);
@@ -222,7 +227,18 @@ public sealed class MultiHeadLatentAttention
 
         state.KeyValueLatent = arena.Allocate(tokens, latent + _config.QkRopeHeadDim);
         _keyValueDown.Forward(kernels, state.Input, state.KeyValueLatent);
-        state.KeyValueNorm = _keyValueNorm.Forward(kernels, arena, state.KeyValueLatent.SliceColumns(0, latent));
+        Tensor keyValue = state.KeyValueLatent.SliceColumns(0, latent);
+        if (caches)
+        {
+            state.KeyValueNorm = _keyValueNorm.Forward(kernels, arena, keyValue);
+            state.KeyValueInput = Operand.Input(kernels, arena, state.KeyValueNorm.Output, _recipe.Linear);
+        }
+        else
+        {
+            state.KeyValueNorm = _keyValueNorm.Forward(
+                kernels, arena, keyValue, _recipe.Linear, out state.KeyValueInput);
+        }
+
         state.KeyRope = state.KeyValueLatent.SliceColumns(latent, _config.QkRopeHeadDim);
         kernels.RotaryEmbedding(state.KeyRope, 1, 0, rotaryTable, layout.Positions);
     }
@@ -232,7 +248,6 @@ public sealed class MultiHeadLatentAttention
     {
         int tokens = state.Query.Rows;
         state.KeyValue = arena.Allocate(tokens, _keyValueUp.Outputs);
-        state.KeyValueInput = Operand.Input(kernels, arena, state.KeyValueNorm.Output, _recipe.Linear);
         _keyValueUp.Forward(kernels, state.KeyValueInput, state.KeyValue);
         state.Context = arena.Allocate(tokens, _config.NumAttentionHeads * _config.VHeadDim);
         state.LogSumExp = arena.Allocate(_config.NumAttentionHeads, tokens);

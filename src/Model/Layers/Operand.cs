@@ -53,10 +53,22 @@ public readonly record struct Operand(
     /// <param name="kernels">Kernels of the device.</param>
     /// <param name="arena">Arena of the micro-batch.</param>
     /// <param name="precision">As given to <see cref="Input"/>.</param>
-    public Operand ForWeightGradient(IKernels kernels, Arena arena, ProductPrecision precision) =>
-        precision.IsTiled
-            ? this with { Columns = Turned(kernels, arena, CachedValues(kernels, arena, precision), default, precision) }
-            : this;
+    public Operand ForWeightGradient(IKernels kernels, Arena arena, ProductPrecision precision)
+    {
+        if (!precision.IsTiled)
+        {
+            return this;
+        }
+
+        if (!precision.RetilesCached || Rows.IsEmpty)
+        {
+            return this with { Columns = Turned(kernels, arena, Values, default, precision) };
+        }
+
+        var columns = QuantizedTensor.Allocate(arena, Rows.Columns, Rows.Rows, precision.Activation);
+        kernels.Requantize(Rows, arena.Allocate(Rows.Rows, Rows.Columns), columns);
+        return this with { Columns = columns };
+    }
 
     /// <summary>Rows [start, start + count), without what was turned along the tokens.</summary>
     internal Operand SliceRows(int start, int count) => new(
@@ -121,7 +133,7 @@ public readonly record struct Operand(
 
     private static Tensor Rounded(IKernels kernels, Arena arena, Tensor values, ProductPrecision precision)
     {
-        if (precision.Operand == DType.Float32)
+        if (precision.Operand == DType.Float32 || values.DType == DType.BFloat16)
         {
             return values;
         }

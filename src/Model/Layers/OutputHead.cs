@@ -86,16 +86,18 @@ public sealed class OutputHead : IDisposable
                 kernels.Copy(logits, state.Logits.SliceRows(start, count));
             }
 
-            kernels.CrossEntropy(
-                logits, targets.SliceElements(start, count), state.Losses.SliceElements(start, count), gradScale);
+            Tensor ownTargets = targets.SliceElements(start, count), losses = state.Losses.SliceElements(start, count);
+            if (gradScale != 0 && IsRounded)
+            {
+                kernels.CrossEntropyRounded(logits, ownTargets, losses, gradScale, gradients);
+                continue;
+            }
+
+            kernels.CrossEntropy(logits, ownTargets, losses, gradScale);
             if (gradScale == 0)
             {
                 // The kernel leaves the logits in place then; a loss without weight has no gradient.
                 kernels.Fill(gradients, 0);
-            }
-            else if (IsRounded)
-            {
-                kernels.RoundToBFloat16(logits, gradients);
             }
         }
     }

@@ -46,6 +46,9 @@ public sealed class Parameter
     /// <summary>AdamW's second moment, float32 or bfloat16; empty unless prepared for training.</summary>
     public Tensor SecondMoment { get; internal set; }
 
+    /// <summary>The weight in the precision of its products, or null where that is float32.</summary>
+    internal WeightCast? Cast { get; set; }
+
     /// <summary>True where weight decay applies: matrices, not norm scales.</summary>
     public bool Decays => Shape.Rank >= 2;
 }

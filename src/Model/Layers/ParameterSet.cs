@@ -107,6 +107,7 @@ public sealed class ParameterSet(
         {
             _casts ??= device.CreateArena($"{owner} casts");
             cast = new(weight, this, _casts, precision, absorbed);
+            weight.Cast = cast;
             if (!keepsMasters)
             {
                 _mastersGone.Add(name, cast);

@@ -1,4 +1,5 @@
 using Krewe.Model.Kernels;
+using Krewe.Model.Precision;
 using Krewe.Model.Tensors;
 
 namespace Krewe.Model.Layers;
@@ -12,7 +13,7 @@ public sealed class RmsNorm(Parameter weight, float epsilon)
 {
     /// <summary>What one forward keeps for its backward.</summary>
     /// <param name="Input">[M, D].</param>
-    /// <param name="Output">[M, D].</param>
+    /// <param name="Output">[M, D]; unspecified where only products in tiles read it.</param>
     /// <param name="InverseRms">[M].</param>
     public readonly record struct Saved(Tensor Input, Tensor Output, Tensor InverseRms);
 
@@ -26,6 +27,22 @@ public sealed class RmsNorm(Parameter weight, float epsilon)
         Tensor inverseRms = arena.Allocate(input.Rows);
         kernels.RmsNorm(input, weight.Value, output, inverseRms, epsilon);
         return new(input, output, inverseRms);
+    }
+
+    /// <summary>
+    /// Normalises rows for products alone, which read the result as <see cref="Saved.Output"/> is kept then.
+    /// </summary>
+    /// <param name="kernels">Kernels of the device.</param>
+    /// <param name="arena">Arena of the micro-batch.</param>
+    /// <param name="input">[M, D].</param>
+    /// <param name="precision">Of the products.</param>
+    /// <param name="operand">The result for their forward.</param>
+    public Saved Forward(
+        IKernels kernels, Arena arena, Tensor input, ProductPrecision precision, out Operand operand)
+    {
+        Tensor inverseRms = arena.Allocate(input.Rows);
+        operand = ProducedOperand.RmsNorm(kernels, arena, input, weight.Value, inverseRms, epsilon, precision);
+        return new(input, operand.Values, inverseRms);
     }
 
     /// <summary>Gradient of the input.</summary>

@@ -49,6 +49,26 @@ public static class StageCost
     public static long Heads(ModelConfig config) =>
         (1L + config.NumNextnPredictLayers) * config.HiddenSize * config.VocabSize;
 
+    /// <summary>
+    /// Operations that training on one token takes by the usual count, a multiply-add being two: six for each weight that
+    /// the token meets (two forward, four backward), MTP modules included, and in each layer, main or MTP,
+    /// 6 H (dqk + dv) for each of the (S + 1) / 2 tokens that it attends to on average. Not counted: the embedding's
+    /// lookup, norms, the softmax, the optimizer, and whatever is computed twice.
+    /// </summary>
+    /// <param name="config">The model.</param>
+    /// <param name="sequenceLength">S, tokens.</param>
+    public static double TrainingOperations(ModelConfig config, int sequenceLength)
+    {
+        double weights = HeadAndMtp(config);
+        for (int layer = 0; layer < config.NumHiddenLayers; layer++)
+        {
+            weights += Layer(config, layer);
+        }
+
+        double pair = config.NumAttentionHeads * (config.QkHeadDim + config.VHeadDim);
+        return 6 * (weights + (config.TotalLayers * pair * (sequenceLength + 1) / 2));
+    }
+
     /// <summary>A whole stage; the embedding of the first one is a lookup and costs nothing.</summary>
     public static long Stage(ModelConfig config, StageRange range)
     {

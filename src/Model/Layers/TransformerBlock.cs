@@ -74,18 +74,17 @@ public sealed class TransformerBlock
         bool plansOnDevice)
     {
         state.Output = CopyOf(kernels, arena, input, pass);
-        state.AttentionNorm = _attentionNorm.Forward(kernels, arena, input);
+        state.AttentionNorm = _attentionNorm.Forward(kernels, arena, input, _attention.Precision, out Operand normed);
         if (pass.Cached is { } cached)
         {
             _attention.ForwardCached(
-                kernels, arena, state.AttentionNorm.Output, state.Output, pass.Layout, pass.RotaryTable,
+                kernels, arena, normed, state.Output, pass.Layout, pass.RotaryTable,
                 cached.PagesOf(Layer, pass.Layout), cached.Expanded, state.Attention);
         }
         else
         {
             _attention.Forward(
-                kernels, arena, state.AttentionNorm.Output, state.Output, pass.Layout, pass.RotaryTable,
-                state.Attention);
+                kernels, arena, normed, state.Output, pass.Layout, pass.RotaryTable, state.Attention);
         }
 
         // The norm's backward needs the stream as it was between the halves; the output grows in a copy.

@@ -6,8 +6,9 @@ namespace Krewe.Model.Layers;
 
 /// <summary>
 /// A weight as the products of its precision read it: rounded to bfloat16, or quantised in tiles for the forward and,
-/// turned, for the data gradient. Made from the float32 master once a step, or from values that are not kept
-/// (<see cref="Take"/>). On the device's thread.
+/// turned, for the data gradient. Made from the float32 master when it is first asked for, and from then on with the
+/// optimizer's step, together with the other weights; or from values that are not kept (<see cref="Take"/>). On the device's
+/// thread.
 /// </summary>
 /// <param name="weight">[N, D], the master.</param>
 /// <param name="parameters">The set that the weight is of: it knows when the masters have moved.</param>
@@ -120,6 +121,32 @@ internal sealed class WeightCast(
         }
 
         kernels.RoundToBFloat16(master, _floats);
+    }
+
+    /// <summary>
+    /// Where the optimizer may leave the weight rounded to bfloat16, as <see cref="Values"/> keeps it; empty until that was
+    /// asked for.
+    /// </summary>
+    public Tensor Rounded => _values;
+
+    /// <summary>
+    /// The optimizer has changed the weight and filled <see cref="Rounded"/>: that is up to date, and tiles that were in
+    /// use are asked for, the caller's to fill.
+    /// </summary>
+    /// <param name="tiles">Added to.</param>
+    public void Follow(List<QuantizedCopies> tiles)
+    {
+        if (!_values.IsEmpty)
+        {
+            _valuesVersion = parameters.Version;
+        }
+
+        if (!_rows.IsEmpty || !_columns.IsEmpty)
+        {
+            tiles.Add(new(weight.Value, _rows, _columns));
+            _rowsVersion = _rows.IsEmpty ? _rowsVersion : parameters.Version;
+            _columnsVersion = _columns.IsEmpty ? _columnsVersion : parameters.Version;
+        }
     }
 
     private QuantizedTensor Allocate(int rows, int columns) =>

@@ -2,14 +2,13 @@ namespace Krewe.Model.Tensors;
 
 /// <summary>
 /// An arena of blocks, wherever their memory lies. Blocks double from a small first one, so that a small arena stays
-/// small; a reset joins them into one block that holds all that was used, so that the next use of the same size neither
-/// asks the system nor wastes the ends of blocks.
+/// small; a tensor as large as the first block or larger gets one of exactly its size, and the block that small tensors
+/// are carved off stays the same. A reset joins all into one block that holds what was used, so that the next use of the
+/// same size neither asks the system nor wastes the ends of blocks.
 /// </summary>
 /// <param name="name">What lives here, for messages.</param>
 /// <param name="firstBlockBytes">Smallest block to ask for.</param>
-/// <param name="blockBytes">
-/// Largest block to ask for ahead of need; a larger tensor gets a block of its own size.
-/// </param>
+/// <param name="blockBytes">Largest block to ask for ahead of need.</param>
 /// <param name="alignment">Of every tensor, in bytes; a power of two.</param>
 /// <param name="reservedChanged">
 /// Told every change of <see cref="ReservedBytes"/>, from any thread: a device's sum.
@@ -17,8 +16,9 @@ namespace Krewe.Model.Tensors;
 public abstract class BlockArena(
     string name, long firstBlockBytes, long blockBytes, int alignment, Action<long>? reservedChanged) : Arena
 {
+    private const long MostSpareBytes = 64L << 20;
+
     private readonly List<Block> _blocks = [];
-    private int _current;
     private long _offset;
     private long _used;
 
@@ -43,19 +43,7 @@ public abstract class BlockArena(
     public override Tensor Allocate(TensorShape shape, DType dtype = DType.Float32)
     {
         long bytes = (Math.Max(1, shape.Count * dtype.SizeInBytes()) + Alignment - 1) / Alignment * Alignment;
-        while (_current < _blocks.Count && _offset + bytes > _blocks[_current].Bytes)
-        {
-            _current++;
-            _offset = 0;
-        }
-
-        if (_current == _blocks.Count)
-        {
-            AddBlock(Math.Max(bytes, Math.Clamp(ReservedBytes, firstBlockBytes, blockBytes)));
-        }
-
-        nint address = _blocks[_current].Address + (nint)_offset;
-        _offset += bytes;
+        nint address = Carve(bytes);
         _used += bytes;
         return new(address, shape, dtype, onHost: OnHost);
     }
@@ -65,13 +53,12 @@ public abstract class BlockArena(
     {
         if (_blocks.Count > 1)
         {
-            // A quarter more than was used: loads of experts change from step to step.
-            long joined = _used + (_used / 4);
+            // A quarter more than was used, within bounds: loads of experts change from step to step.
+            long joined = _used + Math.Min(_used / 4, MostSpareBytes);
             FreeAll();
-            AddBlock(joined);
+            _ = AddBlock(joined, 0);
         }
 
-        _current = 0;
         _offset = 0;
         _used = 0;
     }
@@ -91,6 +78,28 @@ public abstract class BlockArena(
     /// <summary>Gives a block back. Called by finalisers too: it does not throw.</summary>
     protected abstract void GiveBlock(nint address);
 
+    private nint Carve(long bytes)
+    {
+        nint address;
+        if (_blocks.Count > 0 && _offset + bytes <= _blocks[^1].Bytes)
+        {
+            address = _blocks[^1].Address + (nint)_offset;
+            _offset += bytes;
+        }
+        else if (bytes < firstBlockBytes || _blocks.Count == 0)
+        {
+            address = AddBlock(Math.Max(bytes, Math.Clamp(ReservedBytes, firstBlockBytes, blockBytes)), _blocks.Count);
+            _offset = bytes;
+        }
+        else
+        {
+            // Before the block that small tensors are carved off, which stays the last.
+            address = AddBlock(bytes, _blocks.Count - 1);
+        }
+
+        return address;
+    }
+
     private void FreeAll()
     {
         foreach (Block block in _blocks)
@@ -102,10 +111,11 @@ public abstract class BlockArena(
         _blocks.Clear();
     }
 
-    private void AddBlock(long bytes)
+    private nint AddBlock(long bytes, int index)
     {
-        _blocks.Add(new(TakeBlock(bytes), bytes));
+        nint address = TakeBlock(bytes);
+        _blocks.Insert(index, new(address, bytes));
         reservedChanged?.Invoke(bytes);
-        _offset = 0;
+        return address;
     }
 }

@@ -26,6 +26,24 @@ public interface IDevice : IDisposable
     /// <summary>Bytes that arenas of this device hold at present.</summary>
     long ReservedBytes { get; }
 
+    /// <summary>
+    /// Most bytes of its own memory that were in use at one time, the kernels' passing results among them; 0 where the
+    /// device keeps no count.
+    /// </summary>
+    long PeakBytes => 0;
+
+    /// <summary>
+    /// Published rate of its bfloat16 matrix products, operations a second, a multiply-add being two; 0 where none is known.
+    /// </summary>
+    double BFloat16Rate => 0;
+
+    /// <summary>
+    /// Whether the device is lost. Once that is reported, every submission fails with
+    /// <see cref="DeviceLostException"/>, those that wait included, and arenas get no more memory; disposing it and
+    /// what it made stays possible.
+    /// </summary>
+    DeviceLoss Loss { get; }
+
     /// <summary>Makes an empty arena on this device.</summary>
     /// <param name="name">What lives there; error messages and the memory report show it.</param>
     Arena CreateArena(string name);

@@ -152,13 +152,8 @@ public sealed class LocalModel : IInspectable, IExpertFleet, IDisposable
     }
 
     /// <inheritdoc/>
-    public Task ApplyAsync(AdamWStep rates) => _device.SubmitAsync(kernels =>
-    {
-        foreach (ParameterSet set in ParameterSets)
-        {
-            Optimizer.Apply(kernels, set, rates);
-        }
-    });
+    public Task ApplyAsync(AdamWStep rates) =>
+        _device.SubmitAsync(kernels => Optimizer.Apply(kernels, ParameterSets, rates));
 
     /// <inheritdoc/>
     public Task UpdateBiasesAsync(long step, IReadOnlyDictionary<int, long[]> loads, float speed) =>

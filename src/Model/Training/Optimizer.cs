@@ -1,3 +1,4 @@
+using System.Runtime.InteropServices;
 using Krewe.Model.Kernels;
 using Krewe.Model.Layers;
 
@@ -30,29 +31,38 @@ public static class Optimizer
     }
 
     /// <summary>
-    /// One step of every parameter of the set; its gradients become zero. A step that was applied already is not applied
-    /// again.
+    /// One step of every parameter of the sets, in one launch; their gradients become zero, and casts of the weights that
+    /// were in use are made anew. A step that a set has had already is not applied to it again.
     /// </summary>
     /// <param name="kernels">Kernels of the device.</param>
-    /// <param name="parameters">The set.</param>
+    /// <param name="sets">The sets.</param>
     /// <param name="rates">Rates; norm scales do not decay.</param>
-    public static void Apply(IKernels kernels, ParameterSet parameters, in AdamWStep rates)
+    public static void Apply(IKernels kernels, IEnumerable<ParameterSet> sets, AdamWStep rates)
     {
-        if (rates.Step <= parameters.AppliedStep)
+        ParameterSet[] due = [.. sets.Where(set => rates.Step > set.AppliedStep).Distinct()];
+        foreach (ParameterSet set in due)
         {
-            return;
+            set.MergeGradients(kernels);
         }
 
-        parameters.MergeGradients(kernels);
         kernels.AdamW(
             [
-                .. parameters.All.Select(parameter => new AdamWParameter(
+                .. due.SelectMany(set => set.All).Select(parameter => new AdamWParameter(
                     parameter.Value, parameter.Gradient, parameter.FirstMoment, parameter.SecondMoment,
-                    parameter.Decays)),
+                    parameter.Decays, parameter.Cast?.Rounded ?? default)),
             ],
             rates);
-        parameters.ZeroGradients(kernels);
-        parameters.AppliedStep = rates.Step;
+        var tiles = new List<QuantizedCopies>();
+        foreach (ParameterSet set in due)
+        {
+            set.AppliedStep = rates.Step;
+            foreach (Parameter parameter in set.All)
+            {
+                parameter.Cast?.Follow(tiles);
+            }
+        }
+
+        kernels.QuantizeMany(CollectionsMarshal.AsSpan(tiles));
     }
 
     /// <summary>The global norm: squares summed in ordinal order of the names, so that owners do not matter.</summary>

@@ -1,4 +1,5 @@
 using Krewe.Model;
+using Krewe.Model.Tensors;
 
 namespace Krewe.Silo.Commands;
 
@@ -50,6 +51,11 @@ internal static class Faults
     public static (string Message, int Code) Describe(Exception exception)
     {
         Exception[] all = [.. Flatten(exception)];
+        if (all.OfType<DeviceLostException>().FirstOrDefault() is { } lost)
+        {
+            return ($"{lost.Message}; start again ('krewe devices' shows whether it answers)", ExitCode.Failed);
+        }
+
         Exception? mendable = all.FirstOrDefault(e => e is KreweException)
             ?? all.FirstOrDefault(e => e is UnauthorizedAccessException or FileNotFoundException
                 or DirectoryNotFoundException);

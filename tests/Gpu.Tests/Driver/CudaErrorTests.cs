@@ -1,5 +1,6 @@
 using Krewe.Gpu.Devices;
 using Krewe.Gpu.Driver;
+using Krewe.Model.Tensors;
 using Xunit;
 
 namespace Krewe.Gpu.Tests.Driver;
@@ -26,6 +27,34 @@ public sealed class CudaErrorTests
         CudaException exception = Assert.Throws<CudaException>(() => CudaResult.Check(700, "cuStreamSynchronize"));
         Assert.Contains("a kernel went wrong", exception.Message, StringComparison.Ordinal);
         Assert.DoesNotContain('\n', exception.Message);
+    }
+
+    [Theory]
+    [InlineData(46), InlineData(214), InlineData(220), InlineData(226), InlineData(700), InlineData(702), InlineData(709)]
+    [InlineData(710), InlineData(714), InlineData(715), InlineData(716), InlineData(717), InlineData(718), InlineData(719)]
+    [InlineData(721), InlineData(810), InlineData(911), InlineData(999)]
+    public void A_code_that_stays_loses_the_device(int code)
+    {
+        CudaException exception = Assert.Throws<CudaException>(() => CudaResult.Check(code, "cuEventSynchronize"));
+        Assert.True(exception.LosesDevice);
+        var loss = new DeviceLoss("cuda:0");
+        DeviceLostException lost = Assert.IsType<DeviceLostException>(LostDevice.Judge(loss, exception));
+        Assert.True(loss.IsLost);
+        Assert.Equal(("cuda:0", "cuEventSynchronize"), (lost.Device, lost.Call));
+        Assert.StartsWith("device cuda:0 is lost: cuEventSynchronize gave ", lost.Message, StringComparison.Ordinal);
+        Assert.Contains($"({code}); ", lost.Message, StringComparison.Ordinal);
+    }
+
+    [Theory]
+    [InlineData(1), InlineData(2), InlineData(3), InlineData(100), InlineData(101), InlineData(209), InlineData(218)]
+    [InlineData(400), InlineData(500), InlineData(600), InlineData(701), InlineData(704), InlineData(720), InlineData(801)]
+    [InlineData(901), InlineData(912)]
+    public void A_code_that_passes_leaves_the_device(int code)
+    {
+        CudaException exception = Assert.Throws<CudaException>(() => CudaResult.Check(code, "cuLaunchKernelEx"));
+        var loss = new DeviceLoss("cuda:0");
+        Assert.Same(exception, LostDevice.Judge(loss, exception));
+        Assert.False(loss.IsLost);
     }
 
     [Fact]

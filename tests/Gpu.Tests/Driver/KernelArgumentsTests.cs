@@ -33,12 +33,12 @@ public sealed unsafe class KernelArgumentsTests
     public void Structures_have_the_sizes_of_the_kernels_side()
     {
         Assert.Equal(24, sizeof(DeviceMatrix));
-        Assert.Equal(16, sizeof(DeviceMoment));
+        Assert.Equal(16, sizeof(DeviceStored));
         Assert.Equal(28, sizeof(DeviceAdamWStep));
         Assert.Equal(28, sizeof(DeviceAttention));
         Assert.Equal(16, sizeof(TokenTile));
         Assert.Equal(32, sizeof(DeviceRouting));
-        Assert.Equal(72, sizeof(DeviceProduct));
+        Assert.Equal(88, sizeof(DeviceProduct));
         Assert.Equal(20, sizeof(Krewe.Gpu.Devices.KernelFault));
         Assert.Equal(128, sizeof(CudaTensorMap));
         Assert.Equal(72, sizeof(Krewe.Gpu.Driver.Native.LaunchAttribute));

@@ -69,6 +69,8 @@ public class WatchdogTests
 
         public long ReservedBytes => inner.ReservedBytes;
 
+        public DeviceLoss Loss => inner.Loss;
+
         public Arena CreateArena(string name) => inner.CreateArena(name);
 
         public Arena CreateHostArena(string name) => inner.CreateHostArena(name);

@@ -57,6 +57,7 @@ public sealed class ModelConfigTests
     [Theory]
     [InlineData("tiny")]
     [InlineData("docs-26m")]
+    [InlineData("3b")]
     [InlineData("16b")]
     [InlineData("671b")]
     public void A_config_made_in_code_survives_a_round_trip(string preset)

@@ -71,6 +71,7 @@ public sealed class ModelConfigValidatorTests
     [Theory]
     [InlineData("tiny")]
     [InlineData("docs-26m")]
+    [InlineData("3b")]
     [InlineData("16b")]
     [InlineData("671b")]
     public void Presets_are_sound(string name) => Assert.Empty(ModelPresets.Get(name).Validate());
@@ -90,6 +91,6 @@ public sealed class ModelConfigValidatorTests
     public void An_unknown_preset_lists_the_known_ones()
     {
         KreweException exception = Assert.Throws<KreweException>(() => ModelPresets.Get("huge"));
-        Assert.Contains("'huge'; known: tiny, docs-26m, 16b, 671b", exception.Message);
+        Assert.Contains("'huge'; known: tiny, docs-26m, 3b, 16b, 671b", exception.Message);
     }
 }

@@ -55,6 +55,23 @@ public abstract unsafe partial class KernelContract
         Data.Normal(5, length, gap: gap), Data.Normal(5, length, gap: gap), Data.NormalVector(5),
         Data.NormalVector(length)));
 
+    [Theory]
+    [InlineData(256, 40)]
+    [InlineData(257, 40)]
+    [InlineData(3000, 33)]
+    [InlineData(1100, 256)]
+    public void Rms_norm_backward_weight_of_many_rows_agrees(int rows, int length)
+    {
+        foreach (int gap in (ReadOnlySpan<int>)[0, 3])
+        {
+            Data.Reset();
+            Compare(
+                $"{rows} rows of {length} gap {gap}", Tolerance, (k, t) => k.RmsNormBackwardWeight(t[0], t[1], t[2], t[3]),
+                Data.Normal(rows, length, gap: gap), Data.Normal(rows, length, gap: gap), Data.NormalVector(rows),
+                Data.NormalVector(length));
+        }
+    }
+
     [Fact]
     public void Swiglu_agrees() => EveryLength((length, gap, context) => Compare(
         context, Tolerance, (k, t) => k.SwiGlu(t[0], t[1], t[2]),
@@ -65,6 +82,38 @@ public abstract unsafe partial class KernelContract
         context, Tolerance, (k, t) => k.SwiGluBackward(t[0], t[1], t[2], t[3], t[4]),
         Data.Normal(2, length, 1, gap), Data.Normal(2, length, 3, gap), Data.Normal(2, length, 1, gap),
         Data.Garbage(2, length, gap: gap), Data.Garbage(2, length, gap: gap)));
+
+    [Fact]
+    public void Outputs_in_bfloat16_are_the_nearest_values() => EveryLength((length, gap, context) =>
+    {
+        Tensor[] result = RunOnDevice(
+            (k, t) =>
+            {
+                k.SwiGlu(t[0], t[1], t[3]);
+                k.RoundToBFloat16(t[3], t[4]);
+                k.SwiGlu(t[0], t[1], t[5]);
+                k.RmsNorm(t[0], t[2], t[3], t[10], 1e-6f);
+                k.RoundToBFloat16(t[3], t[6]);
+                k.RmsNorm(t[0], t[2], t[7], t[10], 1e-6f);
+                k.SwiGluBackward(t[1], t[0], t[1], t[3], t[11]);
+                k.RoundToBFloat16(t[3], t[12]);
+                k.RoundToBFloat16(t[11], t[13]);
+                k.SwiGluBackward(t[1], t[0], t[1], t[8], t[9]);
+            },
+            [
+                Data.Normal(3, length, 3, gap), Data.Normal(3, length, 1, gap), Data.NormalVector(length),
+                Data.Garbage(3, length, gap: gap), Half(), Half(gap), Half(), Half(gap), Half(gap), Half(gap),
+                Data.GarbageVector(3), Data.Garbage(3, length), Half(), Half(),
+            ]);
+        foreach ((int expected, int actual) in (ReadOnlySpan<(int, int)>)[(4, 5), (6, 7), (12, 8), (13, 9)])
+        {
+            TensorAssert.Same(result[expected], result[actual], $"{context}, tensor {actual}");
+        }
+
+        _results.Reset();
+
+        Tensor Half(int own = 0) => Data.Garbage(3, length, DType.BFloat16, own);
+    });
 
     [Fact]
     public void Swiglu_backward_may_write_over_its_inputs() => EveryLength((length, gap, context) =>
@@ -211,6 +260,26 @@ public abstract unsafe partial class KernelContract
         Compare(
             context, Tolerance, (k, t) => k.AdamW([new(t[0], t[1], t[2], t[3])], step),
             Data.Normal(2, length, gap: gap), Data.Normal(2, length, gap: 1), first, second);
+    });
+
+    [Fact]
+    public void AdamW_rounds_the_new_weight_and_clears_the_gradient() => EveryLength((length, gap, context) =>
+    {
+        var step = new AdamWStep(1e-2f, 0.9f, 0.95f, 1e-8f, 0.1f, 1, 0.5f);
+        Tensor[] result = RunOnDevice(
+            (k, t) =>
+            {
+                k.AdamW([new(t[0], t[1], t[2], t[3], true, t[4])], step);
+                k.RoundToBFloat16(t[0], t[5]);
+            },
+            [
+                Data.Normal(2, length, gap: gap), Data.Normal(2, length), Data.Filled(2, length, 0),
+                Data.Filled(2, length, 0), Data.Garbage(2, length, DType.BFloat16, gap),
+                Data.Garbage(2, length, DType.BFloat16),
+            ]);
+        TensorAssert.Same(result[5], result[4], context);
+        Assert.All(result[1].AsSpan<float>().ToArray(), value => Assert.Equal(0, value));
+        _results.Reset();
     });
 
     [Fact]

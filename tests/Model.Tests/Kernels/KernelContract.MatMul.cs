@@ -89,6 +89,79 @@ public abstract unsafe partial class KernelContract
         }
     }
 
+    /// <summary>Rows about the ends of chains; with few weights, with many, and with as many as fill a card.</summary>
+    [Theory]
+    [InlineData(1023, 20, 36)]
+    [InlineData(1024, 20, 36)]
+    [InlineData(1025, 20, 36)]
+    [InlineData(3000, 7, 100)]
+    [InlineData(5121, 70, 65)]
+    [InlineData(1100, 16, 4240)]
+    [InlineData(5300, 520, 520)]
+    public void Weight_gradients_of_many_rows_agree(int m, int n, int d)
+    {
+        foreach (int gap in (ReadOnlySpan<int>)[0, 3])
+        {
+            Data.Reset();
+            Compare(
+                $"M={m} N={n} D={d} gap={gap}", ProductTolerance, (k, t) => k.LinearBackwardWeight(t[0], t[1], t[2]),
+                Data.Normal(m, n, gap: gap), Data.Normal(m, d, gap: gap), Data.Normal(n, d, gap: gap));
+        }
+    }
+
+    [Theory]
+    [MemberData(nameof(OperandTypes))]
+    public void Grouped_weight_gradients_of_many_rows_agree(DType type)
+    {
+        int[] counts = [1500, 0, 3, 2100, 1024];
+        const int N = 24, D = 40, Source = 700;
+        int total = counts.Sum();
+        GroupedProduct[] Items(Tensor[] t)
+        {
+            var items = new GroupedProduct[counts.Length];
+            for (int g = 0, start = 0; g < items.Length; start += counts[g++])
+            {
+                items[g] = new(
+                    t[0], t[1].SliceRows(g * N, N), t[2].SliceRows(start, counts[g]),
+                    new Tensor(t[3].Address + (start * 4), new TensorShape(counts[g]), DType.Int32));
+            }
+
+            return items;
+        }
+
+        Compare(
+            $"groups of many rows, {type}", ProductToleranceOf(type), (k, t) => k.GroupedLinearBackwardWeight(Items(t)),
+            Data.Normal(type, Source, D), Data.Normal(counts.Length * N, D), Data.Normal(type, total, N),
+            Data.RandomInts(total, 0, Source));
+    }
+
+    [Fact]
+    public void A_weight_gradient_adds_a_chain_for_each_1024_rows()
+    {
+        const int M = 2500, N = 17, D = 70;
+        Tensor gradient = Data.Normal(N, D);
+        Tensor[] all =
+        [
+            Data.Normal(M, N), Data.Normal(M, D), gradient, Clone(gradient), Data.Filled(N, D, 0),
+            Data.Filled(N, D, 0),
+        ];
+        Tensor[] result = RunOnDevice(
+            (k, t) =>
+            {
+                k.LinearBackwardWeight(t[0], t[1], t[2]);
+                for (int start = 0, part = 3; start < M; start += IKernels.RowsOfChain, part++)
+                {
+                    int rows = Math.Min(IKernels.RowsOfChain, M - start);
+                    k.LinearBackwardWeight(t[0].SliceRows(start, rows), t[1].SliceRows(start, rows), t[part]);
+                }
+
+                k.Add(t[4], t[3]);
+                k.Add(t[5], t[3]);
+            },
+            all);
+        TensorAssert.Same(result[3], result[2], "chain by chain against one call");
+    }
+
     [Fact]
     public void A_hand_made_product()
     {

@@ -85,6 +85,36 @@ public abstract unsafe partial class KernelContract
     }
 
     [Fact]
+    public void Many_matrices_are_quantised_each_as_if_alone()
+    {
+        (int Rows, int Columns, TileFormat Format, bool Straight, bool Transposed)[] items =
+        [
+            (128, 256, _blockTiles, true, true), (1, 1, _blockTiles, true, false), (70, 130, _rowTiles, false, true),
+            (0, 5, _rowTiles, true, true), (200, 40, new(DType.Float12E5M6, 1, 128), true, true),
+            (33, 65, new(DType.Float8E4M3, 5, 7), true, true), (300, 129, _blockTiles, true, true),
+        ];
+        Tensor[] tensors =
+        [
+            .. items.SelectMany(item => new[]
+            {
+                Data.Normal(item.Rows, item.Columns, gap: item.Rows % 2),
+                Codes(item.Rows, item.Columns, item.Format), Scales(item.Rows, item.Columns, item.Format),
+                Codes(item.Columns, item.Rows, item.Format), Scales(item.Columns, item.Rows, item.Format),
+            }),
+        ];
+        Compare(
+            "many", 0,
+            (k, t) => k.QuantizeMany(
+            [
+                .. items.Select((item, i) => new QuantizedCopies(
+                    t[5 * i],
+                    item.Straight ? new(t[(5 * i) + 1], t[(5 * i) + 2], item.Format) : default,
+                    item.Transposed ? new(t[(5 * i) + 3], t[(5 * i) + 4], item.Format) : default)),
+            ]),
+            tensors);
+    }
+
+    [Fact]
     public void One_direction_alone_has_the_codes_of_both_at_once()
     {
         Tensor[] t =
@@ -153,6 +183,32 @@ public abstract unsafe partial class KernelContract
                         TensorAssert.Same(expected[i], actual[i], $"{context}, tensor {i}");
                     }
                 }
+            }
+        }
+    }
+
+    [Fact]
+    public void Quantising_anew_has_the_bits_of_both_kernels()
+    {
+        foreach (TileFormat format in _formats)
+        {
+            foreach ((int r, int d) in (ReadOnlySpan<(int, int)>)[(1, 1), (130, 200), (257, 33), (0, 5), (64, 512)])
+            {
+                Data.Reset();
+                Tensor[] result = RunOnDevice(
+                    (k, t) =>
+                    {
+                        k.Quantize(t[0], default, new(t[1], t[2], format), default);
+                        k.Requantize(new(t[1], t[2], format), t[3], new(t[4], t[5], format));
+                        k.Dequantize(new(t[1], t[2], format), t[0]);
+                        k.Quantize(t[0], default, default, new(t[6], t[7], format));
+                    },
+                    [
+                        Data.Normal(r, d), Codes(r, d, format), Scales(r, d, format), Data.Garbage(r, d),
+                        Codes(d, r, format), Scales(d, r, format), Codes(d, r, format), Scales(d, r, format),
+                    ]);
+                TensorAssert.Same(result[6], result[4], $"{format} R={r} D={d}, codes");
+                TensorAssert.Same(result[7], result[5], $"{format} R={r} D={d}, scales");
             }
         }
     }

@@ -1,4 +1,5 @@
 using Krewe.Model.Tensors;
+using Krewe.TestSupport;
 using Xunit;
 
 namespace Krewe.Model.Tests.Kernels;
@@ -46,6 +47,67 @@ public abstract unsafe partial class KernelContract
     public void Embedding_backward_agrees() => EveryLength((length, gap, context) => Compare(
         context, 0, (k, t) => k.EmbeddingBackward(t[0], t[1], t[2]),
         Data.Normal(9, length, gap: gap), Data.RandomInts(9, -1, 4), Data.Normal(4, length, gap: gap)));
+
+    /// <summary>Rows of several parts, with ends of their own.</summary>
+    [Theory]
+    [InlineData(1024)]
+    [InlineData(1030)]
+    [InlineData(3000)]
+    public void Wide_rows_agree(int length)
+    {
+        Tensor source = Data.Normal(7, length), rows = Data.RandomInts(9, 0, 7), scale = Data.NormalVector(9);
+        Compare(
+            $"sum {length}", 0, (k, t) => k.SumRows(t[0], t[1], t[2], t[3], t[4]),
+            source, rows, scale, Data.Ints(0, 3, 3, 4, 9), Data.Garbage(4, length));
+        Compare(
+            $"gather {length}", 0, (k, t) => k.GatherRows(t[0], t[1], t[2], t[3]),
+            source, rows, scale, Data.Garbage(9, length));
+        Compare(
+            $"dot {length}", Tolerance, (k, t) => k.DotRows(t[0], t[1], t[2], t[3], t[4]),
+            source, rows, Data.Normal(7, length), rows, Data.GarbageVector(9));
+        Compare(
+            $"norm {length}", Tolerance, (k, t) => k.RmsNorm(t[0], t[1], t[2], t[3], 1e-6f),
+            source, Data.NormalVector(length), Data.Garbage(7, length), Data.GarbageVector(7));
+        Compare(
+            $"norm backward {length}", Tolerance,
+            (k, t) => k.RmsNormBackwardInput(t[0], t[1], t[2], t[3], t[4], accumulate: true),
+            source, Data.Normal(7, length), Data.NormalVector(length), Data.NormalVector(7), Data.Normal(7, length));
+    }
+
+    [Theory]
+    [InlineData(5000, 3)]
+    [InlineData(5000, 4000)]
+    public void Embedding_backward_of_many_tokens_agrees(int tokens, int vocabulary) => Compare(
+        $"{tokens} tokens of {vocabulary}", 0, (k, t) => k.EmbeddingBackward(t[0], t[1], t[2]),
+        Data.Normal(tokens, 40), Data.RandomInts(tokens, -1, vocabulary), Data.Normal(vocabulary, 40));
+
+    [Theory]
+    [InlineData(DType.Float32)]
+    [InlineData(DType.BFloat16)]
+    public void Rounded_cross_entropy_has_the_bits_of_both_kernels(DType stored)
+    {
+        foreach (int columns in (ReadOnlySpan<int>)[1, 70, 8192, 8200])
+        {
+            Data.Reset();
+            Tensor[] all =
+            [
+                Data.Normal(4, columns, 4, gap: 3), Data.RandomInts(4, -1, columns), Data.GarbageVector(4),
+                Data.Garbage(4, columns, stored), Data.GarbageVector(4), Data.Garbage(4, columns, stored, gap: 2),
+                Data.Garbage(4, columns),
+            ];
+            Tensor[] result = RunOnDevice(
+                (k, t) =>
+                {
+                    k.Copy(t[0], t[6]);
+                    k.CrossEntropy(t[0], t[1], t[2], 0.125f);
+                    k.RoundToBFloat16(t[0], t[3]);
+                    k.CrossEntropyRounded(t[6], t[1], t[4], 0.125f, t[5]);
+                },
+                all);
+            TensorAssert.Same(result[2], result[4], $"losses, V={columns}");
+            TensorAssert.Same(result[3], result[5], $"gradients, V={columns}");
+        }
+    }
 
     [Fact]
     public void Cross_entropy_agrees() => EveryLength((length, gap, context) =>

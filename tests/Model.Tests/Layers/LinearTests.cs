@@ -3,6 +3,7 @@ using Krewe.Model.Kernels.Reference;
 using Krewe.Model.Layers;
 using Krewe.Model.Precision;
 using Krewe.Model.Tensors;
+using Krewe.Model.Training;
 using Krewe.TestSupport;
 using Xunit;
 
@@ -76,6 +77,41 @@ public sealed class LinearTests : IDisposable
         }
     }
 
+    [Theory]
+    [InlineData("bf16", DType.BFloat16)]
+    [InlineData("bf16", DType.Float32)]
+    [InlineData("fp8", DType.Float32)]
+    public void The_optimizer_makes_the_casts_anew(string name, DType storage)
+    {
+        ProductPrecision precision = PrecisionRecipe.Get(name).Linear;
+        var kernels = new StoringKernels(_kernels, storage);
+        using var parameters = new ParameterSet(_device, "test");
+        Linear linear = Create(parameters, precision);
+        Operand input = Operand.Input(kernels, _arena, _data.Normal(3, Inputs), precision);
+        Operand gradient = Operand.Gradient(kernels, _arena, _data.Normal(3, Outputs), precision);
+        Tensor[] outputs = [_arena.Allocate(3, Outputs), _arena.Allocate(3, Outputs)];
+        Tensor[] gradients = [_arena.Allocate(3, Inputs), _arena.Allocate(3, Inputs)];
+        linear.Forward(kernels, input, outputs[0]);
+        linear.BackwardInput(kernels, gradient, gradients[0]);
+        linear.BackwardWeight(kernels, gradient, input.ForWeightGradient(kernels, _arena, precision));
+
+        var step = new AdamWStep(0.5f, 0.9f, 0.95f, 1e-8f, 0.1f, 1, 1);
+        Tensor weight = Copy(linear.Weight.Value), first = _data.Filled(Outputs, Inputs, 0);
+        kernels.AdamW([new(weight, Copy(linear.Weight.Gradient), first, Copy(first))], step);
+        Optimizer.Apply(kernels, [parameters, parameters], step);
+        linear.Forward(kernels, input, outputs[0]);
+        linear.BackwardInput(kernels, gradient, gradients[0]);
+
+        // The same, made from the weight as it is now.
+        parameters.AppliedStep = 1;
+        linear.Forward(kernels, input, outputs[1]);
+        linear.BackwardInput(kernels, gradient, gradients[1]);
+        TensorAssert.Same(outputs[1], outputs[0], "output");
+        TensorAssert.Same(gradients[1], gradients[0], "gradient");
+        Assert.All(linear.Weight.Gradient.AsSpan<float>().ToArray(), value => Assert.Equal(0, value));
+        TensorAssert.Same(weight, linear.Weight.Value, "weight after one step");
+    }
+
     [Fact]
     public void A_shared_set_has_one_cast()
     {
@@ -91,6 +127,13 @@ public sealed class LinearTests : IDisposable
         _arena.Dispose();
         _data.Dispose();
         _device.Dispose();
+    }
+
+    private Tensor Copy(Tensor source)
+    {
+        Tensor copy = _arena.Allocate(source.Shape);
+        _kernels.Copy(source, copy);
+        return copy;
     }
 
     private Linear Create(ParameterSet parameters, ProductPrecision precision)
@@ -173,5 +216,11 @@ public sealed class LinearTests : IDisposable
         }
 
         Assert.InRange(Math.Sqrt(error / size), 0, 1e-6);
+    }
+
+    /// <summary>Kernels that want rounded operands kept so.</summary>
+    private sealed class StoringKernels(IKernels inner, DType storage) : ForwardingKernels(inner)
+    {
+        public override DType BFloat16Storage => storage;
     }
 }

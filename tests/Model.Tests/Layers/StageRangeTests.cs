@@ -12,6 +12,7 @@ public class StageRangeTests
     [Theory]
     [InlineData("tiny")]
     [InlineData("docs-26m")]
+    [InlineData("3b")]
     [InlineData("16b")]
     [InlineData("671b")]
     public void Costs_are_the_weights_that_a_token_meets(string preset)

@@ -23,6 +23,7 @@ public sealed class CpuDevice : IDevice, IComputeJob
         ArgumentNullException.ThrowIfNull(pool);
         _pool = pool;
         Name = name;
+        Loss = new(name);
         _kernels = new(pool);
     }
 
@@ -37,6 +38,9 @@ public sealed class CpuDevice : IDevice, IComputeJob
 
     /// <inheritdoc/>
     public long ReservedBytes => Interlocked.Read(ref _reservedBytes);
+
+    /// <summary>Cores are not lost; a report from outside is heeded.</summary>
+    public DeviceLoss Loss { get; }
 
     /// <inheritdoc/>
     public Arena CreateArena(string name) =>
@@ -72,7 +76,7 @@ public sealed class CpuDevice : IDevice, IComputeJob
                 work = _queue.Dequeue();
             }
 
-            work.Run(_kernels);
+            work.Run(_kernels, Loss);
             lock (_gate)
             {
                 if (_queue.Count == 0)
@@ -109,6 +113,11 @@ public sealed class CpuDevice : IDevice, IComputeJob
 
     private Task Enqueue(Work work, WorkPriority priority)
     {
+        if (Loss.ForCall() is { } lost)
+        {
+            return Task.FromException(lost);
+        }
+
         lock (_gate)
         {
             ObjectDisposedException.ThrowIf(_disposed, this);
@@ -126,17 +135,19 @@ public sealed class CpuDevice : IDevice, IComputeJob
 
     private abstract class Work() : TaskCompletionSource(TaskCreationOptions.RunContinuationsAsynchronously)
     {
-        public abstract void Run(IKernels kernels);
+        public abstract void Run(IKernels kernels, DeviceLoss loss);
     }
 
     private sealed class Work<TState>(Action<IKernels, TState> action, TState state) : Work
     {
-        public override void Run(IKernels kernels)
+        public override void Run(IKernels kernels, DeviceLoss loss)
         {
 #pragma warning disable CA1031 // The exception is the task's: it reaches whoever awaits the work.
             try
             {
+                loss.ThrowIfLost();
                 action(kernels, state);
+                loss.ThrowIfLost();
                 SetResult();
             }
             catch (Exception exception)

@@ -42,14 +42,15 @@ public sealed unsafe partial class CpuKernels
         {
             float* x = gate.Floats + parts.Start(index, gate.RowStride);
             float* u = up.Floats + parts.Start(index, up.RowStride);
-            float* y = output.Floats + parts.Start(index, output.RowStride);
+            nint y = StoredAt(output, parts.Start(index, output.RowStride));
+            bool half = output.DType == DType.BFloat16;
             int count = parts.Length(index);
             for (int i = 0; i < count; i += VectorMath.Width)
             {
                 int left = count - i;
                 Vector512<float> v = VectorMath.Load(x + i, left);
                 Vector512<float> silu = v / (Vector512<float>.One + VectorMath.Exp(-v));
-                VectorMath.Store(silu * VectorMath.Load(u + i, left), y + i, left);
+                Write(silu * VectorMath.Load(u + i, left), y, i, left, half);
             }
         }
     }
@@ -63,8 +64,10 @@ public sealed unsafe partial class CpuKernels
             float* g = gradOutput.Floats + parts.Start(index, gradOutput.RowStride);
             float* x = gate.Floats + parts.Start(index, gate.RowStride);
             float* u = up.Floats + parts.Start(index, up.RowStride);
-            float* gx = gradGate.Floats + parts.Start(index, gradGate.RowStride);
-            float* gu = gradUp.Floats + parts.Start(index, gradUp.RowStride);
+            nint gx = StoredAt(gradGate, parts.Start(index, gradGate.RowStride));
+            nint gu = StoredAt(gradUp, parts.Start(index, gradUp.RowStride));
+            bool halfGate = gradGate.DType == DType.BFloat16;
+            bool halfUp = gradUp.DType == DType.BFloat16;
             int count = parts.Length(index);
             for (int i = 0; i < count; i += VectorMath.Width)
             {
@@ -74,8 +77,8 @@ public sealed unsafe partial class CpuKernels
                 Vector512<float> grad = VectorMath.Load(g + i, left);
                 Vector512<float> s = VectorMath.Sigmoid(v);
                 Vector512<float> slope = s * (Vector512<float>.One + (v * (Vector512<float>.One - s)));
-                VectorMath.Store(grad * upper * slope, gx + i, left);
-                VectorMath.Store(grad * (v * s), gu + i, left);
+                Write(grad * upper * slope, gx, i, left, halfGate);
+                Write(grad * (v * s), gu, i, left, halfUp);
             }
         }
     }

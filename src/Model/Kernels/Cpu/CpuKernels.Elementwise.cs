@@ -100,7 +100,7 @@ public sealed unsafe partial class CpuKernels
         {
             long first = (long)index * PartElements;
             int count = (int)Math.Min(PartElements, destination.Count - first);
-            NormalSequence.Fill(state, standardDeviation, first, new(destination.Floats + first, count));
+            NormalSequence.Draw(new(destination.Floats + first, count), NormalSequence.Skip(state, first), standardDeviation);
         }
     }
 

@@ -100,6 +100,7 @@ public sealed unsafe partial class CpuKernels
                 p.CStride = weight.RowStride;
                 (p.M, p.N, p.K) = (weight.Rows, weight.Columns, output.Rows);
                 p.Accumulate = true;
+                p.ChainLength = IKernels.RowsOfChain;
                 break;
         }
 

@@ -49,10 +49,11 @@ public sealed unsafe partial class CpuKernels
         {
             int columns = input.Columns;
             int end = Math.Min(input.Rows, (index + 1) * rows);
+            bool half = output.DType == DType.BFloat16;
             for (int m = index * rows; m < end; m++)
             {
                 float* x = RowAddress(input, m);
-                float* y = RowAddress(output, m);
+                nint y = StoredAt(output, (nint)m * output.RowStride);
                 float* w = weight.Floats;
                 float r = 1 / MathF.Sqrt((VectorMath.Dot(x, x, columns) / columns) + epsilon);
                 inverseRms.Floats[m] = r;
@@ -60,8 +61,7 @@ public sealed unsafe partial class CpuKernels
                 for (int d = 0; d < columns; d += VectorMath.Width)
                 {
                     int left = columns - d;
-                    VectorMath.Store(
-                        VectorMath.Load(x + d, left) * factor * VectorMath.Load(w + d, left), y + d, left);
+                    Write(VectorMath.Load(x + d, left) * factor * VectorMath.Load(w + d, left), y, d, left, half);
                 }
             }
         }

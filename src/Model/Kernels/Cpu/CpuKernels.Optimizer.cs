@@ -9,7 +9,7 @@ public sealed unsafe partial class CpuKernels
 {
     /// <inheritdoc/>
     /// <remarks>Every product and sum is rounded on its own, as in the reference; the update uses the moments before
-    /// they are rounded to their storage type. Bound by memory: 28 bytes an element, 20 with bfloat16
+    /// they are rounded to their storage type. Bound by memory: 32 bytes an element, 24 with bfloat16
     /// moments.</remarks>
     public void AdamW(ReadOnlySpan<AdamWParameter> parameters, in AdamWStep step)
     {
@@ -22,22 +22,23 @@ public sealed unsafe partial class CpuKernels
 
     private void Update(in AdamWParameter parameter, in AdamWStep step)
     {
-        (Tensor weight, Tensor gradient, Tensor firstMoment, Tensor secondMoment, _) = parameter;
-        bool dense = weight.IsDense && gradient.IsDense && firstMoment.IsDense && secondMoment.IsDense;
+        (Tensor weight, Tensor gradient, Tensor firstMoment, Tensor secondMoment, _, Tensor rounded) = parameter;
+        bool dense = weight.IsDense && gradient.IsDense && firstMoment.IsDense && secondMoment.IsDense && rounded.IsDense;
         Parts parts = new(weight, dense);
-        For(parts.Number, 2 * weight.Count, new AdamWLoop(parts, weight, gradient, firstMoment, secondMoment, step));
+        For(parts.Number, 2 * weight.Count, new AdamWLoop(parts, parameter, step));
     }
 
-    private readonly struct AdamWLoop(
-        Parts parts, Tensor weight, Tensor gradient, Tensor firstMoment, Tensor secondMoment, AdamWStep step) : ILoop
+    private readonly struct AdamWLoop(Parts parts, AdamWParameter parameter, AdamWStep step) : ILoop
     {
         [MethodImpl(MethodImplOptions.AggressiveOptimization)]
         public void Run(int index)
         {
+            (Tensor weight, Tensor gradient, Tensor firstMoment, Tensor secondMoment, _, Tensor rounded) = parameter;
             float* w = weight.Floats + parts.Start(index, weight.RowStride);
             float* g = gradient.Floats + parts.Start(index, gradient.RowStride);
             nint m = Moment(firstMoment, index);
             nint v = Moment(secondMoment, index);
+            ushort* half = rounded.IsEmpty ? null : (ushort*)Moment(rounded, index);
             bool halfM = firstMoment.DType == DType.BFloat16;
             bool halfV = secondMoment.DType == DType.BFloat16;
             int count = parts.Length(index);
@@ -64,27 +65,36 @@ public sealed unsafe partial class CpuKernels
                 Write(second, v, i, left, halfV);
                 value -= stepSize * first / (Vector512.Sqrt(second / correction) + epsilon);
                 VectorMath.Store(value, w + i, left);
+                VectorMath.Store(Vector512<float>.Zero, g + i, left);
+                if (half != null)
+                {
+                    BFloat16.Store(value, half + i, left);
+                }
             }
         }
 
-        private nint Moment(Tensor tensor, int index) =>
-            tensor.Address + (parts.Start(index, tensor.RowStride) * tensor.DType.SizeInBytes());
+        private nint Moment(Tensor tensor, int index) => StoredAt(tensor, parts.Start(index, tensor.RowStride));
+    }
 
-        [MethodImpl(MethodImplOptions.AggressiveInlining)]
-        private static Vector512<float> Read(nint address, int i, int left, bool half) =>
-            half ? BFloat16.Load((ushort*)address + i, left) : VectorMath.Load((float*)address + i, left);
+    /// <summary>Address of an element of a tensor of any type.</summary>
+    private static nint StoredAt(Tensor tensor, nint element) =>
+        tensor.Address + (element * tensor.DType.SizeInBytes());
 
-        [MethodImpl(MethodImplOptions.AggressiveInlining)]
-        private static void Write(Vector512<float> value, nint address, int i, int left, bool half)
+    [MethodImpl(MethodImplOptions.AggressiveInlining)]
+    private static Vector512<float> Read(nint address, int i, int left, bool half) =>
+        half ? BFloat16.Load((ushort*)address + i, left) : VectorMath.Load((float*)address + i, left);
+
+    /// <summary>Stores float32, or where <paramref name="half"/> is set the nearest bfloat16.</summary>
+    [MethodImpl(MethodImplOptions.AggressiveInlining)]
+    private static void Write(Vector512<float> value, nint address, int i, int left, bool half)
+    {
+        if (half)
         {
-            if (half)
-            {
-                BFloat16.Store(value, (ushort*)address + i, left);
-            }
-            else
-            {
-                VectorMath.Store(value, (float*)address + i, left);
-            }
+            BFloat16.Store(value, (ushort*)address + i, left);
+        }
+        else
+        {
+            VectorMath.Store(value, (float*)address + i, left);
         }
     }
 }

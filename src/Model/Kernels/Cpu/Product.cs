@@ -59,8 +59,14 @@ internal unsafe struct Product
     /// <summary>Columns of C.</summary>
     public int N;
 
-    /// <summary>Length of the chains.</summary>
+    /// <summary>Inner dimension.</summary>
     public int K;
+
+    /// <summary>
+    /// Length of the chains where K is more: later ones begin at zero and are added to C. 0 for one chain. Only where A is
+    /// stored by column and B by row.
+    /// </summary>
+    public int ChainLength;
 
     /// <summary>The chains begin at the old C.</summary>
     public bool Accumulate;

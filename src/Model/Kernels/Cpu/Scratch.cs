@@ -62,6 +62,9 @@ internal enum ScratchUse
     /// <summary>Scales of the columns of a panel.</summary>
     ColumnScales,
 
+    /// <summary>The sums of one chain of a weight gradient's tile.</summary>
+    Chain,
+
     /// <summary>Number of uses.</summary>
     Count,
 }

@@ -33,6 +33,9 @@ public sealed class ReferenceDevice : IDevice
     }
 
     /// <inheritdoc/>
+    public DeviceLoss Loss { get; } = new("reference");
+
+    /// <inheritdoc/>
     public Arena CreateArena(string name)
     {
         var arena = new HostArena(name);
@@ -58,6 +61,7 @@ public sealed class ReferenceDevice : IDevice
         ArgumentNullException.ThrowIfNull(work);
         try
         {
+            Loss.ThrowIfLost();
             lock (_turn)
             {
                 work(Kernels, state);

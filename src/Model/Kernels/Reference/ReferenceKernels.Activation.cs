@@ -13,10 +13,9 @@ public sealed unsafe partial class ReferenceKernels
         {
             Span<float> x = gate.Row(m);
             Span<float> u = up.Row(m);
-            Span<float> y = output.Row(m);
             for (int f = 0; f < x.Length; f++)
             {
-                y[f] = x[f] / (1 + MathF.Exp(-x[f])) * u[f];
+                Write(output, m, f, x[f] / (1 + MathF.Exp(-x[f])) * u[f]);
             }
         }
     }
@@ -30,8 +29,6 @@ public sealed unsafe partial class ReferenceKernels
             Span<float> g = gradOutput.Row(m);
             Span<float> gateRow = gate.Row(m);
             Span<float> upRow = up.Row(m);
-            Span<float> gradGateRow = gradGate.Row(m);
-            Span<float> gradUpRow = gradUp.Row(m);
             for (int f = 0; f < g.Length; f++)
             {
                 // silu'(x) = s (1 + x (1 - s)) with s = sigmoid(x). Both inputs are read before either write: the
@@ -39,8 +36,8 @@ public sealed unsafe partial class ReferenceKernels
                 float x = gateRow[f];
                 float u = upRow[f];
                 float s = Sigmoid(x);
-                gradGateRow[f] = g[f] * u * (s * (1 + (x * (1 - s))));
-                gradUpRow[f] = g[f] * (x * s);
+                Write(gradGate, m, f, g[f] * u * (s * (1 + (x * (1 - s)))));
+                Write(gradUp, m, f, g[f] * (x * s));
             }
         }
     }

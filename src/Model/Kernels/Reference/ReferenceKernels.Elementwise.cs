@@ -47,7 +47,7 @@ public sealed unsafe partial class ReferenceKernels
             {
                 // Each value from the pair that it is of.
                 long index = ((long)m * columns) + d;
-                NormalSequence.Fill(state, standardDeviation, index - (index % 2), pair);
+                NormalSequence.Draw(pair, NormalSequence.Skip(state, index - (index % 2)), standardDeviation);
                 row[d] = pair[(int)(index % 2)];
             }
         }

@@ -3,7 +3,10 @@ using Krewe.Model.Tensors;
 
 namespace Krewe.Model.Kernels.Reference;
 
-/// <content>Matrix products: each element is one chain of fused multiply-adds over the inner dimension.</content>
+/// <content>
+/// Matrix products: each element is one chain of fused multiply-adds over the inner dimension; of a weight gradient, one
+/// for each <see cref="IKernels.RowsOfChain"/> rows.
+/// </content>
 public sealed unsafe partial class ReferenceKernels
 {
     /// <inheritdoc/>
@@ -115,16 +118,42 @@ public sealed unsafe partial class ReferenceKernels
         }
     }
 
-    /// <summary>gradWeight[n, d] += sum over m of gradOutput[m, n] input[row(m), d], from the old gradient.</summary>
+    /// <summary>
+    /// gradWeight[n, d] += sum over m of gradOutput[m, n] input[row(m), d]: the first chain from the old gradient, then
+    /// the others in rising order.
+    /// </summary>
     private static void LinearBackwardWeightRows(in GroupedProduct product)
     {
-        for (int m = 0; m < product.Output.Rows; m++)
+        int rows = product.Output.Rows;
+        AddRows(product, 0, Math.Min(rows, IKernels.RowsOfChain), product.Weight);
+        using var arena = new HostArena("a chain of a weight gradient");
+        for (int start = IKernels.RowsOfChain; start < rows; start += IKernels.RowsOfChain)
+        {
+            arena.Reset();
+            Tensor chain = arena.Allocate(product.Weight.Rows, product.Weight.Columns);
+            chain.AsSpan<float>().Clear();
+            AddRows(product, start, Math.Min(rows, start + IKernels.RowsOfChain), chain);
+            for (int n = 0; n < chain.Rows; n++)
+            {
+                Span<float> gradWeight = product.Weight.Row(n);
+                for (int d = 0; d < gradWeight.Length; d++)
+                {
+                    gradWeight[d] += chain.Row(n)[d];
+                }
+            }
+        }
+    }
+
+    /// <summary>sums[n, d] += gradOutput[m, n] input[row(m), d] over rows [start, end), one chain.</summary>
+    private static void AddRows(in GroupedProduct product, int start, int end, Tensor sums)
+    {
+        for (int m = start; m < end; m++)
         {
             Span<float> input = InputRow(product, m);
             Span<float> gradOutput = product.Output.Row(m);
             for (int n = 0; n < gradOutput.Length; n++)
             {
-                MultiplyAdd(gradOutput[n], input, product.Weight.Row(n));
+                MultiplyAdd(gradOutput[n], input, sums.Row(n));
             }
         }
     }

@@ -12,12 +12,11 @@ public sealed unsafe partial class ReferenceKernels
         for (int m = 0; m < input.Rows; m++)
         {
             Span<float> x = input.Row(m);
-            Span<float> y = output.Row(m);
             float r = 1 / MathF.Sqrt((Dot(x, x) / x.Length) + epsilon);
             inverseRms.Floats[m] = r;
             for (int d = 0; d < x.Length; d++)
             {
-                y[d] = x[d] * r * weight.Floats[d];
+                Write(output, m, d, x[d] * r * weight.Floats[d]);
             }
         }
     }

@@ -21,7 +21,7 @@ public sealed unsafe partial class ReferenceKernels
 
     private static void Update(in AdamWParameter parameter, in AdamWStep step)
     {
-        (Tensor weight, Tensor gradient, Tensor firstMoment, Tensor secondMoment, bool decays) = parameter;
+        (Tensor weight, Tensor gradient, Tensor firstMoment, Tensor secondMoment, bool decays, Tensor rounded) = parameter;
         float decay = decays ? step.LearningRate * step.WeightDecay : 0;
         float stepSize = (float)(step.LearningRate / (1 - Math.Pow(step.Beta1, step.Step)));
         float correction = (float)(1 - Math.Pow(step.Beta2, step.Step));
@@ -40,6 +40,11 @@ public sealed unsafe partial class ReferenceKernels
                 Write(secondMoment, row, i, v);
 
                 w[i] -= stepSize * m / (MathF.Sqrt(v / correction) + step.Epsilon);
+                grad[i] = 0;
+                if (!rounded.IsEmpty)
+                {
+                    Write(rounded, row, i, w[i]);
+                }
             }
         }
     }

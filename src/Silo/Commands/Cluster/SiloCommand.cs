@@ -8,6 +8,8 @@ namespace Krewe.Silo.Commands.Cluster;
 /// <summary><c>krewe silo</c>: one silo of a cluster of processes, until it is told to leave.</summary>
 internal static class SiloCommand
 {
+    private static readonly TimeSpan ExitDeadline = TimeSpan.FromSeconds(10);
+
     /// <summary>The command.</summary>
     public static Command Create(Terminal terminal)
     {
@@ -38,12 +40,31 @@ internal static class SiloCommand
         return command;
     }
 
-    /// <summary>The end of a silo that its cluster has given up: nothing of it may go on computing.</summary>
-    private static Action<string> End(Terminal terminal) => line =>
+    /// <summary>
+    /// The end of a silo that its cluster has given up, or that has lost its device: nothing of it may go on computing. The
+    /// first reason is the one that is told.
+    /// </summary>
+    private static Action<string> End(Terminal terminal)
     {
-        terminal.Error.WriteLine($"krewe: {Faults.OneLine(line)}");
-        Environment.Exit(ExitCode.Failed);
-    };
+        int ended = 0;
+        return line =>
+        {
+            if (Interlocked.Exchange(ref ended, 1) == 0)
+            {
+                terminal.Error.WriteLine($"krewe: {Faults.OneLine(line)}");
+                new Thread(KillWhatStays) { IsBackground = true }.Start();
+                Environment.Exit(ExitCode.Failed);
+            }
+        };
+    }
+
+    /// <summary>A driver that has lost its card may keep the process from ending.</summary>
+    private static void KillWhatStays()
+    {
+        Thread.Sleep(ExitDeadline);
+        using Process own = Process.GetCurrentProcess();
+        own.Kill();
+    }
 
     private static void Ready(Terminal terminal, ClusterSettings settings, ClusterSilo silo, bool json, TimeSpan time)
     {

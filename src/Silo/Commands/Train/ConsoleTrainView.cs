@@ -10,12 +10,15 @@ internal sealed class ConsoleTrainView(Terminal terminal) : ITrainView
     private const int StepsPerLine = 25;
     private const int StatusWidth = 76;
 
+    private bool _saves = true;
+
     /// <inheritdoc/>
     public void Preparing(string what) => Say(what);
 
     /// <inheritdoc/>
     public void Started(TrainPlan plan, RunStarted started)
     {
+        _saves = !plan.Request.WithoutCheckpoint;
         if (started.Notice is { } notice)
         {
             terminal.Notice(notice);
@@ -36,8 +39,9 @@ internal sealed class ConsoleTrainView(Terminal terminal) : ITrainView
         terminal.IsLive ? FollowLiveAsync(events, run) : FollowPlainAsync(events, run);
 
     /// <inheritdoc/>
-    public void Stopping() =>
-        Say("stopping after this step, with a checkpoint; Ctrl-C again ends at once, without one");
+    public void Stopping() => Say(_saves
+        ? "stopping after this step, with a checkpoint; Ctrl-C again ends at once, without one"
+        : "stopping after this step; Ctrl-C again ends at once");
 
     /// <inheritdoc/>
     public void Finished(TrainPlan plan, TrainTracker run, TimeSpan time, TrainSample? sample)

@@ -87,6 +87,10 @@ internal sealed class JsonTrainView(Terminal terminal) : ITrainView
         ["max_violation"] = Json.Number(run.MaxViolation),
         ["tokens_per_second"] = Json.Number(run.MeanRate),
         ["seconds"] = Json.Number(time.TotalSeconds),
+        ["median_step_seconds"] = Json.Number(run.MedianSeconds),
+        ["operations_per_token"] = run.Devices?.OperationsPerToken,
+        ["model_flop_utilization"] = run.Last is { } last ? run.Devices?.Utilization(last.Tokens, run.MedianSeconds) : null,
+        ["peak_device_bytes"] = run.Devices?.PeakBytes,
         ["sample"] = sample is null ? null : sample.Prompt + sample.Continuation,
     });
 

@@ -140,6 +140,7 @@ internal static class TrainCommand
             replaced.Delete();
         }
 
+        run.Devices = cluster is EmbeddedCluster && run.End is RunFinished ? await TrainDevices.ReadAsync(cluster.Grains, plan) : null;
         run.Drawn = timeline is not null
             && await MeasuredSchedule.TryDrawAsync(cluster.Grains, plan.Name, timeline);
 

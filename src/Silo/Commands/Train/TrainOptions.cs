@@ -95,8 +95,8 @@ internal sealed class TrainOptions
     public Option<int?> SnapshotEvery { get; } = SharedOptions.AtLeastOrNone(0, new Option<int?>("--snapshot-every")
     {
         Description =
-            "Steps between copies of the run's state in the memory of a peer silo, to go back to when a silo dies; 0 for " +
-            "none (default: 10 with --cluster, else none)",
+            "Steps between copies of the run's state in the memory of a peer silo, to go back to when a silo dies or loses its " +
+            "device; 0 for none (default: 10 with --cluster or several GPUs, else none)",
         HelpName = "N",
     });
 
@@ -125,6 +125,16 @@ internal sealed class TrainOptions
     /// <summary>Steps between checkpoints.</summary>
     public Option<long> CheckpointEvery { get; } = Number(
         "--checkpoint-every", "Steps between checkpoints; 0 for the end only", 0L, 0);
+
+    /// <summary>No checkpoint at all.</summary>
+    public Option<bool> NoCheckpoint { get; } = new("--no-checkpoint")
+    {
+        Description = "Write no checkpoint, not even at the end: for measurements",
+    };
+
+    /// <summary>Size of an evaluation.</summary>
+    public Option<int> EvaluationWindows { get; } = Number(
+        "--evaluation-windows", "Held-out sequences that one evaluation reads at most; 0 for no evaluation", 64, 0);
 
     /// <summary>Prompt of the sample.</summary>
     public Option<string?> Sample { get; } = Text(
@@ -166,8 +176,8 @@ internal sealed class TrainOptions
     {
         Option[] others =
         [
-            Data, Tokenizer, Run, Output, Resume, Overwrite, EvaluateEvery, CheckpointEvery, CheckpointType, Sample, Silos,
-            Stages, Ranks, CpuThreads, Devices, Schedule, SnapshotEvery, Timeline,
+            Data, Tokenizer, Run, Output, Resume, Overwrite, EvaluateEvery, EvaluationWindows, CheckpointEvery,
+            NoCheckpoint, CheckpointType, Sample, Silos, Stages, Ranks, CpuThreads, Devices, Schedule, SnapshotEvery, Timeline,
             Json,
         ];
         foreach (Option option in OfRecipe.Concat(others))

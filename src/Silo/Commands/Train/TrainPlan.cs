@@ -1,4 +1,5 @@
 using System.CommandLine;
+using Krewe.Gpu.Driver;
 using Krewe.Grains.Interfaces.Training;
 using Krewe.Model;
 using Krewe.Model.Checkpoints;
@@ -9,6 +10,7 @@ using Krewe.Model.Pipeline;
 using Krewe.Model.Precision;
 using Krewe.Model.Tensors;
 using Krewe.Model.Training;
+using Krewe.Silo.Hosting;
 
 namespace Krewe.Silo.Commands.Train;
 
@@ -52,7 +54,9 @@ internal sealed record TrainPlan(
         string? data = DataOf(parsed.GetValue(options.Data));
         PipelineMethod method = PipelineMethods.Parse(parsed.GetValue(options.Schedule)!);
         bool cluster = parsed.GetValue(options.Cluster.Cluster) is not null;
-        EnsureFitsMemory(modelName, model, recipe);
+        // What may be lost without the rest of the run: a silo of a cluster, or one of several GPUs.
+        bool losable = cluster || parsed.GetValue(options.Devices)!.Where(device => device.IsCuda).Distinct().Count() > 1;
+        EnsureFitsMemory(modelName, model, recipe, cluster ? [DeviceName.Cpu] : parsed.GetValue(options.Devices)!);
         WritableFolder.Ensure(folder);
         var request = new RunRequest
         {
@@ -64,10 +68,12 @@ internal sealed record TrainPlan(
             Silos = [],
             Stages = RanksOf(options, parsed, method),
             Method = method,
-            SnapshotEvery = parsed.GetValue(options.SnapshotEvery) ?? (cluster ? UsualSnapshotEvery : 0),
+            SnapshotEvery = parsed.GetValue(options.SnapshotEvery) ?? (losable ? UsualSnapshotEvery : 0),
             Elastic = cluster,
             EvaluateEvery = parsed.GetValue(options.EvaluateEvery),
-            CheckpointEvery = parsed.GetValue(options.CheckpointEvery),
+            EvaluationWindows = parsed.GetValue(options.EvaluationWindows),
+            CheckpointEvery = CheckpointEveryOf(options, parsed),
+            WithoutCheckpoint = parsed.GetValue(options.NoCheckpoint),
             Resume = resume,
             CheckpointType = parsed.GetValue(options.CheckpointType) == "float32" ? DType.Float32 : DType.BFloat16,
         };
@@ -250,18 +256,42 @@ internal sealed record TrainPlan(
             : throw new KreweException($"no training data at '{full}': neither a file nor a folder");
     }
 
-    private static void EnsureFitsMemory(string modelName, ModelConfig model, TrainingConfig recipe)
+    private static long CheckpointEveryOf(TrainOptions options, ParseResult parsed)
+    {
+        long every = parsed.GetValue(options.CheckpointEvery);
+        return every > 0 && parsed.GetValue(options.NoCheckpoint)
+            ? throw new KreweException("--no-checkpoint and --checkpoint-every exclude each other")
+            : every;
+    }
+
+    private static void EnsureFitsMemory(
+        string modelName, ModelConfig model, TrainingConfig recipe, IReadOnlyList<DeviceName> devices)
     {
         ParameterCounts counts = ParameterCounts.Of(model);
         int bytes = 8 + (recipe.MomentType == DType.BFloat16 ? 4 : 8);
         double needed = (double)(counts.Total + counts.Mtp) * bytes;
-        long available = GC.GetGCMemoryInfo().TotalAvailableMemoryBytes;
+        (string where, long available) = MemoryOf(devices);
         if (needed > available)
         {
             throw new KreweException(
-                $"{modelName} needs {needed / GiB:F0} GiB for weights, gradients and moments, this machine has " +
-                $"{available / GiB:F0} GiB: choose a smaller model");
+                $"{modelName} needs {needed / GiB:F0} GiB for weights, gradients and moments, {where} {available / GiB:F0} GiB: " +
+                "choose a smaller model");
         }
+    }
+
+    /// <summary>The memory that parameters go to; without bound where GPUs and the host share them.</summary>
+    private static (string Where, long Bytes) MemoryOf(IReadOnlyList<DeviceName> devices)
+    {
+        if (!devices.Any(device => device.IsCuda))
+        {
+            return ("this machine has", GC.GetGCMemoryInfo().TotalAvailableMemoryBytes);
+        }
+
+        CudaDeviceInfo[] cards = [.. CudaProbe.Run().Devices.Where(card => devices.Contains(new(card.Index)))];
+        // A card that is missing is named later, with the reason.
+        return (string.Join(" and ", devices.Distinct()) + " has", devices.All(device => device.IsCuda) && cards.Length > 0
+            ? cards.Sum(card => card.MemoryBytes)
+            : long.MaxValue);
     }
 
     private static List<string> NoticesOf(TrainOptions options, ParseResult parsed, bool resume)

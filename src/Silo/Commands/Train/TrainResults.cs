@@ -35,6 +35,15 @@ internal static class TrainResults
             Row(table, "gradient norm of the last step", $"{step.GradientNorm:F3}");
             Row(table, "tokens/s", $"{run.MeanRate:F0}");
             Row(table, "time in steps", TrainText.Clock(run.StepTime));
+            if (run.Devices is { } devices)
+            {
+                Row(table, "device memory in use at most", TrainText.Size(devices.PeakBytes));
+                Row(table, "model operations a token, usual count", $"{devices.OperationsPerToken / 1e9:F2}e9");
+                if (devices.Utilization(step.Tokens, run.MedianSeconds) is { } share)
+                {
+                    Row(table, "model FLOP utilisation, median of the last 20 steps", $"{share:P1}");
+                }
+            }
         }
 
         Row(table, "time from start to end", TrainText.Clock(time));

@@ -40,6 +40,19 @@ internal sealed class TrainTracker(long firstStep, long steps)
     /// <summary>True once the last step was drawn to a file.</summary>
     public bool Drawn { get; set; }
 
+    /// <summary>What the devices say of the run, where they are GPUs of this process; else null.</summary>
+    public TrainDevices? Devices { get; set; }
+
+    /// <summary>Median time of the last 20 steps, seconds; the first ones compile kernels.</summary>
+    public double MedianSeconds
+    {
+        get
+        {
+            double[] times = [.. _recent.Select(step => step.Seconds).Order()];
+            return times.Length == 0 ? double.NaN : (times[times.Length / 2] + times[(times.Length - 1) / 2]) / 2;
+        }
+    }
+
     /// <summary>Mean MaxVio of the last 20 steps.</summary>
     public double MaxViolation =>
         _recent.Count == 0 ? double.NaN : _recent.Average(step => step.Report.MaxViolation);

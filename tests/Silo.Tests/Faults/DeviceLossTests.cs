@@ -1,0 +1,211 @@
+using System.Diagnostics;
+using Krewe.Gpu.Driver;
+using Krewe.Grains.Interfaces.Devices;
+using Krewe.Grains.Interfaces.Training;
+using Krewe.Model.Pipeline;
+using Krewe.Silo.Hosting;
+using Krewe.Silo.Tests.Hosting;
+using Krewe.TestSupport;
+using Orleans.Runtime;
+using Xunit;
+
+namespace Krewe.Silo.Tests.Faults;
+
+/// <summary>
+/// A run one of whose silos loses its device in the middle of a step: it goes on with the others, and ends with the bits
+/// of a run that nothing happened to. Silos of one process, whose device is retired, and processes, which end.
+/// </summary>
+[Collection(ProcessClusters.Name)]
+public class DeviceLossTests(TestServers servers, ITestOutputHelper output)
+{
+    private const long LostAfter = 12;
+
+    private static readonly TimeSpan Patience = TimeSpan.FromSeconds(30);
+
+    private static CancellationToken Cancellation => TestContext.Current.CancellationToken;
+
+    [Theory]
+    [InlineData(LosingMoment.Forward, 1)]
+    [InlineData(LosingMoment.BackwardWeight, 3)]
+    [InlineData(LosingMoment.Apply, 2)]
+    [InlineData(LosingMoment.ToHost, 1)]
+    public async Task An_embedded_run_goes_on_without_the_silo(LosingMoment moment, int silo)
+    {
+        (List<RunEvent> events, TrainingOutcome outcome) = await EmbeddedAsync(4, moment, _ => silo);
+
+        RunRecovered recovery = Assert.Single(outcome.Recoveries);
+        Assert.DoesNotContain($"silo-{silo}", recovery.Silos);
+        Assert.Equal(3, recovery.Silos.Length);
+        // From the snapshot in the others' memory, not from the start.
+        Assert.InRange(recovery.ToStep, LostAfter - 7, LostAfter + 10);
+        Assert.IsType<RunFinished>(events[^1]);
+    }
+
+    [Fact]
+    public async Task An_embedded_run_goes_on_where_its_own_silo_loses_its_device()
+    {
+        (_, TrainingOutcome outcome) = await EmbeddedAsync(3, LosingMoment.Forward, driver => driver);
+        Assert.Equal(2, Assert.Single(outcome.Recoveries).Silos.Length);
+    }
+
+    [Fact]
+    public async Task A_run_whose_only_silo_loses_its_device_ends_with_one_line()
+    {
+        long start = Stopwatch.GetTimestamp();
+        (List<RunEvent> events, _) = await EmbeddedAsync(1, LosingMoment.Forward, _ => 0, finishes: false);
+
+        RunFailed failed = Assert.IsType<RunFailed>(events[^1]);
+        output.WriteLine(failed.Message);
+        Assert.False(failed.IsUserFault);
+        Assert.StartsWith("run 'run' has lost its last device: Synchronize gave TEST_LOST", failed.Message, StringComparison.Ordinal);
+        Assert.Contains("step-000010", failed.Message, StringComparison.Ordinal);
+        Assert.DoesNotContain('\n', failed.Message);
+        Assert.InRange(Stopwatch.GetElapsedTime(start), TimeSpan.Zero, Patience);
+    }
+
+    [Theory]
+    [InlineData("forward", 12)]
+    [InlineData("apply", 13)]
+    [InlineData("checkpoint", 10)]
+    [InlineData("snapshot", 15)]
+    public async Task A_silo_process_ends_with_one_line_and_the_run_goes_on(string moment, int step)
+    {
+        UndisturbedRun expected = await UndisturbedRun.OfAsync(TrainingCluster.Steps);
+        using var data = new TemporaryFolder();
+        await using TrainingCluster cluster = await TrainingCluster.StartAsync(
+            TestServers.Connection(servers.Redis), silos: 4, $"lose:{moment}@{step}");
+        RunRequest request = TrainingCluster.Request(UndisturbedRun.WriteText(data)) with { CheckpointEvery = 10 };
+        SiloProcess lost = cluster.Silos["silo-3"];
+
+        TrainingOutcome outcome = await cluster.TrainAsync(request, long.MaxValue, _ => Task.CompletedTask, Cancellation);
+
+        output.WriteLine(
+            $"{moment}: longest pause {outcome.LongestPause.TotalSeconds:F2} s; " +
+            string.Join("; ", outcome.Recoveries.Select(r => $"{r.FromStep} -> {r.ToStep} in {r.Seconds:F2} s: {r.Reason}")));
+        Assert.Equal(1, await lost.WaitForExitAsync(Patience));
+        string line = Assert.Single(lost.Errors, error => error.StartsWith("krewe:", StringComparison.Ordinal));
+        output.WriteLine(line);
+        Assert.StartsWith("krewe: silo 'silo-3' of cluster", line, StringComparison.Ordinal);
+        Assert.Contains("device cpu:0 is lost", line, StringComparison.Ordinal);
+        Assert.Contains("start it again to join anew", line, StringComparison.Ordinal);
+        Assert.NotEmpty(outcome.Recoveries);
+        Assert.DoesNotContain("silo-3", outcome.Recoveries[^1].Silos);
+        expected.AssertSame(outcome, cluster.Folder);
+    }
+
+    /// <summary>Out of memory, a bad argument, a kernel that does not compile: the run's fault, told in one line.</summary>
+    [Theory, InlineData(true), InlineData(false)]
+    public async Task A_refusal_ends_the_run_and_not_the_silo(bool inBand)
+    {
+        using var folder = new TemporaryFolder();
+        var devices = new List<LosingDevice>();
+        await using EmbeddedCluster cluster = await EmbeddedCluster.StartAsync(
+            new()
+            {
+                Silos = 2,
+                InBand = inBand,
+                Device = device =>
+                {
+                    devices.Add(new(device));
+                    return devices[^1];
+                },
+            },
+            Cancellation);
+        const string what = "'cuda:0/run: experts' asked for 1,024 bytes on cuda:0, which has 7 of 9 free";
+        devices[1].RefuseAt(
+            LosingMoment.BackwardWeight, new CudaException("cuMemAllocFromPoolAsync", 2, "CUDA_ERROR_OUT_OF_MEMORY", what));
+        RunRequest request = TrainingCluster.Request(UndisturbedRun.WriteText(folder), steps: 6) with
+        {
+            Folder = folder["run"],
+            Silos = cluster.SiloNames,
+        };
+
+        List<RunEvent> events = await TrainAsync(cluster, request);
+        RunFailed failed = events[^1] as RunFailed ?? throw new InvalidOperationException(string.Join("; ", events));
+        Assert.Equal($"cuMemAllocFromPoolAsync failed: CUDA_ERROR_OUT_OF_MEMORY (2); {what}", failed.Message);
+        Assert.True(failed.IsUserFault);
+        Assert.All(devices, device => Assert.False(device.Loss.IsLost));
+
+        Assert.IsType<RunFinished>((await TrainAsync(cluster, request))[^1]);
+    }
+
+    private static async Task<List<RunEvent>> TrainAsync(EmbeddedCluster cluster, RunRequest request)
+    {
+        ITrainingRunGrain run = cluster.Grains.GetGrain<ITrainingRunGrain>("run");
+        await run.StartAsync(request);
+        var events = new List<RunEvent>();
+        await foreach (RunEvent happened in run.WatchAsync(Cancellation))
+        {
+            events.Add(happened);
+        }
+
+        return events;
+    }
+
+    /// <summary>Trains on silos of this process, of which one loses its device at a moment after a step.</summary>
+    /// <param name="silos">How many.</param>
+    /// <param name="moment">What the device is doing.</param>
+    /// <param name="choose">Which silo, where the run's own is known.</param>
+    /// <param name="finishes">The run goes on, with the bits of an undisturbed one.</param>
+    private async Task<(List<RunEvent> Events, TrainingOutcome Outcome)> EmbeddedAsync(
+        int silos, LosingMoment moment, Func<int, int> choose, bool finishes = true)
+    {
+        UndisturbedRun expected = await UndisturbedRun.OfAsync(TrainingCluster.Steps);
+        using var folder = new TemporaryFolder();
+        var devices = new List<LosingDevice>();
+        await using EmbeddedCluster cluster = await EmbeddedCluster.StartAsync(
+            new()
+            {
+                Silos = silos,
+                CpuThreads = 1,
+                Device = device =>
+                {
+                    devices.Add(new(new SeparateMemoryDevice(device)));
+                    return devices[^1];
+                },
+            },
+            Cancellation);
+        ITrainingRunGrain run = cluster.Grains.GetGrain<ITrainingRunGrain>("run");
+        await run.StartAsync(TrainingCluster.Request(UndisturbedRun.WriteText(folder)) with
+        {
+            Folder = folder["run"],
+            Silos = cluster.SiloNames,
+            Elastic = false,
+            CheckpointEvery = 10,
+        });
+        int lost = choose(await DriverAsync(cluster, run));
+        var outcome = new TrainingOutcome();
+        await foreach (RunEvent happened in run.WatchAsync(Cancellation))
+        {
+            outcome.Events.Add(happened);
+            if (happened is StepCommitted step)
+            {
+                outcome.Losses[step.Report.Step] = step.Report.TotalLoss;
+                if (step.Report.Step == LostAfter)
+                {
+                    devices[lost].LoseAt(moment);
+                }
+            }
+        }
+
+        output.WriteLine(string.Join(
+            "; ", outcome.Recoveries.Select(r => $"{r.FromStep} -> {r.ToStep} in {r.Seconds:F2} s on {string.Join(",", r.Silos)}: {r.Reason}")));
+        Assert.True(devices[lost].Loss.IsLost);
+        DeviceStatus status = await cluster.Grains.GetGrain<IDeviceGrain>($"silo-{lost}").StatusAsync();
+        Assert.Equal((0, 0), (status.Experts, status.Stages));
+        if (finishes)
+        {
+            expected.AssertSame(outcome, folder["run"]);
+        }
+
+        return (outcome.Events, outcome);
+    }
+
+    private static async Task<int> DriverAsync(EmbeddedCluster cluster, IAddressable run)
+    {
+        IManagementGrain management = cluster.Grains.GetGrain<IManagementGrain>(0);
+        SiloAddress? address = await management.GetActivationAddress(run);
+        MembershipEntry[] members = await management.GetDetailedHosts(onlyActive: true);
+        return int.Parse(members.Single(member => member.SiloAddress.Equals(address)).SiloName["silo-".Length..]);
+    }
+}
