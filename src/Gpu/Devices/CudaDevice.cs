@@ -112,17 +112,6 @@ public sealed class CudaDevice : IDevice
         return new CudaRepeatedWork(this, _stream, work);
     }
 
-    /// <inheritdoc/>
-    public async Task<Task> LaunchAsync(Action<IKernels> work, WorkPriority priority = default)
-    {
-        ArgumentNullException.ThrowIfNull(work);
-        var launched = new TaskCompletionSource(TaskCreationOptions.RunContinuationsAsynchronously);
-        Task done = Enqueue(
-            new CudaWork<Action<IKernels>>(static (kernels, action) => action(kernels), work) { Launched = launched }, priority);
-        await launched.Task.ConfigureAwait(false);
-        return done;
-    }
-
     /// <summary>
     /// Copies a dense tensor between host and device memory, or within one, in the order of submission. The host's
     /// side must stay as it is until the task is done.

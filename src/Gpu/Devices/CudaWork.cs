@@ -10,9 +10,6 @@ internal abstract class CudaWork() : TaskCompletionSource(TaskCreationOptions.Ru
 {
     private Exception? _failure;
 
-    /// <summary>Completes when the kernels were handed to the stream; null where nobody asks.</summary>
-    public TaskCompletionSource? Launched { get; init; }
-
     /// <summary>What the work needs while it runs.</summary>
     public CudaSubmission? Submission { get; set; }
 
@@ -41,15 +38,6 @@ internal abstract class CudaWork() : TaskCompletionSource(TaskCreationOptions.Ru
         catch (Exception exception)
         {
             Fail(exception, loss);
-        }
-
-        if (_failure is null)
-        {
-            Launched?.SetResult();
-        }
-        else
-        {
-            Launched?.SetException(_failure);
         }
     }
 

@@ -5,6 +5,11 @@
 
 constexpr int CombineThreads = 256, Lanes = 32;
 
+// Whether every row starts at a multiple of 16 bytes.
+__device__ inline bool in_fours(const Matrix& matrix) {
+    return (unsigned long long)matrix.data % 16 == 0 && matrix.stride % 4 == 0;
+}
+
 __device__ inline float rounded(float x, int rounds) { return rounds ? __uint_as_float(bfloat16_bits(x) << 16) : x; }
 
 // Four channels of a row or one, as the tensors allow.
@@ -77,38 +82,53 @@ extern "C" __global__ void __launch_bounds__(CombineThreads) combine_experts(
             source, own, indices.row(token), factors, top_k, group_size, rounds, output.row(token), output.columns);
 }
 
-// grad_source[a] = weight grad_output[t]; grad_weights[t, k] = dot(round(source[a]), grad_output[t]), each thread's chain,
-// then lanes and warps as in block_sum. Grid: a block for each token. Shared: float [K, warps]. `stored`: the gradient is
-// bfloat16.
+// grad_source[a] = weight grad_output[t]; grad_weights[t, k] = dot(round(source[a]), grad_output[t]) in the order of
+// dot_rows. Grid: a warp for each (token, choice), 8 a block. `stored`: the gradient is bfloat16; `aligned`: rows of the
+// gradient that is written take four channels at a time.
 extern "C" __global__ void __launch_bounds__(CombineThreads) combine_experts_backward(
     Matrix grad_output, Matrix source, const int* assignments, Matrix weights, int rounds, void* grad_source, int stride,
-    int stored, Matrix grad_weights) {
-    constexpr int Warps = CombineThreads / Lanes;
-    extern __shared__ float room[];
-    const long long token = blockIdx.x;
+    int stored, int aligned, Matrix grad_weights) {
+    const int pair = blockIdx.x * (CombineThreads / Lanes) + threadIdx.x / Lanes, lane = threadIdx.x % Lanes;
     const int top_k = weights.columns, columns = grad_output.columns;
+    if (pair >= grad_output.rows * top_k) return;
+    const int token = pair / top_k, k = pair % top_k, assignment = assignments[pair];
     const float* g = grad_output.row(token);
-    for (int k = 0; k < top_k; k++) {
-        const long long assignment = assignments[token * top_k + k];
-        const float* x = source.row(assignment);
-        const float weight = weights.row(token)[k];
-        const long long start = assignment * stride;
-        float sum = 0;
-        for (int d = threadIdx.x; d < columns; d += CombineThreads) {
-            sum = fmaf(rounded(x[d], rounds), g[d], sum);
-            const float value = weight * g[d];
-            if (stored) ((BFloat16*)grad_source)[start + d].bits = (unsigned short)bfloat16_bits(value);
-            else ((float*)grad_source)[start + d] = value;
-        }
-
-        sum = warp_sum(sum);
-        if (threadIdx.x % Lanes == 0) room[k * Warps + threadIdx.x / Lanes] = sum;
+    const float* x = source.row(assignment);
+    const float weight = weights.row(token)[k];
+    const long long start = (long long)assignment * stride;
+    const int fours = in_fours(source) && in_fours(grad_output) ? columns / 4 * 4 : 0;
+    float sum = 0;
+#pragma unroll 4
+    for (int d = lane * 4; d < fours; d += Lanes * 4) {
+        const Channels<4> left = Channels<4>::load(x + d), right = Channels<4>::load(g + d);
+        sum = fmaf(
+            rounded(left.x[0], rounds), right.x[0],
+            fmaf(rounded(left.x[1], rounds), right.x[1],
+                 fmaf(rounded(left.x[2], rounds), right.x[2], fmaf(rounded(left.x[3], rounds), right.x[3], sum))));
     }
 
-    __syncthreads();
-    for (int k = threadIdx.x; k < top_k; k += CombineThreads) {
-        float sum = room[k * Warps];
-        for (int w = 1; w < Warps; w++) sum += room[k * Warps + w];
-        grad_weights.row(token)[k] = sum;
+    for (int d = fours + lane; d < columns; d += Lanes) sum = fmaf(rounded(x[d], rounds), g[d], sum);
+    sum = warp_sum(sum);
+    if (lane == 0) grad_weights.row(token)[k] = sum;
+
+    const int stores = aligned && in_fours(grad_output) ? columns / 4 * 4 : 0;
+#pragma unroll 4
+    for (int d = lane * 4; d < stores; d += Lanes * 4) {
+        Channels<4> four = Channels<4>::load(g + d);
+        unsigned int bits[4];
+#pragma unroll
+        for (int j = 0; j < 4; j++) {
+            four.x[j] *= weight;
+            bits[j] = bfloat16_bits(four.x[j]);
+        }
+
+        if (stored) *(uint2*)((BFloat16*)grad_source + start + d) = uint2{bits[0] | bits[1] << 16, bits[2] | bits[3] << 16};
+        else four.store((float*)grad_source + start + d);
+    }
+
+    for (int d = stores + lane; d < columns; d += Lanes) {
+        const float value = weight * g[d];
+        if (stored) ((BFloat16*)grad_source)[start + d].bits = (unsigned short)bfloat16_bits(value);
+        else ((float*)grad_source)[start + d] = value;
     }
 }

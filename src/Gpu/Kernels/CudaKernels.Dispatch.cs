@@ -91,9 +91,10 @@ internal sealed partial class CudaKernels
         arguments.Add(gradSource.Address);
         arguments.Add(gradSource.RowStride);
         arguments.Add(gradSource.DType == DType.BFloat16 ? 1 : 0);
+        arguments.Add(gradSource.Address % 16 == 0 && gradSource.RowStride % 4 == 0 ? 1 : 0);
         arguments.Add(Device(gradWeights));
-        int sharedBytes = weights.Columns * (BlockThreads / WarpThreads) * sizeof(float);
-        Launch(CombineExpertsBackwardKernel, Rows(gradOutput.Rows, sharedBytes: sharedBytes), ref arguments);
+        int blocks = (int)Dim3.Cover(table.Count, BlockThreads / WarpThreads);
+        Launch(CombineExpertsBackwardKernel, Rows(blocks), ref arguments);
     }
 
     /// <summary>Whether rows can be read four values at a time.</summary>

@@ -179,7 +179,8 @@ quantize_experts(
 
     const int row = offsets[low] + turned - columns[low];
     quantize_part<KREWE_ELEMENT>(
-        row, offsets[low + 1], turned, gridDim.x * Side, source.columns, straight, transposed, Rows{source, gather});
+        row, offsets[low + 1], turned, gridDim.x * Side, blockIdx.y * Side, source.columns, straight, transposed,
+        Rows{source, gather});
 }
 
 // Bytes: the input once, beside its pass in rms_norm_scale; the codes once each way.

@@ -18,15 +18,15 @@ public sealed class JoinedBatch(
 {
     private readonly Lock _lock = new();
     private readonly Expert[] _experts = new Expert[count];
-    private readonly TaskCompletionSource _launched = new(TaskCreationOptions.RunContinuationsAsynchronously);
+    private readonly TaskCompletionSource _submitted = new(TaskCreationOptions.RunContinuationsAsynchronously);
     private readonly TaskCompletionSource _done = new(TaskCreationOptions.RunContinuationsAsynchronously);
     private int _joined;
 
     /// <summary>Number on this device.</summary>
     public long Id { get; } = id;
 
-    /// <summary>Completes when the launch was handed to the device, whose later work finds its results.</summary>
-    public Task Launched => _launched.Task;
+    /// <summary>Completes when the launch was submitted: the device runs later work behind it.</summary>
+    public Task Submitted => _submitted.Task;
 
     /// <summary>Completes when the launch is done.</summary>
     public Task Done => _done.Task;
@@ -57,15 +57,16 @@ public sealed class JoinedBatch(
     {
         try
         {
-            Task done = await device.LaunchAsync(kernels => work(kernels, _experts), priority);
-            _launched.SetResult();
+            Task done = device.SubmitAsync(
+                static (kernels, state) => state.Work(kernels, state.Experts), (Work: work, Experts: _experts), priority);
+            _submitted.SetResult();
             await done;
             _done.SetResult();
         }
         catch (Exception exception)
         {
             // Whatever the launch threw belongs to those who wait for it.
-            _launched.TrySetException(exception);
+            _ = _submitted.TrySetException(exception);
             _done.SetException(exception);
         }
     }

@@ -8,8 +8,8 @@ public sealed partial class ExpertHostGrain
 {
     private readonly List<Task> _weights = [];
 
-    /// <summary>Launches that a stage of this silo went on behind.</summary>
-    private readonly List<Task> _launched = [];
+    /// <summary>Launches behind which a stage of this silo went on.</summary>
+    private readonly List<Task> _behind = [];
 
     /// <summary>
     /// Adds weight gradients as long as the next slot of the layer is ready, in the background: the requests of other
@@ -46,9 +46,9 @@ public sealed partial class ExpertHostGrain
             await Task.WhenAll(turns);
         }
 
-        Task[] launched = [.. _launched];
-        _launched.Clear();
-        await Task.WhenAll(launched);
+        Task[] behind = [.. _behind];
+        _behind.Clear();
+        await Task.WhenAll(behind);
         foreach ((int layer, WeightQueue queue) in Model.Queues)
         {
             if (queue.Waiting > 0)

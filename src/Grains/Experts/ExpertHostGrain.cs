@@ -46,7 +46,7 @@ public sealed partial class ExpertHostGrain(
         {
             post.Discard(_name, begin.Attempt);
             _weights.Clear();
-            _launched.Clear();
+            _behind.Clear();
         }
 
         await Model.BeginAsync(begin.FirstSlot, anew);
@@ -77,14 +77,15 @@ public sealed partial class ExpertHostGrain(
         pass.HasGradients = false;
         pass.Slice = request.Slice.Open();
         Tensor rows = await post.OpenAsync(request.Rows, pass.Received, entry.Abandoned);
-        bool copy = request.BackwardFollows && request.Rows.IsByReference;
-        Tensor result = default;
         ExpertSlice slice = pass.Slice;
+        bool planned = slice.OnDevice is not null;
+        bool copy = request.BackwardFollows && (planned || request.Rows.IsByReference);
+        Tensor result = default;
         await RunAsync(
             request.Layer, slice.Experts.Count, i => (slice.Experts[i], slice.TokensOf(i)),
             (kernels, experts) => result = pass.Batch.Forward(kernels, slice, experts, rows, copy),
-            request.Call.Priority, slice.OnDevice is not null);
-        return await SendAsync(result, request.Process, request.Call, entry.Abandoned);
+            request.Call.Priority, planned);
+        return planned ? TensorParcel.Empty : await SendAsync(result, request.Process, request.Call, entry.Abandoned);
     }
 
     /// <inheritdoc/>
@@ -96,11 +97,12 @@ public sealed partial class ExpertHostGrain(
                 $"no forward of layer {request.Layer}, slot {request.Call.Slot} came before its backward");
         pass.HasGradients = true;
         Tensor gradRows = await post.OpenAsync(request.GradRows, pass.Received, entry.Abandoned);
+        bool planned = pass.Slice.OnDevice is not null;
         ExpertGradients gradients = default;
         await RunAsync(
             request.Layer, pass, (kernels, _) => gradients = pass.Batch.Backward(kernels, gradRows),
-            request.Call.Priority, pass.Slice.OnDevice is not null);
-        return
+            request.Call.Priority, planned);
+        return planned ? [TensorParcel.Empty, TensorParcel.Empty] :
         [
             await SendAsync(gradients.Rows, request.Process, request.Call, entry.Abandoned),
             await SendAsync(gradients.Weights, request.Process, request.Call, entry.Abandoned),
@@ -175,19 +177,19 @@ public sealed partial class ExpertHostGrain(
         await (await post.PostAsync(tensor, process, _name, call.Attempt, abandoned)).ReplyAsync();
 
     private Task RunAsync(
-        int layer, ExpertPass pass, Action<IKernels, Expert[]> work, WorkPriority priority, bool launches = false) =>
+        int layer, ExpertPass pass, Action<IKernels, Expert[]> work, WorkPriority priority, bool goesOn = false) =>
         RunAsync(
             layer, pass.Batch.Experts.Count, i => (pass.Batch.Experts[i].Index, pass.Batch.TokensOf(i)), work, priority,
-            launches);
+            goesOn);
 
     /// <summary>
-    /// Announces a launch, lets the expert grains join it, and waits until it is done, or only until it was handed to the
-    /// device where <paramref name="launches"/>: for a stage of this silo, whose next work comes behind it there. How it ended
-    /// is asked before a step is committed.
+    /// Announces a launch, lets the expert grains join it, and waits until it is done, or where <paramref name="goesOn"/> only
+    /// until it was submitted: for a stage of this silo, whose next work comes behind it on the device. How it ended is asked
+    /// before a step is committed.
     /// </summary>
     private async Task RunAsync(
         int layer, int count, Func<int, (int Expert, int Tokens)> expert, Action<IKernels, Expert[]> work,
-        WorkPriority priority, bool launches)
+        WorkPriority priority, bool goesOn)
     {
         HostedModel model = Model;
         JoinedBatch batch = model.Announce(count, work, priority);
@@ -200,11 +202,11 @@ public sealed partial class ExpertHostGrain(
                 await GrainOf(layer, index).JoinAsync(batch.Id, tokens);
             }
 
-            await (launches ? batch.Launched : batch.Done);
-            if (launches)
+            await (goesOn ? batch.Submitted : batch.Done);
+            if (goesOn)
             {
-                _launched.RemoveAll(task => task.IsCompletedSuccessfully);
-                _launched.Add(batch.Done);
+                _behind.RemoveAll(task => task.IsCompletedSuccessfully);
+                _behind.Add(batch.Done);
             }
         }
         finally

@@ -39,9 +39,11 @@ public sealed class BlockRunner(IDevice device, IExpertFleet fleet, ParameterSet
             TransformerBlock.State? before = i > 0 ? blocks[i - 1].State : null;
             bool ends = i == blocks.Count - 1 && entry.Block.Moe is null;
             ExpertTopology? topology = entry.Block.Moe is null ? null : fleet.TopologyOf(entry.Block.Layer);
-            bool goesOn = GoesOn(topology);
+            DeviceSlice? own = topology is null
+                ? null
+                : entry.Block.Moe!.ChoosePlanner(topology, pass.Layout.Tokens, SharesDevice(topology), entry.State.Moe);
             TransformerBlock.State? previous = waiting;
-            await SubmitAsync(
+            submitted.Add(device.SubmitAsync(
                 kernels =>
                 {
                     if (previous is not null)
@@ -49,21 +51,27 @@ public sealed class BlockRunner(IDevice device, IExpertFleet fleet, ParameterSet
                         MoeLayer.Combine(kernels, arena, previous.Moe);
                     }
 
-                    entry.Block.Forward(
-                        kernels, arena, before?.Output ?? input(kernels), pass, topology, entry.State,
-                        goesOn && !device.SharesHostMemory());
+                    entry.Block.Forward(kernels, arena, before?.Output ?? input(kernels), pass, topology, entry.State);
                     if (ends)
                     {
                         output?.Invoke(kernels, entry.State.Output);
                     }
                 },
-                call.Priority, submitted, goesOn);
+                call.Priority));
             waiting = null;
             if (entry.Block.Moe is not null)
             {
-                await EndAsync(submitted, goesOn);
-                await ExpertsForwardAsync(
-                    entry, arena, new(entry.Block.Layer, call, pass.Balance is not null), submitted, goesOn);
+                var expertCall = new ExpertCall(entry.Block.Layer, call, pass.Balance is not null);
+                if (own is not null)
+                {
+                    await ExpertsForwardBehindAsync(entry, arena, expertCall, own, submitted);
+                }
+                else
+                {
+                    await EndAsync(submitted);
+                    await ExpertsForwardAsync(entry, arena, expertCall);
+                }
+
                 waiting = entry.State;
             }
         }
@@ -102,11 +110,7 @@ public sealed class BlockRunner(IDevice device, IExpertFleet fleet, ParameterSet
             Entry entry = blocks[i];
             TransformerBlock.State? after = i < blocks.Count - 1 ? blocks[i + 1].State : null;
             Entry? previous = waiting;
-            bool goesOn = GoesOn(entry.Block.Moe is null ? null : fleet.TopologyOf(entry.Block.Layer));
-            bool launches = previous is { } before
-                ? GoesOn(before) && (goesOn || entry.Block.Moe is null)
-                : goesOn;
-            await SubmitAsync(
+            submitted.Add(device.SubmitAsync(
                 kernels =>
                 {
                     if (previous is { } p)
@@ -120,17 +124,23 @@ public sealed class BlockRunner(IDevice device, IExpertFleet fleet, ParameterSet
                         TakeWeights(kernels, entry);
                     }
                 },
-                call.Priority, submitted, launches);
-            if (previous is not null || entry.Block.Moe is not null)
+                call.Priority));
+            DeviceSlice? own = entry.Block.Moe is null ? null : entry.State.Moe.Plan.OnDevice;
+            if (previous is { State.Moe.Plan.OnDevice: null } || (entry.Block.Moe is not null && own is null))
             {
-                await EndAsync(submitted, launches);
-                RequestWeights(previous);
+                await EndAsync(submitted);
             }
 
+            RequestWeights(previous);
             waiting = null;
-            if (entry.Block.Moe is not null)
+            if (own is not null)
             {
-                await ExpertsBackwardAsync(entry, arena, call, submitted, goesOn);
+                await ExpertsBackwardBehindAsync(entry, arena, call, own, submitted);
+                waiting = entry;
+            }
+            else if (entry.Block.Moe is not null)
+            {
+                await ExpertsBackwardAsync(entry, arena, call);
                 waiting = entry;
             }
         }
@@ -146,7 +156,7 @@ public sealed class BlockRunner(IDevice device, IExpertFleet fleet, ParameterSet
         return blocks[0].State.GradInput;
 
         // The hosts add the experts' weight gradients while the backward goes on here. Not before their rows were
-        // combined: from then on they may use the memory for another micro-batch.
+        // combined, or on this device will have been: from then on they may use the memory for another micro-batch.
         void RequestWeights(Entry? entry)
         {
             if (weightGradients && entry is { Block.Moe: not null } done)
@@ -195,53 +205,56 @@ public sealed class BlockRunner(IDevice device, IExpertFleet fleet, ParameterSet
         }
     }
 
-    /// <summary>
-    /// True where the layer's experts share this device: what they are to read need not be done, only handed to the device
-    /// before.
-    /// </summary>
-    private bool GoesOn(ExpertTopology? topology) =>
-        topology is { OnlyHost: >= 0 and int host } && fleet.Hosts[host].SharesDevice;
-
-    private bool GoesOn(Entry entry) => GoesOn(fleet.TopologyOf(entry.Block.Layer));
-
-    /// <summary>Submits work, and waits until it was handed to the device where <paramref name="launches"/>.</summary>
-    private async Task SubmitAsync(Action<IKernels> work, WorkPriority priority, List<Task> submitted, bool launches)
+    /// <summary>Waits for what was submitted; blocks without experts wait for nobody and are submitted together.</summary>
+    private static async Task EndAsync(List<Task> submitted)
     {
-        if (!launches)
-        {
-            submitted.Add(device.SubmitAsync(work, priority));
-            return;
-        }
+        await Task.WhenAll(submitted);
+        submitted.Clear();
+    }
 
+    /// <summary>True where all experts live on this device, in memory that the host does not reach.</summary>
+    private bool SharesDevice(ExpertTopology topology) =>
+        topology.OnlyHost >= 0 && fleet.Hosts[topology.OnlyHost].SharesDevice && !device.SharesHostMemory();
+
+    /// <summary>
+    /// Has experts on this device submit their work behind what was submitted here, and the shared expert while they do.
+    /// Nothing is waited for but that it was submitted: what comes next does so behind it.
+    /// </summary>
+    private async Task ExpertsForwardBehindAsync(
+        Entry entry, Arena arena, ExpertCall call, DeviceSlice own, List<Task> submitted)
+    {
+        Task<Tensor> away = fleet.Hosts[own.Host].ForwardAsync(call, entry.State.Moe.Plan.Slices[own.Host], default);
+        submitted.Add(device.SubmitAsync(
+            kernels => entry.Block.ForwardShared(kernels, arena, entry.State), call.Work.Priority));
+        await BehindAsync(away, submitted);
+    }
+
+    private async Task ExpertsBackwardBehindAsync(
+        Entry entry, Arena arena, SlotCall work, DeviceSlice own, List<Task> submitted)
+    {
+        var call = new ExpertCall(entry.Block.Layer, work, BackwardFollows: true);
+        Task<ExpertGradients> away = fleet.Hosts[own.Host].BackwardAsync(call, default);
+        submitted.Add(device.SubmitAsync(
+            kernels => entry.Block.BackwardShared(kernels, arena, entry.State), work.Priority));
+        await BehindAsync(away, submitted);
+    }
+
+    /// <summary>Waits for a call that fails only where nothing more may be submitted behind it.</summary>
+    private static async Task BehindAsync(Task away, List<Task> submitted)
+    {
         try
         {
-            submitted.Add(await device.LaunchAsync(work, priority));
+            await away;
         }
         catch
         {
-            // Whatever happens here, nothing may still run when the caller goes on.
+            // Whatever happens here, nobody may still write to this micro-batch when its caller goes on.
             await Task.WhenAll(submitted);
             throw;
         }
     }
 
-    /// <summary>
-    /// Waits for what was submitted, unless its results are only read by what comes behind it on the device; blocks without
-    /// experts wait for nobody and are submitted together.
-    /// </summary>
-    private static async Task EndAsync(List<Task> submitted, bool goesOn = false)
-    {
-        if (goesOn)
-        {
-            return;
-        }
-
-        await Task.WhenAll(submitted);
-        submitted.Clear();
-    }
-
-    private async Task ExpertsForwardAsync(
-        Entry entry, Arena arena, ExpertCall call, List<Task> submitted, bool launches)
+    private async Task ExpertsForwardAsync(Entry entry, Arena arena, ExpertCall call)
     {
         MoeLayer.State state = entry.State.Moe;
         Task<Tensor>[] away = [.. Busy(state.Plan.Slices).Select(host =>
@@ -249,10 +262,8 @@ public sealed class BlockRunner(IDevice device, IExpertFleet fleet, ParameterSet
         Tensor[] rows;
         try
         {
-            await SubmitAsync(
-                kernels => entry.Block.ForwardShared(kernels, arena, entry.State), call.Work.Priority, submitted,
-                launches);
-            await EndAsync(submitted, launches);
+            await device.SubmitAsync(
+                kernels => entry.Block.ForwardShared(kernels, arena, entry.State), call.Work.Priority);
         }
         finally
         {
@@ -274,8 +285,7 @@ public sealed class BlockRunner(IDevice device, IExpertFleet fleet, ParameterSet
         return Task.WhenAll(fleet.Hosts.Select(host => host.BackwardWeightAsync(request)));
     }
 
-    private async Task ExpertsBackwardAsync(
-        Entry entry, Arena arena, SlotCall work, List<Task> submitted, bool launches)
+    private async Task ExpertsBackwardAsync(Entry entry, Arena arena, SlotCall work)
     {
         MoeLayer.State state = entry.State.Moe;
         var call = new ExpertCall(entry.Block.Layer, work, BackwardFollows: true);
@@ -284,9 +294,8 @@ public sealed class BlockRunner(IDevice device, IExpertFleet fleet, ParameterSet
         ExpertGradients[] gradients;
         try
         {
-            await SubmitAsync(
-                kernels => entry.Block.BackwardShared(kernels, arena, entry.State), work.Priority, submitted, launches);
-            await EndAsync(submitted, launches);
+            await device.SubmitAsync(
+                kernels => entry.Block.BackwardShared(kernels, arena, entry.State), work.Priority);
         }
         finally
         {

@@ -1,6 +1,3 @@
-using Krewe.Model.Kernels;
-using Krewe.Model.Tensors;
-
 namespace Krewe.Model.Layers;
 
 /// <summary>
@@ -18,7 +15,7 @@ public sealed class DispatchPlan
     private readonly List<int> _base = [];
     private int[] _expertCursor = [];
 
-    /// <summary>The plan as tensors where the device made it, else null; lists and counts are empty then.</summary>
+    /// <summary>The plan where the device makes it, else null; lists and counts are empty then.</summary>
     public DeviceSlice? OnDevice { get; private set; }
 
     /// <summary>One slice per host; a host without tokens has an empty one.</summary>
@@ -63,26 +60,28 @@ public sealed class DispatchPlan
         Reduce(chosen, gates, topK, topology);
     }
 
-    /// <summary>Has the device make the plan of a layer whose experts all live on it: the same order of rows.</summary>
-    /// <param name="kernels">Kernels of the device.</param>
-    /// <param name="arena">Arena of the micro-batch.</param>
-    /// <param name="chosen">[T, K] Int32: the chosen experts, rising within a token.</param>
-    /// <param name="gates">[T, K]: their weights.</param>
+    /// <summary>Says that the device will make the plan of a layer whose experts all live on it: the same order of rows.
+    /// </summary>
+    /// <param name="tokens">T.</param>
+    /// <param name="topK">K.</param>
     /// <param name="topology">One host for all experts.</param>
-    public void BuildOnDevice(IKernels kernels, Arena arena, Tensor chosen, Tensor gates, ExpertTopology topology)
+    public DeviceSlice LeaveToDevice(int tokens, int topK, ExpertTopology topology)
     {
         Clear(topology);
         ReturnedRows = 0;
-        var table = DispatchTable.Allocate(arena, chosen.Rows, chosen.Columns, topology.Experts);
-        kernels.PlanDispatch(chosen, table);
-        OnDevice = new(topology.OnlyHost, table, chosen, gates, topology.GroupSize);
+        OnDevice = new(topology.OnlyHost, topology.GroupSize, checked(tokens * topK));
         ExpertSlice slice = _slices[topology.OnlyHost];
         slice.OnDevice = OnDevice;
         for (int expert = 0; expert < topology.Experts; expert++)
         {
             slice.Experts.Add(expert);
         }
+
+        return OnDevice;
     }
+
+    /// <summary>Takes back what <see cref="LeaveToDevice"/> said.</summary>
+    public void LeaveToHost() => OnDevice = null;
 
     /// <summary>
     /// For each of the T * K (token, choice) pairs its assignment, counted through all hosts one after the other.

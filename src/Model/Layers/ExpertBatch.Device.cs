@@ -13,13 +13,12 @@ public sealed partial class ExpertBatch
     private DispatchTable _table;
     private SavedOperands _all;
 
-    private Tensor Forward(IKernels kernels, DeviceSlice own, int hidden, int width, bool copyInput)
+    private Tensor ForwardOnDevice(IKernels kernels, DeviceSlice own, int hidden, int width, bool copyInput)
     {
         int assignments = own.Table.Count;
         _table = copyInput ? Keep(kernels, own.Table) : own.Table;
         _gate = _arena.Allocate(assignments, width);
         _up = _arena.Allocate(assignments, width);
-        _hidden = _arena.Allocate(assignments, width);
         _output = _arena.Allocate(assignments, hidden);
         for (int i = 0; i < _experts.Length; i++)
         {
@@ -29,32 +28,29 @@ public sealed partial class ExpertBatch
         }
 
         _products.LaunchForward(kernels);
-        kernels.SwiGlu(_gate, _up, _hidden);
-        _hiddenRows = Operand.Input(kernels, _arena, _hidden, _recipe.Experts);
+        _hiddenRows = ProducedOperand.SwiGlu(kernels, _arena, _gate, _up, _recipe.Experts);
         for (int i = 0; i < _experts.Length; i++)
         {
             _products.AddForward(kernels, _experts[i].Down, _hiddenRows, _output, range: RangeOf(i));
         }
 
         _products.LaunchForward(kernels);
-        return _output;
+        return own.Returned = _output;
     }
 
-    private ExpertGradients Backward(IKernels kernels, DeviceSlice own, Tensor gradRows)
+    private ExpertGradients BackwardOnDevice(IKernels kernels, DeviceSlice own)
     {
         int assignments = _table.Count;
-        int width = _hidden.Columns;
-        // Only read as an operand: written as one where that needs no tiles.
-        DType stored = _recipe.Experts.Operand == DType.BFloat16 ? kernels.BFloat16Storage : DType.Float32;
+        int width = _gate.Columns;
+        DType stored = ProducedOperand.StoredIn(kernels, _recipe.Experts);
         Tensor gradWeights = _arena.Allocate(own.Weights.Rows, own.Weights.Columns);
         Tensor gradOutput = _arena.Allocate(assignments, _output.Columns, stored);
         Tensor gradHidden = _arena.Allocate(assignments, width);
-        Tensor gradGate = _arena.Allocate(assignments, width);
-        Tensor gradUp = _arena.Allocate(assignments, width);
+        Tensor gradGate = _arena.Allocate(assignments, width, stored);
+        Tensor gradUp = _arena.Allocate(assignments, width, stored);
         Tensor gradInput = _arena.Allocate(assignments, _output.Columns);
-        gradRows = Dispatched(kernels, gradRows);
         kernels.CombineExpertsBackward(
-            gradRows, _output, own.Table, own.Weights, _recipe.Combine, gradOutput, gradWeights);
+            Dispatched(kernels, own.Rows), _output, own.Table, own.Weights, _recipe.Combine, gradOutput, gradWeights);
         SaveInputsOnDevice(kernels);
         _all.GradOutput = Operand.ExpertsGradient(kernels, _arena, gradOutput, _table, _recipe.Experts);
         for (int i = 0; i < _experts.Length; i++)
@@ -79,6 +75,7 @@ public sealed partial class ExpertBatch
         }
 
         _products.LaunchBackwardInput(kernels);
+        (own.Returned, own.ReturnedWeights) = (gradInput, gradWeights);
         return new(gradInput, gradWeights);
     }
 
@@ -106,7 +103,14 @@ public sealed partial class ExpertBatch
     private void SaveInputsOnDevice(IKernels kernels)
     {
         ProductPrecision precision = _recipe.Experts;
-        RecallHidden(kernels);
+        if (_recipe.SwiGluCache is { } format)
+        {
+            Operand.RoundToTiles(kernels, _arena, _gate, format);
+            Operand.RoundToTiles(kernels, _arena, _up, format);
+            kernels.SwiGlu(_gate, _up, _hiddenRows.Values);
+            _hiddenRows = new(_hiddenRows.Values);
+        }
+
         (_all.Hidden, _all.Input) = (_hiddenRows, _input);
         if (precision.IsTiled)
         {

@@ -19,7 +19,14 @@ public sealed partial class ExpertBatch
             _saved = new SavedOperands[_experts.Length];
         }
 
-        RecallHidden(kernels);
+        if (_recipe.SwiGluCache is { } format)
+        {
+            Operand.RoundToTiles(kernels, _arena, _gate, format);
+            Operand.RoundToTiles(kernels, _arena, _up, format);
+            kernels.SwiGlu(_gate, _up, _hidden);
+            _hiddenRows = new(_hidden);
+        }
+
         Tensor cached = precision.IsTiled ? _input.CachedValues(kernels, _arena, precision) : default;
         for (int i = 0; i < _experts.Length; i++)
         {
@@ -27,18 +34,6 @@ public sealed partial class ExpertBatch
             _saved[i].Input = precision.IsTiled
                 ? _input with { Columns = Operand.Turned(kernels, _arena, cached, RowsOf(i), precision) }
                 : _input;
-        }
-    }
-
-    /// <summary>The activation's inputs as they were cached, and its output computed anew from them.</summary>
-    private void RecallHidden(IKernels kernels)
-    {
-        if (_recipe.SwiGluCache is { } format)
-        {
-            Operand.RoundToTiles(kernels, _arena, _gate, format);
-            Operand.RoundToTiles(kernels, _arena, _up, format);
-            kernels.SwiGlu(_gate, _up, _hidden);
-            _hiddenRows = new(_hidden);
         }
     }
 

@@ -35,7 +35,7 @@ public sealed partial class ExpertBatch(IDevice device, string name) : IDisposab
     /// <param name="kernels">Kernels of the device.</param>
     /// <param name="slice">Who takes which row.</param>
     /// <param name="experts">The experts of <see cref="ExpertSlice.Experts"/>, in that order.</param>
-    /// <param name="input">[rows, D]: the rows of <see cref="ExpertSlice.TokenRows"/>.</param>
+    /// <param name="input">[rows, D]: the rows of <see cref="ExpertSlice.TokenRows"/>; not read where the device plans.</param>
     /// <param name="copyInput">
     /// Copies them for the weight gradients: the memory is the caller's and will be used for something else by then.
     /// </param>
@@ -48,6 +48,7 @@ public sealed partial class ExpertBatch(IDevice device, string name) : IDisposab
     {
         _arena.Reset();
         _slice = slice;
+        input = slice.OnDevice?.Rows ?? input;
         _experts = experts.ToArray();
         _recipe = experts.Length == 0 ? PrecisionRecipe.Fp32 : experts[0].Recipe;
         int hidden = input.Columns;
@@ -63,7 +64,7 @@ public sealed partial class ExpertBatch(IDevice device, string name) : IDisposab
         _input = Operand.Input(kernels, _arena, input, _recipe.Experts);
         if (slice.OnDevice is { } own)
         {
-            return Forward(kernels, own, hidden, width, copyInput);
+            return ForwardOnDevice(kernels, own, hidden, width, copyInput);
         }
 
         _offsets = [.. slice.Offsets];
@@ -96,12 +97,14 @@ public sealed partial class ExpertBatch(IDevice device, string name) : IDisposab
     /// Gradients of the received rows and of the gate weights; keeps what <see cref="BackwardWeight"/> needs.
     /// </summary>
     /// <param name="kernels">Kernels of the device.</param>
-    /// <param name="gradRows">[rows, D]: gradient of the layer's routed output at the received rows.</param>
+    /// <param name="gradRows">
+    /// [rows, D]: gradient of the layer's routed output at the received rows; not read where the device plans.
+    /// </param>
     public ExpertGradients Backward(IKernels kernels, Tensor gradRows)
     {
         if (_slice.OnDevice is { } own)
         {
-            return Backward(kernels, own, gradRows);
+            return BackwardOnDevice(kernels, own);
         }
 
         int assignments = _slice.Assignments;

@@ -48,7 +48,7 @@ public sealed class ExpertSlice
     public DeviceSlice? OnDevice { get; internal set; }
 
     /// <summary>Number of (token, expert) pairs.</summary>
-    public int Assignments => OnDevice?.Table.Count ?? Rows.Count;
+    public int Assignments => OnDevice?.Assignments ?? Rows.Count;
 
     /// <summary>Number of reduced rows.</summary>
     public int ReducedRows => ReducedStarts.Count - 1;

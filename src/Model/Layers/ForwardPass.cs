@@ -13,7 +13,8 @@ namespace Krewe.Model.Layers;
 public sealed record ForwardPass(
     TokenLayout Layout, Tensor RotaryTable, BalanceLossOptions? Balance, CachedPass? Cached = null)
 {
-    /// <summary>True where the pass is <see cref="RepeatedWork"/>: layers plan on the device, however few rows they have.</summary>
+    /// <summary>True where the pass is <see cref="RepeatedWork"/> and nothing follows it: halves add to the stream in place.
+    /// </summary>
     public bool Repeats { get; init; }
 }
 

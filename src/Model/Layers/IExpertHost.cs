@@ -13,11 +13,8 @@ public readonly record struct ExpertCall(int Layer, SlotCall Work, bool Backward
 }
 
 /// <summary>What the backward of a host's experts returns.</summary>
-/// <param name="Rows">
-/// [OutputRows, D]: gradients of the received rows, reduced as the forward's results; [assignments, D] under a plan of the
-/// device.
-/// </param>
-/// <param name="Weights">[assignments]: gradients of the gate weights; [T, K] under a plan of the device.</param>
+/// <param name="Rows">[OutputRows, D]: gradients of the received rows, reduced as the forward's results.</param>
+/// <param name="Weights">[assignments]: gradients of the gate weights.</param>
 public readonly record struct ExpertGradients(Tensor Rows, Tensor Weights);
 
 /// <summary>
@@ -32,9 +29,9 @@ public readonly record struct ExpertGradients(Tensor Rows, Tensor Weights);
 public interface IExpertHost
 {
     /// <summary>
-    /// True where the experts compute on the device of who calls: then a slice may be a plan of the device
-    /// (<see cref="ExpertSlice.OnDevice"/>), and its calls end when the work was handed to the device, which runs it ahead of
-    /// whatever is submitted later.
+    /// True where the experts compute on the device of who calls: then a slice may be left to the device
+    /// (<see cref="ExpertSlice.OnDevice"/>). Its calls give and take no rows, and end when the work was submitted: it runs
+    /// behind what was submitted before, and ahead of what will be.
     /// </summary>
     bool SharesDevice { get; }
 
@@ -51,6 +48,7 @@ public interface IExpertHost
     /// <param name="call">Layer, slot and step.</param>
     /// <param name="slice">Who takes which row.</param>
     /// <param name="rows">[rows, D]; must live until the task completes.</param>
+    /// <returns>The result; empty for a slice that was left to the device.</returns>
     Task<Tensor> ForwardAsync(ExpertCall call, ExpertSlice slice, Tensor rows);
 
     /// <summary>Gradients of the rows and of the gate weights.</summary>

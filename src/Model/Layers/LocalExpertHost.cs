@@ -1,4 +1,3 @@
-using Krewe.Model.Kernels;
 using Krewe.Model.Tensors;
 
 namespace Krewe.Model.Layers;
@@ -10,7 +9,7 @@ public sealed class LocalExpertHost(IDevice device, Func<int, IReadOnlyList<Expe
 {
     private readonly Dictionary<(int Layer, long Slot), ExpertBatch> _batches = [];
     private readonly Stack<ExpertBatch> _idle = [];
-    private readonly List<Task> _launched = [];
+    private readonly List<Task> _submitted = [];
 
     /// <inheritdoc/>
     public bool SharesDevice => true;
@@ -29,7 +28,15 @@ public sealed class LocalExpertHost(IDevice device, Func<int, IReadOnlyList<Expe
         IReadOnlyList<Expert?> all = experts(call.Layer);
         Expert[] chosen = [.. slice.Experts.Select(index => ExpertOf(all, call.Layer, index))];
         Tensor result = default;
-        await RunAsync(kernels => result = batch.Forward(kernels, slice, chosen, rows, copyInput: false));
+        Task done = device.SubmitAsync(
+            kernels => result = batch.Forward(kernels, slice, chosen, rows, copyInput: false), call.Work.Priority);
+        if (slice.OnDevice is not null)
+        {
+            GoOn(done);
+            return default;
+        }
+
+        await done;
         return result;
     }
 
@@ -38,7 +45,14 @@ public sealed class LocalExpertHost(IDevice device, Func<int, IReadOnlyList<Expe
     {
         ExpertBatch batch = BatchOf(call);
         ExpertGradients result = default;
-        await RunAsync(kernels => result = batch.Backward(kernels, gradRows));
+        Task done = device.SubmitAsync(kernels => result = batch.Backward(kernels, gradRows), call.Work.Priority);
+        if (gradRows.IsEmpty)
+        {
+            GoOn(done);
+            return default;
+        }
+
+        await done;
         return result;
     }
 
@@ -89,24 +103,23 @@ public sealed class LocalExpertHost(IDevice device, Func<int, IReadOnlyList<Expe
     private Expert ExpertOf(IReadOnlyList<Expert?> all, int layer, int index) => all[index]
         ?? throw new InvalidOperationException($"expert {layer}/{index} is not on {device.Name}");
 
-    /// <summary>Hands work to the device; how it ends is asked for with the weight gradients.</summary>
-    private async Task RunAsync(Action<IKernels> work)
+    /// <summary>Lets work run that nobody waits for; how it ended is asked for with the weight gradients.</summary>
+    private void GoOn(Task done)
     {
-        Task done = await device.LaunchAsync(work);
         lock (_batches)
         {
-            _launched.RemoveAll(task => task.IsCompletedSuccessfully);
-            _launched.Add(done);
+            _submitted.RemoveAll(task => task.IsCompletedSuccessfully);
+            _submitted.Add(done);
         }
     }
 
-    /// <summary>Throws what launched work threw after it was handed over.</summary>
+    /// <summary>Throws what such work has thrown.</summary>
     private Task FailuresAsync()
     {
         lock (_batches)
         {
-            Task[] failed = [.. _launched.Where(task => task.IsFaulted)];
-            _launched.RemoveAll(task => task.IsCompleted);
+            Task[] failed = [.. _submitted.Where(task => task.IsFaulted)];
+            _submitted.RemoveAll(task => task.IsCompleted);
             return Task.WhenAll(failed);
         }
     }

@@ -75,6 +75,13 @@ public sealed partial class ModelStage
             _experts = experts.ToDictionary(
                 layer => layer.Key, layer => (layer.Value, new ExpertBatch(device, $"{name}, experts")));
             _blocks = [.. stage._blocks.Select(block => new BlockRunner.Entry(block, new()))];
+            foreach ((TransformerBlock block, TransformerBlock.State state) in _blocks.Where(entry => entry.Block.Moe is not null))
+            {
+                // However few tokens there are: nothing may be read by the host.
+                state.Moe.Plan.LeaveToDevice(
+                    rows, stage.Config.NumExpertsPerTok, stage._fleet.TopologyOf(block.Layer));
+            }
+
             _layout = TokenLayout.Create(_inputs, [.. Enumerable.Range(0, rows + 1)]);
             _ids = _inputs.Allocate(rows, DType.Int32);
             _best = _inputs.Allocate(rows, DType.Int32);
@@ -157,10 +164,14 @@ public sealed partial class ModelStage
             foreach ((TransformerBlock block, TransformerBlock.State state) in _blocks)
             {
                 ExpertTopology? topology = block.Moe is null ? null : _stage._fleet.TopologyOf(block.Layer);
-                block.Forward(kernels, _activations, stream, _pass, topology, state, plansOnDevice: true);
+                block.Forward(kernels, _activations, stream, _pass, topology, state);
                 if (topology is not null)
                 {
-                    ComputeExperts(kernels, block, topology.OnlyHost, state);
+                    (Expert[] experts, ExpertBatch batch) = _experts[block.Layer];
+                    batch.Forward(
+                        kernels, state.Moe.Plan.Slices[topology.OnlyHost], experts, input: default, copyInput: false);
+                    block.ForwardShared(kernels, _activations, state);
+                    MoeLayer.Combine(kernels, _activations, state.Moe);
                 }
 
                 stream = state.Output;
@@ -172,16 +183,6 @@ public sealed partial class ModelStage
                 _logits = _stage.Head!.Logits(kernels, _activations, normed.Output);
                 kernels.ArgMax(_logits, _best);
             }
-        }
-
-        private void ComputeExperts(IKernels kernels, TransformerBlock block, int host, TransformerBlock.State state)
-        {
-            MoeLayer.State moe = state.Moe;
-            (Expert[] experts, ExpertBatch batch) = _experts[block.Layer];
-            moe.Returned[host] = batch.Forward(
-                kernels, moe.Plan.Slices[host], experts, moe.HostRows[host], copyInput: false);
-            block.ForwardShared(kernels, _activations, state);
-            MoeLayer.Combine(kernels, _activations, moe);
         }
 
         private int[] Choose(IKernels kernels, DecodeStep step, int[] positions)

@@ -56,6 +56,26 @@ public sealed class MoeLayer
         internal Tensor Input, Output, GradOutput, GradInput, TokenStarts, TokenGroupRows;
     }
 
+    /// <summary>
+    /// Decides who plans the next forward, ahead of its <see cref="Dispatch"/>: the device where it has all experts and
+    /// memory of its own, and enough tokens come; null where the host does.
+    /// </summary>
+    /// <param name="topology">Where the experts live.</param>
+    /// <param name="tokens">T.</param>
+    /// <param name="sharesDevice">True where all experts live on the stage's device, whose memory the host does not
+    /// reach.</param>
+    /// <param name="state">Of the micro-batch.</param>
+    public DeviceSlice? ChoosePlanner(ExpertTopology topology, int tokens, bool sharesDevice, State state)
+    {
+        if (sharesDevice && DeviceSlice.Pays((long)tokens * _config.NumExpertsPerTok, topology.Experts))
+        {
+            return state.Plan.LeaveToDevice(tokens, _config.NumExpertsPerTok, topology);
+        }
+
+        state.Plan.LeaveToHost();
+        return null;
+    }
+
     /// <summary>Routes, plans, and gathers the rows of each host.</summary>
     /// <param name="kernels">Kernels of the device.</param>
     /// <param name="arena">Arena of the micro-batch.</param>
@@ -64,26 +84,24 @@ public sealed class MoeLayer
     /// <param name="topology">Where the experts live.</param>
     /// <param name="balance">Balance loss to measure, or null.</param>
     /// <param name="state">Filled.</param>
-    /// <param name="plansOnDevice">True where all experts share this device and the host should not wait for it.</param>
-    /// <param name="always">Then also plans there where the layer has few tokens.</param>
     public void Dispatch(
         IKernels kernels, Arena arena, Tensor input, TokenLayout layout, ExpertTopology topology,
-        BalanceLossOptions? balance, State state, bool plansOnDevice = false, bool always = false)
+        BalanceLossOptions? balance, State state)
     {
         state.Input = input;
         state.CombineType = _recipe.Combine;
         Router.Forward(kernels, arena, input, layout, balance, state.Router);
-        if (plansOnDevice && (always || DeviceSlice.Pays(state.Router.Indices.Count, topology.Experts)))
+        if (state.Plan.OnDevice is { } own)
         {
-            state.Plan.BuildOnDevice(kernels, arena, state.Router.Indices, state.Router.Weights, topology);
-        }
-        else
-        {
-            state.Plan.Build(
-                kernels.Read<int>(state.Router.Indices), kernels.Read<float>(state.Router.Weights),
-                _config.NumExpertsPerTok, topology);
+            own.Table = DispatchTable.Allocate(arena, input.Rows, _config.NumExpertsPerTok, topology.Experts);
+            (own.Indices, own.Weights, own.Rows) = (state.Router.Indices, state.Router.Weights, input);
+            kernels.PlanDispatch(own.Indices, own.Table);
+            return;
         }
 
+        state.Plan.Build(
+            kernels.Read<int>(state.Router.Indices), kernels.Read<float>(state.Router.Weights),
+            _config.NumExpertsPerTok, topology);
         Prepare(state);
         GatherHostRows(kernels, arena, input, state);
     }
@@ -117,6 +135,12 @@ public sealed class MoeLayer
     public static void DispatchBackward(IKernels kernels, Arena arena, Tensor gradOutput, State state)
     {
         state.GradOutput = gradOutput;
+        if (state.Plan.OnDevice is { } own)
+        {
+            own.Rows = gradOutput;
+            return;
+        }
+
         GatherHostRows(kernels, arena, gradOutput, state);
     }
 
@@ -140,7 +164,7 @@ public sealed class MoeLayer
         if (state.Plan.OnDevice is { } own)
         {
             CombineOnDevice(kernels, own, state, weights: default, state.GradInput);
-            gradWeights = state.ReturnedWeights[own.Host];
+            gradWeights = own.ReturnedWeights;
         }
         else
         {
@@ -173,7 +197,7 @@ public sealed class MoeLayer
     /// <summary>Adds what the only host has returned, a row for each assignment.</summary>
     private static void CombineOnDevice(IKernels kernels, DeviceSlice own, State state, Tensor weights, Tensor output) =>
         kernels.CombineExperts(
-            state.Returned[own.Host], own.Table, own.Indices, weights, own.GroupSize, state.CombineType, output);
+            own.Returned, own.Table, own.Indices, weights, own.GroupSize, state.CombineType, output);
 
     /// <summary>A token goes to a host once; a host that gets every token gets the tensor itself.</summary>
     private static void GatherHostRows(IKernels kernels, Arena arena, Tensor source, State state)
@@ -181,7 +205,7 @@ public sealed class MoeLayer
         for (int host = 0; host < state.HostRows.Length; host++)
         {
             ExpertSlice slice = state.Plan.Slices[host];
-            if (slice.OnDevice is not null || slice.TokenRows.Count == source.Rows)
+            if (slice.TokenRows.Count == source.Rows)
             {
                 state.HostRows[host] = source;
                 continue;

@@ -68,10 +68,8 @@ public sealed class TransformerBlock
     /// <param name="pass">Layout, rotary table, cache and balance loss of this pass.</param>
     /// <param name="topology">Where the layer's experts live; null in a dense block.</param>
     /// <param name="state">Filled.</param>
-    /// <param name="plansOnDevice">As <see cref="MoeLayer.Dispatch"/> takes it.</param>
     public void Forward(
-        IKernels kernels, Arena arena, Tensor input, ForwardPass pass, ExpertTopology? topology, State state,
-        bool plansOnDevice)
+        IKernels kernels, Arena arena, Tensor input, ForwardPass pass, ExpertTopology? topology, State state)
     {
         state.Output = CopyOf(kernels, arena, input, pass);
         state.AttentionNorm = _attentionNorm.Forward(kernels, arena, input, _attention.Precision, out Operand normed);
@@ -98,8 +96,7 @@ public sealed class TransformerBlock
         else
         {
             Moe.Dispatch(
-                kernels, arena, state.FeedForwardNorm.Output, pass.Layout, topology!, pass.Balance, state.Moe,
-                plansOnDevice, pass.Repeats);
+                kernels, arena, state.FeedForwardNorm.Output, pass.Layout, topology!, pass.Balance, state.Moe);
         }
     }
 

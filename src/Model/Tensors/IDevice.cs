@@ -66,19 +66,7 @@ public interface IDevice : IDisposable
     /// </param>
     Task SubmitAsync(Action<IKernels> work, WorkPriority priority = default);
 
-    /// <summary>
-    /// As <see cref="SubmitAsync(Action{IKernels}, WorkPriority)"/>, but already ends when the work's kernels were handed to
-    /// the device: whatever is submitted from then on finds their results, while the host goes on.
-    /// </summary>
-    /// <returns>The end of the work, to be awaited some time; where the work itself throws, this call does too.</returns>
-    async Task<Task> LaunchAsync(Action<IKernels> work, WorkPriority priority = default)
-    {
-        Task done = SubmitAsync(work, priority);
-        await done.ConfigureAwait(false);
-        return done;
-    }
-
-    /// <summary>As the first overload, with state instead of a closure, for the hot path.</summary>
+    /// <summary>As the other overload, with state instead of a closure, for the hot path.</summary>
     Task SubmitAsync<TState>(
         Action<IKernels, TState> work, TState state, WorkPriority priority = default);
 

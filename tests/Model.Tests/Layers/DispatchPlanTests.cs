@@ -197,13 +197,19 @@ public class DispatchPlanTests
         TokenLayout layout = TokenLayout.Create(arena, [0, 9, Tokens]);
         layout.Fill(kernels);
         kernels.Fill(layer.Router.Bias, 0);
-        layer.Dispatch(kernels, arena, input, layout, topology, balance, state, plansOnDevice);
-        Assert.Equal(plansOnDevice, state.Plan.OnDevice is not null);
+        DeviceSlice? own = layer.ChoosePlanner(topology, Tokens, plansOnDevice, state);
+        layer.Dispatch(kernels, arena, input, layout, topology, balance, state);
+        Assert.Equal(plansOnDevice, own is not null);
         layer.ForwardShared(kernels, arena, output, state);
         int[] busy = [.. Enumerable.Range(0, topology.Hosts).Where(host => state.Plan.Slices[host].Assignments > 0)];
         foreach (int host in busy)
         {
-            state.Returned[host] = await hosts[host].ForwardAsync(call, state.Plan.Slices[host], state.HostRows[host]);
+            Tensor rows = await hosts[host].ForwardAsync(
+                call, state.Plan.Slices[host], own is null ? state.HostRows[host] : default);
+            if (own is null)
+            {
+                state.Returned[host] = rows;
+            }
         }
 
         MoeLayer.Combine(kernels, arena, state);
@@ -212,9 +218,13 @@ public class DispatchPlanTests
         layer.BackwardShared(kernels, arena, state);
         foreach (int host in busy)
         {
-            ExpertGradients gradients = await hosts[host].BackwardAsync(call, state.HostRows[host]);
-            state.Returned[host] = gradients.Rows;
-            state.ReturnedWeights[host] = gradients.Weights;
+            ExpertGradients gradients =
+                await hosts[host].BackwardAsync(call, own is null ? state.HostRows[host] : default);
+            if (own is null)
+            {
+                state.Returned[host] = gradients.Rows;
+                state.ReturnedWeights[host] = gradients.Weights;
+            }
         }
 
         float[] gradInput = TensorValues.ToFloats(layer.CombineBackward(kernels, arena, balance, state));

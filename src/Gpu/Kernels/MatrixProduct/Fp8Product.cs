@@ -40,14 +40,17 @@ internal struct Fp8Product
 /// <param name="Pitch">Elements from one row of the result to the next.</param>
 /// <param name="Accumulate">1 to add to the result.</param>
 /// <param name="FirstRow">First row of the first operand.</param>
+/// <param name="FirstScale">First column of its packed scales.</param>
 /// <param name="FirstBlock">First block of the depth.</param>
 /// <param name="LastBlock">The end of them.</param>
 /// <param name="Range">Begin and end of the product's own rows on the device, or 0.</param>
 /// <param name="DepthRange">The same of the depth.</param>
+/// <param name="RangeNumber">Number of the range among those that follow each other in memory.</param>
 [StructLayout(LayoutKind.Sequential)]
 internal readonly record struct Fp8ProductArguments(
     nint ScalesB, nint Output, nint Groups, int GroupCount, int Rows, int Columns, int Depth, int Pitch,
-    int Accumulate, int FirstRow, int FirstBlock, int LastBlock, nint Range, nint DepthRange)
+    int Accumulate, int FirstRow, int FirstScale, int FirstBlock, int LastBlock, nint Range, nint DepthRange,
+    int RangeNumber)
 {
     /// <summary>Whether a kernel must read sizes before the product.</summary>
     public bool IsPlaced => Range != 0 || DepthRange != 0;

@@ -33,6 +33,7 @@ internal sealed class Fp8Products(KernelLibrary library, CudaMemoryPool pool, Cu
     private readonly List<Fp8Product> _products = [];
     private readonly Dictionary<(nint Codes, nint Gather, int Rows, bool TurnsScales), PackedOperand> _planned = [];
     private nint _keptScratch;
+    private RowRanges _ranges;
 
     private CudaKernel PlaceKernel =>
         field ??= library.Kernel("MatrixProduct/PlaceFp8Products.cu", "place_fp8_products");
@@ -92,6 +93,7 @@ internal sealed class Fp8Products(KernelLibrary library, CudaMemoryPool pool, Cu
         }
 
         ReadOnlySpan<ScaledProduct> products = CollectionsMarshal.AsSpan(list);
+        _ranges = RowRanges.Of(products);
         (CompiledFp8Product compiled, long units) = Choose(products, rowScales, sharers);
         (long bytes, _) = Plan(products, AnyAddress);
         nint scratch = TakeScratch(bytes);
@@ -184,15 +186,16 @@ internal sealed class Fp8Products(KernelLibrary library, CudaMemoryPool pool, Cu
         _planned.Clear();
         foreach (ref readonly ScaledProduct product in products)
         {
-            PackedOperand a = Add(product.Input, product.InputRows, product.Output.Rows, true);
-            PackedOperand b = Add(product.Weight, default, product.Weight.Rows, HasRowScales(product));
+            RowRanges ranges = product.Range.IsEmpty ? default : _ranges;
+            PackedOperand a = Add(product.Input, product.InputRows, product.Output.Rows, true, ranges);
+            PackedOperand b = Add(product.Weight, default, product.Weight.Rows, HasRowScales(product), default);
             _operands.Add((a, b));
         }
 
         return (next - scratch, pieces);
 
         // What several products read is made ready once: the input of gate and up projections, that of all experts.
-        PackedOperand Add(QuantizedTensor source, Tensor gather, int rows, bool turnsScales)
+        PackedOperand Add(QuantizedTensor source, Tensor gather, int rows, bool turnsScales, RowRanges ranges)
         {
             (nint, nint, int, bool) key = (source.Codes.Address, gather.Address, rows, turnsScales);
             if (_planned.TryGetValue(key, out PackedOperand planned))
@@ -200,7 +203,7 @@ internal sealed class Fp8Products(KernelLibrary library, CudaMemoryPool pool, Cu
                 return planned;
             }
 
-            var operand = new PackedOperand(source, gather, rows, turnsScales, ref next, ref pieces);
+            var operand = new PackedOperand(source, gather, rows, turnsScales, ranges, ref next, ref pieces);
             if (operand.IsPacked)
             {
                 _packed.Add(operand);
@@ -275,8 +278,9 @@ internal sealed class Fp8Products(KernelLibrary library, CudaMemoryPool pool, Cu
                 output, Fp8ProductVariant.OutputBoxRows, variant.OutputBoxColumns, TensorMapSwizzle.Bytes128),
             Arguments = new(
                 product.Weight.Scales.Address, output.Address, 0, 1, output.Rows, output.Columns,
-                product.Weight.Columns, output.RowStride, product.Accumulate ? 1 : 0, 0, 0,
-                (product.Weight.Columns + Block - 1) / Block, product.Range.Address, product.Depth.Address),
+                product.Weight.Columns, output.RowStride, product.Accumulate ? 1 : 0, 0, 0, 0,
+                (product.Weight.Columns + Block - 1) / Block, product.Range.Address, product.Depth.Address,
+                _ranges.NumberOf(product.Range)),
         };
     }
 }

@@ -19,6 +19,21 @@ struct PackedOperand {
     int codes_pitch;
     int scales_pitch;
     int first_tile;
+    int ranges;
+    const int* offsets;
+
+    // Where the scales of a row go; see first_scale in Shape.cuh.
+    __device__ int place(int r) const {
+        if (ranges == 0) return r;
+        int low = 0, high = ranges - 1;
+        while (low < high) {
+            const int middle = (low + high + 1) / 2;
+            if (offsets[middle] <= r) low = middle;
+            else high = middle - 1;
+        }
+
+        return (offsets[low] + 3) / 4 * 4 + low * 4 + r - offsets[low];
+    }
 
     __device__ long long row(int r) const { return gather ? gather[r] : r; }
 };
@@ -29,8 +44,9 @@ __device__ void turn_scales(const PackedOperand& operand, int first) {
     const int row = first + threadIdx.x % PieceRows;
     if (row >= operand.rows) return;
     const float* from = operand.source_scales + operand.row(row) * operand.blocks;
+    const int place = operand.place(row);
     for (int block = threadIdx.x / PieceRows; block < operand.blocks; block += Threads / PieceRows)
-        operand.scales[(long long)block * operand.scales_pitch + row] = from[block];
+        operand.scales[(long long)block * operand.scales_pitch + place] = from[block];
 }
 
 __device__ void copy_codes(const PackedOperand& operand, int first) {

@@ -58,7 +58,7 @@ KREWE_DEVICE void produce(const Fp8Products& products, SharedMemory memory) {
                 copy_box_multicast(share, &product.a, filled, k, shareRow, (1 << Shape::Cluster) - 1);
             }
             copy_box(memory.b(stage), &product.b, filled, k, tile.rowB);
-            copy_box(memory.scales_a(stage), &product.scalesA, filled, tile.rowA, block);
+            copy_box(memory.scales_a(stage), &product.scalesA, filled, tile.rowScales, block);
             if (Shape::scalesB == ScalesB::Row) {
                 copy_box(memory.scales_b(cursor.scalePlace), &product.scalesB, filled, tile.rowB, block);
             }

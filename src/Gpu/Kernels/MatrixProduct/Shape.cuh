@@ -107,15 +107,22 @@ struct Arguments {
     int pitch;
     /// Separate products: added to the output instead of overwriting it.
     int accumulate;
-    /// Separate products: first row of A, and the blocks of K.
+    /// Separate products: first row of A, first column of its scales, and the blocks of K.
     int firstRow;
+    int firstScale;
     int firstBlock;
     int lastBlock;
     /// Separate products: begin and end on the device of the rows of A and the output that are the product's own, or of its
     /// part of K; or null. PlaceFp8Products.cu reads them.
     const int* range;
     const int* depthRange;
+    /// Number of the range among those that follow each other in memory.
+    int rangeNumber;
 };
+
+/// Where the scales of the range number <number> that begins at <first> lie among packed scales: the copy engine reads from
+/// multiples of 16 bytes on, so each range begins at a multiple of four, behind the one before.
+KREWE_DEVICE int first_scale(int first, int number) { return ceil_divide(first, 4) * 4 + number * 4; }
 
 /// Whether a product is added to what lies in its output.
 KREWE_DEVICE bool is_added(const Arguments* arguments) {
