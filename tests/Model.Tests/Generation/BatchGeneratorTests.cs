@@ -78,6 +78,8 @@ public sealed class BatchGeneratorTests : IDisposable
         using var separate = new SeparateMemoryDevice(new CpuDevice(pool, "cpu:1"));
         using LocalModel repeated = await LoadAsync(precision, masters: false, separate);
         Assert.Equal(expected, await GenerateAsync(repeated, Requests));
+        // Two stages run each step behind the prompts.
+        Assert.Equal(2 * 79, separate.Repetitions);
         Assert.Equal(expected[2..3], await GenerateAsync(repeated, Requests[2..3]));
     }
 
