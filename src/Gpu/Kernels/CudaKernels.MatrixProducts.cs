@@ -14,7 +14,10 @@ internal sealed partial class CudaKernels
 {
     /// <summary>Few rows: tiles of 16 by 16.</summary>
     private const int FewRows = 16;
+
+    /// <summary>Where small tiles would use less than this part of the card, few-row tiles use more of it.</summary>
     private const int IdleShare = 16;
+
     private const int PlaceThreads = 1024;
 
     /// <summary>Blocks of a product that a multiprocessor holds.</summary>

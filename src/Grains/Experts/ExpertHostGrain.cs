@@ -64,7 +64,7 @@ public sealed partial class ExpertHostGrain(
             .. plan.ExpertsOf(Array.IndexOf(plan.Silos, host.Silo)).Where(e => e.Layer == layer).Select(e => e.Expert),
         ];
         await RunAsync(
-            layer, experts.Length, i => (experts[i], 0), static (_, _) => { }, call.Priority, launches: false);
+            layer, experts.Length, i => (experts[i], 0), static (_, _) => { }, call.Priority, goesOn: false);
     }
 
     /// <inheritdoc/>
