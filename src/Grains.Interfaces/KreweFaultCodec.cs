@@ -10,8 +10,8 @@ namespace Krewe.Grains.Interfaces;
 
 /// <summary>
 /// Lets the kinds of <see cref="KreweException"/> that projects define for themselves, such as out of memory on a GPU,
-/// cross the wire as what every silo and client knows: a <see cref="KreweException"/> of the same message. Without it the
-/// caller would hear of a missing codec instead of the fault, and take that for one of the cluster.
+/// cross the wire as what every silo and client knows: a <see cref="KreweException"/> of the same message. Without it
+/// the caller would hear of a missing codec instead of the fault, and take that for one of the cluster.
 /// </summary>
 /// <param name="services">Of the silo.</param>
 public sealed class KreweFaultCodec(IServiceProvider services) : IGeneralizedCodec, IGeneralizedCopier

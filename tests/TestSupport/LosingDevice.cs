@@ -20,8 +20,8 @@ public enum LosingMoment
 }
 
 /// <summary>
-/// A device that is lost in the middle of a work of a kind that is asked for, as a GPU is whose kernel ran wild, or that
-/// refuses such a work as one that is short of memory; computes as another one until then.
+/// A device that is lost in the middle of a work of a kind that is asked for, as a GPU is whose kernel ran wild, or
+/// that refuses such a work as one that is short of memory; computes as another one until then.
 /// </summary>
 /// <param name="inner">Computes; disposed with this device.</param>
 public sealed class LosingDevice(IDevice inner) : IDevice
@@ -101,7 +101,8 @@ public sealed class LosingDevice(IDevice inner) : IDevice
             if (_moment is LosingMoment wanted && wanted == moment)
             {
                 _moment = null;
-                throw Refusal ?? loss.Report("Synchronize", $"Synchronize gave TEST_LOST (700) while it did '{moment}'");
+                throw Refusal
+                    ?? loss.Report("Synchronize", $"Synchronize gave TEST_LOST (700) while it did '{moment}'");
             }
         }
     }

@@ -78,8 +78,8 @@ public sealed class CudaDevice : IDevice
     public double BFloat16Rate => CardRates.BFloat16(Context.DeviceName);
 
     /// <summary>
-    /// Whether the card is lost to this process: by a kernel that ran wild, or by a fault of the hardware. Every code of
-    /// the driver that says so reports it (<see cref="LostDevice"/>).
+    /// Whether the card is lost to this process: by a kernel that ran wild, or by a fault of the hardware. Every code
+    /// of the driver that says so reports it (<see cref="LostDevice"/>).
     /// </summary>
     public DeviceLoss Loss { get; }
 

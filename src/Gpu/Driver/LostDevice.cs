@@ -26,7 +26,7 @@ internal static class LostDevice
 
     private const int Assert = 710;
 
-    /// <summary>From CUDA_ERROR_HARDWARE_STACK_ERROR over illegal instruction and misaligned address to launch failed.</summary>
+    /// <summary>From hardware stack error over illegal instruction and misaligned address to launch failed.</summary>
     private const int HardwareStackError = 714;
 
     private const int LaunchFailed = 719;
@@ -49,7 +49,8 @@ internal static class LostDevice
     /// <summary>What to do about a code, or null for one that leaves the device alone.</summary>
     public static string? Advice(int code) =>
         IsKernelFault(code)
-            ? "a kernel went wrong before this call and the device's context is lost (CUDA_LAUNCH_BLOCKING=1 finds the kernel)"
+            ? "a kernel went wrong before this call and the device's context is lost (CUDA_LAUNCH_BLOCKING=1 finds the " +
+              "kernel)"
         : IsHardwareFault(code)
             ? "the card or its link has failed, or another process holds it: nvidia-smi and the system's log say more"
         : null;
@@ -63,9 +64,10 @@ internal static class LostDevice
             : exception;
 
     private static bool IsKernelFault(int code) =>
-        code is IllegalAddress or LaunchTimeout or Assert or (>= HardwareStackError and <= LaunchFailed) or TensorMemoryLeak;
+        code is IllegalAddress or LaunchTimeout or Assert or (>= HardwareStackError and <= LaunchFailed)
+            or TensorMemoryLeak;
 
     private static bool IsHardwareFault(int code) =>
-        code is Unavailable or UncorrectableEcc or UncorrectableNvlink or Contained or ContextDestroyed or ClientTerminated
-            or ExternalDevice or Unknown;
+        code is Unavailable or UncorrectableEcc or UncorrectableNvlink or Contained or ContextDestroyed
+            or ClientTerminated or ExternalDevice or Unknown;
 }

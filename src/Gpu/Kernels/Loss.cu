@@ -21,13 +21,16 @@ struct Logits {
     }
 
     template <class Use>
-    __device__ void each(Use use) const {
+    __device__ void each(Use use) {
         if (Kept > 0) {
 #pragma unroll
             for (int i = 0; i < Kept; i++)
                 if (threadIdx.x + i * Threads < columns) use(threadIdx.x + i * Threads, kept[i]);
         } else {
-            for (int v = threadIdx.x; v < columns; v += Threads) use(v, row[v]);
+            for (int v = threadIdx.x; v < columns; v += Threads) {
+                float x = row[v];
+                use(v, x);
+            }
         }
     }
 };
@@ -50,26 +53,31 @@ __device__ void cross_entropy(
         return;
     }
 
-    const Logits<Kept> own(row, logits.columns);
+    Logits<Kept> own(row, logits.columns);
     float maximum = NEGATIVE_INFINITY;
     own.each([&](int, float x) { maximum = fmaxf(maximum, x); });
     maximum = block_max(maximum, maxima);
     double sum = 0;
-    own.each([&](int, float x) { sum += expf(x - maximum); });
-    float log_sum = maximum + (float)log(block_sum(sum, sums));
+    own.each([&](int, float& x) {
+        x = expf(x - maximum);
+        sum += x;
+    });
+    sum = block_sum(sum, sums);
+    const float log_sum = maximum + (float)log(sum), share = (float)(1.0 / sum);
     if (threadIdx.x == 0) losses[blockIdx.x] = log_sum - row[target];
 
     // The loss reads a logit that the gradient overwrites.
     __syncthreads();
     if (grad_scale != 0)
         own.each([&](int v, float x) {
-            write(v, grad_scale * (expf(x - log_sum) - (v == target ? 1.0f : 0.0f)));
+            const float power = Kept > 0 ? x : expf(x - maximum);
+            write(v, grad_scale * (power * share - (v == target ? 1.0f : 0.0f)));
         });
 }
 
 // losses[t] = logsumexp(logits[t]) - logits[t, target]; the sum in float64. With a scale the logits become
 // scale * (softmax - onehot), or `rounded` takes that in bfloat16. A negative target gives 0 and a zero gradient.
-extern "C" __global__ void __launch_bounds__(Threads)
+extern "C" __global__ void __launch_bounds__(Threads, 4)
 cross_entropy(
     Matrix logits, const int* targets, float* losses, float grad_scale, BFloat16* rounded, int rounded_stride,
     const Fault* fault) {

@@ -43,18 +43,39 @@ struct Piece {
     __device__ static int row(int i) { return Transposed ? i % Rows : i / Depth; }
     __device__ static int depth(int i) { return Transposed ? i / Rows : i % Depth; }
 
-    // Zeros past the ends; `gather` renames the rows that lie apart in memory.
+    // Zeros past the ends; `gather` renames the rows that lie apart in memory. All names come first, and where there are
+    // none nothing of that is there: a load that might wait for a name waits for the loads before it too.
     template <typename Element>
     __device__ void load(const Element* data, int stride, const int* gather, int r0, int rows, int k0, int inner) {
+        if (gather) {
+            int names[Each];
+#pragma unroll
+            for (int e = 0; e < Each; e++)
+                names[e] = is_inside(e, r0, rows, k0, inner) ? gather[apart(e, r0, k0)] : 0;
+            load_rows(data, stride, [&](int e) { return names[e]; }, r0, rows, k0, inner);
+        } else {
+            load_rows(data, stride, [&](int e) { return apart(e, r0, k0); }, r0, rows, k0, inner);
+        }
+    }
+
+    template <typename Element, typename Name>
+    __device__ void load_rows(const Element* data, int stride, Name name, int r0, int rows, int k0, int inner) {
 #pragma unroll
         for (int e = 0; e < Each; e++) {
-            int i = threadIdx.x + e * Threads;
-            int r = r0 + row(i), k = k0 + depth(i);
-            int apart = Transposed ? k : r;
-            int along = Transposed ? r : k;
-            values[e] = r < rows && k < inner
-                ? widen(data[(long long)(gather ? gather[apart] : apart) * stride + along]) : 0.0f;
+            const int along = Transposed ? r0 + row(threadIdx.x + e * Threads) : k0 + depth(threadIdx.x + e * Threads);
+            values[e] = is_inside(e, r0, rows, k0, inner) ? widen(data[(long long)name(e) * stride + along]) : 0.0f;
         }
+    }
+
+    // The own element e's coordinate between rows that lie apart in memory.
+    __device__ static int apart(int e, int r0, int k0) {
+        const int i = threadIdx.x + e * Threads;
+        return Transposed ? k0 + depth(i) : r0 + row(i);
+    }
+
+    __device__ static bool is_inside(int e, int r0, int rows, int k0, int inner) {
+        const int i = threadIdx.x + e * Threads;
+        return r0 + row(i) < rows && k0 + depth(i) < inner;
     }
 
     __device__ void store(float* room) const {

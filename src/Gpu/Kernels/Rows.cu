@@ -72,24 +72,24 @@ extern "C" __global__ void __launch_bounds__(256) gather_rows(
     for (int d = fours + lane; d < stop; d += 32) y[d] = factor * x[d];
 }
 
-// output[i] = dot(left[left_rows[i]], right[right_rows[i]]).
+// output[i] = dot(left[left_rows[i]], right[right_rows[i]]): as 256 threads of a block would add it up, each a chain over
+// every 256th column, then lanes, then warps.
 extern "C" __global__ void __launch_bounds__(256) dot_rows(
     Matrix left, const int* left_rows, Matrix right, const int* right_rows, float* output, int count,
     const Fault* fault) {
+    constexpr int Warps = 8;
     const int row = blockIdx.x * RowsOfBlock + threadIdx.x / 32, lane = threadIdx.x % 32;
     if (row >= count || is_set(fault)) return;
     const float* a = left.row(left_rows[row]);
     const float* b = right.row(right_rows[row]);
-    const int fours = in_fours(left) && in_fours(right) ? left.columns / 4 * 4 : 0;
-    float sum = 0;
-#pragma unroll 4
-    for (int d = lane * 4; d < fours; d += 128) {
-        const float4 x = *(const float4*)(a + d), y = *(const float4*)(b + d);
-        sum = fmaf(x.x, y.x, fmaf(x.y, y.y, fmaf(x.z, y.z, fmaf(x.w, y.w, sum))));
-    }
-
-    for (int d = fours + lane; d < left.columns; d += 32) sum = fmaf(a[d], b[d], sum);
-    sum = warp_sum(sum);
+    float sums[Warps] = {};
+    for (int d = lane; d < left.columns; d += 32 * Warps)
+#pragma unroll
+        for (int w = 0; w < Warps; w++)
+            if (d + w * 32 < left.columns) sums[w] = fmaf(a[d + w * 32], b[d + w * 32], sums[w]);
+    float sum = warp_sum(sums[0]);
+#pragma unroll
+    for (int w = 1; w < Warps; w++) sum += warp_sum(sums[w]);
     if (lane == 0) output[row] = sum;
 }
 

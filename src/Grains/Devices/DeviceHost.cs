@@ -43,8 +43,8 @@ public sealed class DeviceHost(string silo, IDevice device, bool inBand = false)
     }
 
     /// <summary>
-    /// Frees everything of a model behind all work that touches it. Of a device that is lost nothing comes back before it
-    /// is disposed: who still works on it is not known.
+    /// Frees everything of a model behind all work that touches it. Of a device that is lost nothing comes back before
+    /// it is disposed: who still works on it is not known.
     /// </summary>
     public async Task UnloadAsync(string model)
     {

@@ -23,13 +23,14 @@ public static class ProcessSilos
     }
 
     /// <summary>
-    /// Makes known that a silo has lost its device. As a member of its cluster it stays, where its process does: others of
-    /// the process talk through it. For runs it has died.
+    /// Makes known that a silo has lost its device. As a member of its cluster it stays, where its process does: others
+    /// of the process talk through it. For runs it has died.
     /// </summary>
     public static void Retire(string cluster, string silo, DeviceLostException loss) => Retired[(cluster, silo)] = loss;
 
     /// <summary>How a silo of this process lost its device, or null.</summary>
-    public static DeviceLostException? LossOf(string cluster, string silo) => Retired.GetValueOrDefault((cluster, silo));
+    public static DeviceLostException? LossOf(string cluster, string silo) =>
+        Retired.GetValueOrDefault((cluster, silo));
 
     /// <summary>The silo's own grain factory, or null where it lives in another process.</summary>
     public static IGrainFactory? Find(string cluster, string silo) => Silos.GetValueOrDefault((cluster, silo));

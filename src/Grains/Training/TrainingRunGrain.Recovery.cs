@@ -189,7 +189,8 @@ public sealed partial class TrainingRunGrain
         string[] living = [.. silos.Names().Where(silo => !_draining.Contains(silo))];
         if (living.Length == 0)
         {
-            throw Stranded() ?? (Exception)new InvalidOperationException($"run '{Name}' has no silo to run on");
+            throw (Exception?)await StrandedAsync()
+                ?? new InvalidOperationException($"run '{Name}' has no silo to run on");
         }
 
         string[] leaving = [.. silos.Names().Where(silo => _draining.Contains(silo))];
@@ -199,12 +200,22 @@ public sealed partial class TrainingRunGrain
         _step = step;
     }
 
-    /// <summary>What to tell where every silo has lost its device, and none can join: the run's own is one of them.</summary>
-    private StrandedException? Stranded() => silos.LossOf(post.Self.Silo) is { } loss
-        ? new($"run '{Name}' has lost its last device: {loss.Cause} ({loss.Device}); " + (_checkpoint is { } newest
-            ? $"'--resume' goes on from {newest}"
-            : "there is no checkpoint of it yet (--checkpoint-every): start it again"))
-        : null;
+    /// <summary>What to tell where every silo has lost its device; the run's own is one of them: none can join.</summary>
+    private async Task<StrandedException?> StrandedAsync()
+    {
+        if (silos.LossOf(post.Self.Silo) is not { } loss)
+        {
+            return null;
+        }
+
+        // One that is being written lies in the host's memory already.
+        await _saving.ConfigureAwait(
+            ConfigureAwaitOptions.SuppressThrowing | ConfigureAwaitOptions.ContinueOnCapturedContext);
+        return new(
+            $"run '{Name}' has lost its last device, {loss.Device}: {loss.Cause}; " + (_checkpoint is { } newest
+                ? $"--resume goes on from {newest}"
+                : "it has written no checkpoint (see --checkpoint-every): start it again"));
+    }
 
     /// <summary>Places and loads everything anew. Interrupted, it must be done again, whoever seems to be in place.</summary>
     private async Task MoveAsync(ModelSource source, string[] chosen, string[] leaving)

@@ -28,6 +28,14 @@ public sealed record CheckReport(IReadOnlyList<CheckRow> Rows)
     public double LogitsMaxAbs => Largest(row => row.Name.Contains("logits", StringComparison.Ordinal)
         && !row.Name.StartsWith("router", StringComparison.Ordinal)) ?? double.NaN;
 
+    /// <summary>Tokens that chose other experts than the reference in some layer of the main model.</summary>
+    public int OtherChoices { get; init; }
+
+    /// <summary>
+    /// Largest absolute difference of the main logits of all other tokens; null where every token chose the same experts.
+    /// </summary>
+    public double? LogitsMaxAbsSameChoices { get; init; }
+
     /// <summary>True where every token chose the same experts as in the reference.</summary>
     public bool ExpertChoicesEqual => (Largest(row => row.Measure == ReferenceCheck.Choices) ?? 0) == 0;
 

@@ -1,8 +1,8 @@
 namespace Krewe.Model.Tensors;
 
 /// <summary>
-/// Whether a device is lost, and to what. Whoever finds out reports it, once and for all: from then on every call to the
-/// device fails at once with <see cref="DeviceLostException"/>, and those who registered hear of it. Thread-safe.
+/// Whether a device is lost, and to what. Whoever finds out reports it, once and for all: from then on every call to
+/// the device fails at once with <see cref="DeviceLostException"/>, and those who registered hear of it. Thread-safe.
 /// </summary>
 /// <param name="device">Name of the device.</param>
 public sealed class DeviceLoss(string device)
@@ -35,8 +35,7 @@ public sealed class DeviceLoss(string device)
         return Again(_first);
     }
 
-    /// <summary>Calls back when the device is lost: once, on the thread that reports it, or now where it is lost already.
-    /// </summary>
+    /// <summary>Calls back when the device is lost: once, on the thread that reports it, or now where it is lost.</summary>
     public void Register(Action<DeviceLostException> listener)
     {
         lock (_lock)

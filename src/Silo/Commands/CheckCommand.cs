@@ -87,6 +87,11 @@ internal static class CheckCommand
             ["expert_choices_equal"] = report.ExpertChoicesEqual,
             ["loss_max_abs"] = Json.Number(report.LossMaxAbs),
         };
+        if (report.LogitsMaxAbsSameChoices is { } same)
+        {
+            node["logits_max_abs_same_choices"] = Json.Number(same);
+        }
+
         if (report.GradientsMaxRelative is { } gradients)
         {
             node["gradients_max_rel"] = Json.Number(gradients);
@@ -115,6 +120,12 @@ internal static class CheckCommand
             $"logits differ by at most {Text(report.LogitsMaxAbs)}, losses by {Text(report.LossMaxAbs)}" +
             (report.GradientsMaxRelative is { } g ? $", gradients by {Text(g)} of their norm" : "") +
             $"; expert choices {(report.ExpertChoicesEqual ? "equal" : "DIFFER")}");
+        if (report.LogitsMaxAbsSameChoices is { } same)
+        {
+            string tokens = report.OtherChoices == 1 ? "1 token" : $"{report.OtherChoices} tokens";
+            terminal.Out.WriteLine($"{tokens} chose other experts; the logits of all others differ by at most {Text(same)}");
+        }
+
         terminal.Out.WriteLine(failed == 0
             ? $"passed: {report.Rows.Count} tensors within their limits"
             : $"FAILED: {failed} of {report.Rows.Count} tensors past their limits");

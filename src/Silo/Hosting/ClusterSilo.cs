@@ -54,7 +54,7 @@ public sealed class ClusterSilo : IAsyncDisposable
     /// <summary>Starts the silo and waits until it is a member of its cluster.</summary>
     /// <param name="settings">Which cluster, and as whom.</param>
     /// <param name="end">
-    /// Gets one line and ends the process, where the cluster has given up this silo, or has ended, or the device is lost.
+    /// Gets one line and ends the process, where the cluster has given up this silo or has ended, or the device is lost.
     /// </param>
     /// <param name="verbose">Shows Orleans' own log on standard error.</param>
     /// <param name="cancellationToken">Gives up.</param>
@@ -104,8 +104,8 @@ public sealed class ClusterSilo : IAsyncDisposable
         await started.JoinAsync(settings, membership, end, cancellationToken);
         // As a dead one: no farewell, which would wait for what computes; the others notice within a second.
         device.Loss.Register(loss => end(
-            $"silo '{name}' of cluster '{settings.Cluster}' ends, as a dead one does: {loss.Message}; runs go on with the other " +
-            "silos; start it again to join anew ('krewe devices' shows whether the device answers)"));
+            $"silo '{name}' of cluster '{settings.Cluster}' ends, as a dead one does: {loss.Message}; runs go on with the " +
+            "other silos; start it again to join anew ('krewe devices' shows whether the device answers)"));
         return started;
     }
 

@@ -8,8 +8,8 @@ using Xunit;
 namespace Krewe.Gpu.Tests.Devices;
 
 /// <summary>
-/// A card that a kernel has run wild on: lost to its process, which can say so and end. Each case has a process of its own,
-/// since no test after it could use the card.
+/// A card that a kernel has run wild on: lost to its process, which can say so and end. Each case has a process of its
+/// own, since no test after it could use the card.
 /// </summary>
 public sealed class CudaDeviceLossTests(ITestOutputHelper output)
 {
@@ -19,7 +19,7 @@ public sealed class CudaDeviceLossTests(ITestOutputHelper output)
     private const string Source = """
         // Far outside of any allocation.
         extern "C" __global__ void run_wild(unsigned long long address) {
-            *(volatile float*)(address + threadIdx.x * 4ull) = 1.0f;
+            *(volatile float*)(address + (1ull << 46)) = 1.0f;
         }
 
         // Not where four bytes may lie.
@@ -48,8 +48,9 @@ public sealed class CudaDeviceLossTests(ITestOutputHelper output)
             RedirectStandardOutput = true,
             Environment = { [Variable] = kernel },
         })!;
-        string said = await child.StandardOutput.ReadToEndAsync(TestContext.Current.CancellationToken).WaitAsync(Patience);
-        await child.WaitForExitAsync(TestContext.Current.CancellationToken).WaitAsync(Patience);
+        CancellationToken cancellation = TestContext.Current.CancellationToken;
+        string said = await child.StandardOutput.ReadToEndAsync(cancellation).WaitAsync(Patience);
+        await child.WaitForExitAsync(cancellation).WaitAsync(Patience);
         output.WriteLine($"{Stopwatch.GetElapsedTime(start).TotalSeconds:F1} s: {said}");
         Assert.Equal(0, child.ExitCode);
         Assert.Contains($"{code}; a kernel went wrong before this call", said, StringComparison.Ordinal);
@@ -68,7 +69,7 @@ public sealed class CudaDeviceLossTests(ITestOutputHelper output)
         await device.SubmitAsync(kernels => kernels.Fill(tensor, 1));
         DeviceLostException? told = null;
         device.Loss.Register(loss => told = loss);
-        await LaunchAsync(device, wanted!);
+        await LaunchAsync(device, wanted!, tensor.Address);
 
         // Nobody waits for the kernel: one of the next works meets what it did, and from then on none is run.
         DeviceLostException lost = await Assert.ThrowsAsync<DeviceLostException>(async () =>
@@ -82,7 +83,8 @@ public sealed class CudaDeviceLossTests(ITestOutputHelper output)
         Assert.Equal(("cuda:0", lost.Message), (lost.Device, told?.Message));
         Assert.DoesNotContain('\n', lost.Message);
         long start = Stopwatch.GetTimestamp();
-        Task[] later = [.. Enumerable.Range(0, 100).Select(_ => device.SubmitAsync(_ => Assert.Fail("the card is lost")))];
+        Task[] later =
+            [.. Enumerable.Range(0, 100).Select(_ => device.SubmitAsync(_ => Assert.Fail("the card is lost")))];
         foreach (Task call in later)
         {
             Assert.Equal(lost.Message, (await Assert.ThrowsAsync<DeviceLostException>(() => call)).Message);
@@ -98,13 +100,13 @@ public sealed class CudaDeviceLossTests(ITestOutputHelper output)
     }
 
     /// <summary>The kernel runs on a stream of the test's: its context is the device's.</summary>
-    private static Task LaunchAsync(CudaDevice device, string name) => device.SubmitAsync(_ =>
+    private static Task LaunchAsync(CudaDevice device, string name, nint address) => device.SubmitAsync(_ =>
     {
         var source = new KernelSource("DeviceLossTests.cu", Source, new Dictionary<string, string>(), []);
         byte[] cubin = KernelCache.OfThisUser().GetOrCompile(source, new(device.Context.ComputeCapability));
         CudaKernel kernel = new CudaModule("DeviceLossTests.cu", cubin).Kernel(name);
         KernelArguments arguments = new();
-        arguments.Add(0x7fff_0000_0000_0000L);
+        arguments.Add(address);
         kernel.Launch(new CudaStream(), new(new(1), new(32)), ref arguments);
     });
 }

@@ -30,9 +30,9 @@ public sealed class CudaErrorTests
     }
 
     [Theory]
-    [InlineData(46), InlineData(214), InlineData(220), InlineData(226), InlineData(700), InlineData(702), InlineData(709)]
-    [InlineData(710), InlineData(714), InlineData(715), InlineData(716), InlineData(717), InlineData(718), InlineData(719)]
-    [InlineData(721), InlineData(810), InlineData(911), InlineData(999)]
+    [InlineData(46), InlineData(214), InlineData(220), InlineData(226), InlineData(700), InlineData(702)]
+    [InlineData(709), InlineData(710), InlineData(714), InlineData(715), InlineData(716), InlineData(717)]
+    [InlineData(718), InlineData(719), InlineData(721), InlineData(810), InlineData(911), InlineData(999)]
     public void A_code_that_stays_loses_the_device(int code)
     {
         CudaException exception = Assert.Throws<CudaException>(() => CudaResult.Check(code, "cuEventSynchronize"));
@@ -47,8 +47,8 @@ public sealed class CudaErrorTests
 
     [Theory]
     [InlineData(1), InlineData(2), InlineData(3), InlineData(100), InlineData(101), InlineData(209), InlineData(218)]
-    [InlineData(400), InlineData(500), InlineData(600), InlineData(701), InlineData(704), InlineData(720), InlineData(801)]
-    [InlineData(901), InlineData(912)]
+    [InlineData(400), InlineData(500), InlineData(600), InlineData(701), InlineData(704), InlineData(720)]
+    [InlineData(801), InlineData(901), InlineData(912)]
     public void A_code_that_passes_leaves_the_device(int code)
     {
         CudaException exception = Assert.Throws<CudaException>(() => CudaResult.Check(code, "cuLaunchKernelEx"));

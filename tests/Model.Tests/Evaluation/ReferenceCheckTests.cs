@@ -65,6 +65,29 @@ public class ReferenceCheckTests(ITestOutputHelper output)
         Assert.True(report.LogitsMaxAbs > 2e-4);
     }
 
+    [Fact]
+    public async Task Tokens_that_choose_other_experts_are_told_apart_from_the_rest()
+    {
+        string folder = Path.Combine(TestData.GoldenFolder, "cases", "v3_all_moe");
+        ModelConfig config = ModelConfig.Load(folder);
+        using var device = new ReferenceDevice();
+        using SafetensorsFile weights = SafetensorsFile.Open(Path.Combine(folder, "model.safetensors"));
+        using SafetensorsFile reference = SafetensorsFile.Open(Path.Combine(folder, "reference.safetensors"));
+        using LocalModel model = await LocalModel.LoadAsync(
+            config, device, new FileSource(weights), 1, config.MaxPositionEmbeddings);
+        await model.PrepareForTrainingAsync(DType.Float32);
+        // The last layer's gate likes one expert a little more: tokens near a tie go there, no other token sees it.
+        int last = config.NumHiddenLayers - 1;
+        model.Stages[0].Biases[last].AsSpan<float>()[2] += 0.02f;
+
+        CheckReport report = await ReferenceCheck.RunAsync(model, config, reference, gradients: false, new());
+
+        Assert.False(report.ExpertChoicesEqual);
+        Assert.InRange(report.OtherChoices, 1, reference.ReadArray<long>("input_ids").Length - 1);
+        Assert.InRange(report.LogitsMaxAbsSameChoices!.Value, 0, 2e-4);
+        Assert.True(report.LogitsMaxAbs > 2e-4);
+    }
+
     private async Task CheckAsync(string folder, int stages, IDevice device)
     {
         using IDevice owned = device;

@@ -1,4 +1,5 @@
 using System.Diagnostics;
+using Krewe.Gpu.Compilation;
 using Krewe.Gpu.Driver;
 using Krewe.Grains.Interfaces.Devices;
 using Krewe.Grains.Interfaces.Training;
@@ -12,8 +13,8 @@ using Xunit;
 namespace Krewe.Silo.Tests.Faults;
 
 /// <summary>
-/// A run one of whose silos loses its device in the middle of a step: it goes on with the others, and ends with the bits
-/// of a run that nothing happened to. Silos of one process, whose device is retired, and processes, which end.
+/// A run one of whose silos loses its device in the middle of a step: it goes on with the others, and ends with the
+/// bits of a run that nothing happened to. Silos of one process, which are retired, and processes, which end.
 /// </summary>
 [Collection(ProcessClusters.Name)]
 public class DeviceLossTests(TestServers servers, ITestOutputHelper output)
@@ -57,7 +58,9 @@ public class DeviceLossTests(TestServers servers, ITestOutputHelper output)
         RunFailed failed = Assert.IsType<RunFailed>(events[^1]);
         output.WriteLine(failed.Message);
         Assert.False(failed.IsUserFault);
-        Assert.StartsWith("run 'run' has lost its last device: Synchronize gave TEST_LOST", failed.Message, StringComparison.Ordinal);
+        Assert.StartsWith(
+            "run 'run' has lost its last device, cpu:0: Synchronize gave TEST_LOST", failed.Message,
+            StringComparison.Ordinal);
         Assert.Contains("step-000010", failed.Message, StringComparison.Ordinal);
         Assert.DoesNotContain('\n', failed.Message);
         Assert.InRange(Stopwatch.GetElapsedTime(start), TimeSpan.Zero, Patience);
@@ -77,11 +80,11 @@ public class DeviceLossTests(TestServers servers, ITestOutputHelper output)
         RunRequest request = TrainingCluster.Request(UndisturbedRun.WriteText(data)) with { CheckpointEvery = 10 };
         SiloProcess lost = cluster.Silos["silo-3"];
 
-        TrainingOutcome outcome = await cluster.TrainAsync(request, long.MaxValue, _ => Task.CompletedTask, Cancellation);
+        TrainingOutcome outcome = await cluster.TrainAsync(
+            request, long.MaxValue, _ => Task.CompletedTask, Cancellation);
 
-        output.WriteLine(
-            $"{moment}: longest pause {outcome.LongestPause.TotalSeconds:F2} s; " +
-            string.Join("; ", outcome.Recoveries.Select(r => $"{r.FromStep} -> {r.ToStep} in {r.Seconds:F2} s: {r.Reason}")));
+        output.WriteLine($"{moment}: longest pause {outcome.LongestPause.TotalSeconds:F2} s");
+        Tell(outcome);
         Assert.Equal(1, await lost.WaitForExitAsync(Patience));
         string line = Assert.Single(lost.Errors, error => error.StartsWith("krewe:", StringComparison.Ordinal));
         output.WriteLine(line);
@@ -93,10 +96,18 @@ public class DeviceLossTests(TestServers servers, ITestOutputHelper output)
         expected.AssertSame(outcome, cluster.Folder);
     }
 
-    /// <summary>Out of memory, a bad argument, a kernel that does not compile: the run's fault, told in one line.</summary>
-    [Theory, InlineData(true), InlineData(false)]
-    public async Task A_refusal_ends_the_run_and_not_the_silo(bool inBand)
+    /// <summary>Out of memory, a kernel that does not compile: the run's fault, told in full.</summary>
+    [Theory]
+    [InlineData("memory", true), InlineData("memory", false), InlineData("kernel", true)]
+    public async Task A_refusal_ends_the_run_and_not_the_silo(string kind, bool inBand)
     {
+        Exception refusal = kind == "memory"
+            ? new CudaException(
+                "cuMemAllocFromPoolAsync", 2, "CUDA_ERROR_OUT_OF_MEMORY",
+                "'cuda:0/run: experts' asked for 1,024 bytes on cuda:0, which has 7 of 9 free")
+            : new KernelCompilationException(
+                new("Rows.cu", "int x = y;", new Dictionary<string, string>(), []), "sm_90a",
+                "Rows.cu(1): error: identifier \"y\" is undefined");
         using var folder = new TemporaryFolder();
         var devices = new List<LosingDevice>();
         await using EmbeddedCluster cluster = await EmbeddedCluster.StartAsync(
@@ -111,9 +122,7 @@ public class DeviceLossTests(TestServers servers, ITestOutputHelper output)
                 },
             },
             Cancellation);
-        const string what = "'cuda:0/run: experts' asked for 1,024 bytes on cuda:0, which has 7 of 9 free";
-        devices[1].RefuseAt(
-            LosingMoment.BackwardWeight, new CudaException("cuMemAllocFromPoolAsync", 2, "CUDA_ERROR_OUT_OF_MEMORY", what));
+        devices[1].RefuseAt(LosingMoment.BackwardWeight, refusal);
         RunRequest request = TrainingCluster.Request(UndisturbedRun.WriteText(folder), steps: 6) with
         {
             Folder = folder["run"],
@@ -122,7 +131,9 @@ public class DeviceLossTests(TestServers servers, ITestOutputHelper output)
 
         List<RunEvent> events = await TrainAsync(cluster, request);
         RunFailed failed = events[^1] as RunFailed ?? throw new InvalidOperationException(string.Join("; ", events));
-        Assert.Equal($"cuMemAllocFromPoolAsync failed: CUDA_ERROR_OUT_OF_MEMORY (2); {what}", failed.Message);
+        Assert.Equal(refusal.Message, failed.Message);
+        Assert.Contains(
+            kind == "memory" ? "asked for 1,024 bytes" : "     1 | int x = y;", failed.Message, StringComparison.Ordinal);
         Assert.True(failed.IsUserFault);
         Assert.All(devices, device => Assert.False(device.Loss.IsLost));
 
@@ -188,8 +199,7 @@ public class DeviceLossTests(TestServers servers, ITestOutputHelper output)
             }
         }
 
-        output.WriteLine(string.Join(
-            "; ", outcome.Recoveries.Select(r => $"{r.FromStep} -> {r.ToStep} in {r.Seconds:F2} s on {string.Join(",", r.Silos)}: {r.Reason}")));
+        Tell(outcome);
         Assert.True(devices[lost].Loss.IsLost);
         DeviceStatus status = await cluster.Grains.GetGrain<IDeviceGrain>($"silo-{lost}").StatusAsync();
         Assert.Equal((0, 0), (status.Experts, status.Stages));
@@ -199,6 +209,15 @@ public class DeviceLossTests(TestServers servers, ITestOutputHelper output)
         }
 
         return (outcome.Events, outcome);
+    }
+
+    private void Tell(TrainingOutcome outcome)
+    {
+        foreach (RunRecovered r in outcome.Recoveries)
+        {
+            output.WriteLine(
+                $"{r.FromStep} -> {r.ToStep} in {r.Seconds:F2} s on {string.Join(", ", r.Silos)}: {r.Reason}");
+        }
     }
 
     private static async Task<int> DriverAsync(EmbeddedCluster cluster, IAddressable run)

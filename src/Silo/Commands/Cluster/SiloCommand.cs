@@ -41,8 +41,8 @@ internal static class SiloCommand
     }
 
     /// <summary>
-    /// The end of a silo that its cluster has given up, or that has lost its device: nothing of it may go on computing. The
-    /// first reason is the one that is told.
+    /// The end of a silo that its cluster has given up, or that has lost its device: nothing of it may go on computing.
+    /// The first reason is the one that is told.
     /// </summary>
     private static Action<string> End(Terminal terminal)
     {

@@ -1,11 +1,13 @@
 using System.CommandLine;
 using System.Diagnostics;
 using System.Text;
+using Krewe.Gpu.Driver;
 using Krewe.Grains.Interfaces.Training;
 using Krewe.Model;
 using Krewe.Model.Data;
 using Krewe.Model.Generation;
 using Krewe.Model.Pipeline;
+using Krewe.Model.Tensors;
 using Krewe.Silo.Hosting;
 
 namespace Krewe.Silo.Commands.Train;
@@ -63,8 +65,8 @@ internal static class TrainCommand
 
             TrainSample? sample = cancellation.IsCancellationRequested || run.Checkpoint is null
                 ? null
-                : await SampleAsync(run.Checkpoint.Folder, parsed.GetValue(options.Sample) ?? "", threads, plan.Recipe.Precision,
-                    parsed.GetValue(options.Devices)![0]);
+                : await TrySampleAsync(run.Checkpoint.Folder, parsed.GetValue(options.Sample) ?? "", threads,
+                    plan.Recipe.Precision, parsed.GetValue(options.Devices)![0], terminal);
             view.Finished(plan, run, Stopwatch.GetElapsedTime(start), sample);
             return ExitCode.Fine;
         });
@@ -145,6 +147,21 @@ internal static class TrainCommand
             && await MeasuredSchedule.TryDrawAsync(cluster.Grains, plan.Name, timeline);
 
         return run;
+    }
+
+    /// <summary>As <see cref="SampleAsync"/>; nothing, and why, where the run has gone on without the device.</summary>
+    private static async Task<TrainSample?> TrySampleAsync(
+        string folder, string prompt, int threads, string precision, DeviceName device, Terminal terminal)
+    {
+        try
+        {
+            return await SampleAsync(folder, prompt, threads, precision, device);
+        }
+        catch (Exception exception) when (exception is DeviceLostException or CudaException { LosesDevice: true })
+        {
+            terminal.Notice($"no sample, {device} is lost to this process: {exception.Message}");
+            return null;
+        }
     }
 
     /// <summary>A text from the written checkpoint, as <c>krewe generate</c> would write it.</summary>

@@ -95,8 +95,8 @@ internal sealed class TrainOptions
     public Option<int?> SnapshotEvery { get; } = SharedOptions.AtLeastOrNone(0, new Option<int?>("--snapshot-every")
     {
         Description =
-            "Steps between copies of the run's state in the memory of a peer silo, to go back to when a silo dies or loses its " +
-            "device; 0 for none (default: 10 with --cluster or several GPUs, else none)",
+            "Steps between copies of the run's state in the memory of a peer silo, to go back to when a silo dies or loses " +
+            "its device; 0 for none (default: 10 with --cluster or several GPUs, else none)",
         HelpName = "N",
     });
 

@@ -55,7 +55,8 @@ internal sealed record TrainPlan(
         PipelineMethod method = PipelineMethods.Parse(parsed.GetValue(options.Schedule)!);
         bool cluster = parsed.GetValue(options.Cluster.Cluster) is not null;
         // What may be lost without the rest of the run: a silo of a cluster, or one of several GPUs.
-        bool losable = cluster || parsed.GetValue(options.Devices)!.Where(device => device.IsCuda).Distinct().Count() > 1;
+        bool losable = cluster
+            || parsed.GetValue(options.Devices)!.Where(device => device.IsCuda).Distinct().Count() > 1;
         EnsureFitsMemory(modelName, model, recipe, cluster ? [DeviceName.Cpu] : parsed.GetValue(options.Devices)!);
         WritableFolder.Ensure(folder);
         var request = new RunRequest

@@ -1,0 +1,93 @@
+"""Draws docs/images/precision.svg from a CSV of losses by step, a column for each run of docs-26m (krewe train --json):
+
+    python3 docs/images/plot_precision.py --join losses.csv bf16=bf16.json fp8=fp8.json "bf16 again=again.json"
+    python3 docs/images/plot_precision.py benchmarks/Gpu/results/precision-docs-26m.csv docs/images/precision.svg
+
+Left the losses, right how far the mean of the last 50 steps is from that of the run it is compared with.
+"""
+import csv
+import json
+import sys
+
+WINDOW = 50
+BAR = 0.25
+LOSSES = [("bf16", "#1f6fa8", 3), ("fp8", "#b4530a", 1)]
+PAIRS = [
+    ("fp8", "bf16", "#b4530a", "", "fp8 to bf16"),
+    ("bf16 again", "bf16", "#1f6fa8", ' stroke-dasharray="2 3"', "bf16 by another build to bf16"),
+]
+
+
+def join(target, *runs):
+    losses = {}
+    for run in runs:
+        name, path = run.split("=", 1)
+        events = [json.loads(line) for line in open(path) if line.startswith("{")]
+        losses[name] = {event["step"]: event["loss"] for event in events if event["event"] == "step"}
+    with open(target, "w", newline="") as file:
+        rows = csv.writer(file, lineterminator="\n")
+        rows.writerow(["step", *losses])
+        steps = sorted(set.intersection(*(set(run) for run in losses.values())))
+        rows.writerows([step, *(run[step] for run in losses.values())] for step in steps)
+
+
+def smoothed(values):
+    """Mean of the last WINDOW values, from the first step that has so many."""
+    return [sum(values[end - WINDOW:end]) / WINDOW for end in range(WINDOW, len(values) + 1)]
+
+
+def percent(losses, run, other):
+    return [100 * (a / b - 1) for a, b in zip(smoothed(losses[run]), smoothed(losses[other]))]
+
+
+def panel(out, left, title, steps, low, high, ticks, lines):
+    top, width, height = 40, 380, 220
+    x = lambda step: left + width * step / steps
+    y = lambda value: top + height * (1 - (min(max(value, low), high) - low) / (high - low))
+    out.append(f'<text x="{left}" y="24" font-size="14" font-weight="bold" fill="#222">{title}</text>')
+    for tick in ticks:
+        out.append(f'<line x1="{left}" x2="{left + width}" y1="{y(tick):.1f}" y2="{y(tick):.1f}" stroke="#dddddd"/>')
+        out.append(
+            f'<text x="{left - 8}" y="{y(tick) + 4:.1f}" font-size="11" text-anchor="end" fill="#555">{tick:g}</text>')
+    for step in range(0, steps + 1, 50):
+        out.append(
+            f'<text x="{x(step):.1f}" y="{top + height + 18}" font-size="11" text-anchor="middle" fill="#555">{step}</text>')
+    out.append(
+        f'<text x="{left + width / 2}" y="{top + height + 36}" font-size="12" text-anchor="middle" fill="#555">step</text>')
+    for points, color, stroke, dash in lines:
+        path = " ".join(f"{x(step):.1f},{y(value):.1f}" for step, value in points)
+        out.append(f'<polyline points="{path}" fill="none" stroke="{color}" stroke-width="{stroke}"{dash}/>')
+
+
+def draw(source, target):
+    rows = list(csv.DictReader(open(source)))
+    steps = len(rows)
+    losses = {name: [float(row[name]) for row in rows] for name in rows[0] if name != "step"}
+    out = ['<svg xmlns="http://www.w3.org/2000/svg" viewBox="0 0 920 352" font-family="DejaVu Sans, sans-serif">',
+           '<rect width="920" height="352" fill="#ffffff"/>']
+    panel(out, 60, "loss, nats per token", steps, 1, 9, range(1, 10),
+          [(list(enumerate(losses[name], 1)), color, stroke, "") for name, color, stroke in LOSSES])
+    bars = [([(0, bar), (steps, bar)], "#999", 1, ' stroke-dasharray="6 4"') for bar in (-BAR, BAR)]
+    panel(out, 515, f"difference of the means of {WINDOW} steps, %", steps, -2, 2, (-2, -1, -BAR, BAR, 1, 2),
+          bars + [(list(enumerate(percent(losses, run, other), WINDOW)), color, 2, dash)
+                  for run, other, color, dash, _ in PAIRS])
+    for index, (label, color) in enumerate([("bf16", "#1f6fa8"), ("fp8", "#b4530a")]):
+        at = 160 + 110 * index
+        out.append(f'<line x1="{at}" x2="{at + 28}" y1="316" y2="316" stroke="{color}" stroke-width="3"/>')
+        out.append(f'<text x="{at + 36}" y="320" font-size="13" fill="#222">{label}</text>')
+    for index, (_, _, color, dash, label) in enumerate(PAIRS):
+        at = 316 + 20 * index
+        out.append(f'<line x1="515" x2="543" y1="{at}" y2="{at}" stroke="{color}" stroke-width="2"{dash}/>')
+        out.append(f'<text x="551" y="{at + 4}" font-size="12" fill="#222">{label}</text>')
+    out.append("</svg>")
+    open(target, "w").write("\n".join(out) + "\n")
+    for run, other, _, _, label in PAIRS:
+        values = percent(losses, run, other)
+        at = ", ".join(f"{values[step - WINDOW]:+.3f} % at {step}" for step in range(WINDOW, steps + 1, 50))
+        print(f"{label}: {at}; largest {max(values, key=abs):+.3f} %")
+
+
+if sys.argv[1] == "--join":
+    join(*sys.argv[2:])
+else:
+    draw(*sys.argv[1:3])
