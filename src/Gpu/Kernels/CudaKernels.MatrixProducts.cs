@@ -15,10 +15,8 @@ internal sealed partial class CudaKernels
     /// <summary>Few rows: tiles of 16 by 16.</summary>
     private const int FewRows = 16;
 
-    /// <summary>Where small tiles would use less than this part of the card, few-row tiles use more of it.</summary>
+    /// <summary>Where small tiles would use less than this part of the card, those of few rows use more of it.</summary>
     private const int IdleShare = 16;
-
-    private const int PlaceThreads = 1024;
 
     /// <summary>Blocks of a product that a multiprocessor holds.</summary>
     private const int BlocksOfMultiprocessor = 2;
@@ -27,9 +25,6 @@ internal sealed partial class CudaKernels
     private const long MostChainBytes = 512L << 20;
     private readonly List<DeviceProduct> _products = [];
     private readonly List<DeviceProduct> _bfloat16Products = [];
-    private readonly HashSet<nint> _sharedResults = [];
-
-    private CudaKernel PlaceProducts => field ??= _library.Kernel("MatrixProducts.cu", "place_products");
 
     private ProductVariants LinearKernels => field ??= new(_library, "linear");
 
@@ -118,23 +113,6 @@ internal sealed partial class CudaKernels
         MultiplyOnTensorCores(form, sharers);
     }
 
-    /// <summary>Products with ranges for each result that they share.</summary>
-    private int Sharers(ReadOnlySpan<GroupedProduct> products)
-    {
-        int ranges = 0;
-        _sharedResults.Clear();
-        foreach (ref readonly GroupedProduct product in products)
-        {
-            if (!product.Range.IsEmpty)
-            {
-                ranges++;
-                _ = _sharedResults.Add(product.Output.Address);
-            }
-        }
-
-        return ranges == 0 ? 1 : ranges / _sharedResults.Count;
-    }
-
     private void Add(in ProductOperands p, int sharers)
     {
         if (p.Result.Count == 0)
@@ -190,34 +168,6 @@ internal sealed partial class CudaKernels
         }
 
         list.Clear();
-    }
-
-    /// <summary>
-    /// Where sizes are read on the device, a kernel ahead numbers the tiles, and the grid has as many blocks as those may be;
-    /// a block takes all chains of its tile.
-    /// </summary>
-    private void LaunchRanges(CudaKernel kernel, int tile, List<DeviceProduct> list, bool sumsRows, int elementBytes)
-    {
-        int count = list.Count, tiles = 0;
-        foreach (ref readonly DeviceProduct product in CollectionsMarshal.AsSpan(list))
-        {
-            // Each range ends in a tile that is not full.
-            int last = product.Range == 0 || sumsRows ? 0 : (int)Dim3.Cover(product.N, tile);
-            tiles = checked(tiles + Tiles(product, tile) + last);
-        }
-
-        // The entry behind the last takes the number of tiles.
-        list.Add(default);
-        nint products = Submission.Upload<DeviceProduct>(CollectionsMarshal.AsSpan(list));
-        list.Clear();
-        KernelArguments arguments = new();
-        arguments.Add(products);
-        arguments.Add(count);
-        arguments.Add(tile);
-        arguments.Add(sumsRows ? 1 : 0);
-        arguments.Add(elementBytes);
-        Launch(PlaceProducts, Rows(1, PlaceThreads), ref arguments);
-        LaunchProducts(kernel, products, count, tiles, isPlaced: 1);
     }
 
     private void LaunchProducts(CudaKernel kernel, nint products, int count, int blocks, int? isPlaced)

@@ -55,23 +55,6 @@ internal sealed partial class CudaKernels
         LaunchScaledProducts();
     }
 
-    /// <summary>As the other <see cref="Sharers(ReadOnlySpan{GroupedProduct})"/>.</summary>
-    private int Sharers(ReadOnlySpan<ScaledProduct> products)
-    {
-        int ranges = 0;
-        _sharedResults.Clear();
-        foreach (ref readonly ScaledProduct product in products)
-        {
-            if (!product.Range.IsEmpty)
-            {
-                ranges++;
-                _ = _sharedResults.Add(product.Output.Address);
-            }
-        }
-
-        return ranges == 0 ? 1 : ranges / _sharedResults.Count;
-    }
-
     /// <summary>Launches the exact products that were added, all in one grid.</summary>
     private void LaunchScaledProducts()
     {

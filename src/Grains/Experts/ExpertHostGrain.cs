@@ -64,7 +64,7 @@ public sealed partial class ExpertHostGrain(
             .. plan.ExpertsOf(Array.IndexOf(plan.Silos, host.Silo)).Where(e => e.Layer == layer).Select(e => e.Expert),
         ];
         await RunAsync(
-            layer, experts.Length, i => (experts[i], 0), static (_, _) => { }, call.Priority, goesOn: false);
+            layer, experts.Length, i => (experts[i], 0), static (_, _) => { }, call.Priority, goesOn: null);
     }
 
     /// <inheritdoc/>
@@ -84,7 +84,7 @@ public sealed partial class ExpertHostGrain(
         await RunAsync(
             request.Layer, slice.Experts.Count, i => (slice.Experts[i], slice.TokensOf(i)),
             (kernels, experts) => result = pass.Batch.Forward(kernels, slice, experts, rows, copy),
-            request.Call.Priority, planned);
+            request.Call.Priority, planned ? request.Call.Attempt : null);
         return planned ? TensorParcel.Empty : await SendAsync(result, request.Process, request.Call, entry.Abandoned);
     }
 
@@ -101,7 +101,7 @@ public sealed partial class ExpertHostGrain(
         ExpertGradients gradients = default;
         await RunAsync(
             request.Layer, pass, (kernels, _) => gradients = pass.Batch.Backward(kernels, gradRows),
-            request.Call.Priority, planned);
+            request.Call.Priority, planned ? request.Call.Attempt : null);
         return planned ? [TensorParcel.Empty, TensorParcel.Empty] :
         [
             await SendAsync(gradients.Rows, request.Process, request.Call, entry.Abandoned),
@@ -177,19 +177,21 @@ public sealed partial class ExpertHostGrain(
         await (await post.PostAsync(tensor, process, _name, call.Attempt, abandoned)).ReplyAsync();
 
     private Task RunAsync(
-        int layer, ExpertPass pass, Action<IKernels, Expert[]> work, WorkPriority priority, bool goesOn = false) =>
+        int layer, ExpertPass pass, Action<IKernels, Expert[]> work, WorkPriority priority,
+        long? goesOn = null) =>
         RunAsync(
             layer, pass.Batch.Experts.Count, i => (pass.Batch.Experts[i].Index, pass.Batch.TokensOf(i)), work, priority,
             goesOn);
 
     /// <summary>
-    /// Announces a launch, lets the expert grains join it, and waits until it is done, or where <paramref name="goesOn"/> only
-    /// until it was submitted: for a stage of this silo, whose next work comes behind it on the device. How it ended is asked
-    /// before a step is committed.
+    /// Announces a launch, lets the expert grains join it, and waits until it is done, or where
+    /// <paramref name="goesOn"/> names an attempt only until it was submitted: for a stage of this silo, whose next work comes
+    /// behind it on the device. The attempt has not ended before the launch has, and how it ended is asked before a step is
+    /// committed.
     /// </summary>
     private async Task RunAsync(
         int layer, int count, Func<int, (int Expert, int Tokens)> expert, Action<IKernels, Expert[]> work,
-        WorkPriority priority, bool goesOn)
+        WorkPriority priority, long? goesOn)
     {
         HostedModel model = Model;
         JoinedBatch batch = model.Announce(count, work, priority);
@@ -202,16 +204,27 @@ public sealed partial class ExpertHostGrain(
                 await GrainOf(layer, index).JoinAsync(batch.Id, tokens);
             }
 
-            await (goesOn ? batch.Submitted : batch.Done);
-            if (goesOn)
+            if (goesOn is { } attempt)
             {
                 _behind.RemoveAll(task => task.IsCompletedSuccessfully);
-                _behind.Add(batch.Done);
+                _behind.Add(EndAsync(batch, model.Gate.Enter(attempt)));
+                await batch.Submitted;
+                return;
             }
+
+            await batch.Done;
         }
         finally
         {
             model.Close(batch);
+        }
+    }
+
+    private static async Task EndAsync(JoinedBatch batch, StepGate.Entry entry)
+    {
+        using (entry)
+        {
+            await batch.Done;
         }
     }
 

@@ -3,7 +3,7 @@ using Krewe.Model.Tensors;
 namespace Krewe.Model.Kernels;
 
 /// <content>
-/// Dispatch and combine of experts that all live on this device: sizes stay on it, nobody waits (docs/decisions/0013).
+/// Dispatch and combine of experts that all live on this device: sizes stay on it, nobody waits (docs/decisions/0015).
 /// </content>
 public partial interface IKernels
 {

@@ -11,7 +11,7 @@ namespace Krewe.Model.Kernels;
 /// <param name="Range">
 /// Int32 [2], begin and end on the device, or empty for all: the product is of these rows of the output alone, with as many
 /// of <paramref name="InputRows"/>, or where none are given of the input. They and the row numbers come from
-/// <see cref="DispatchTable"/> and are not checked. Outputs of a launch may be one tensor then, with ranges apart.
+/// one <see cref="DispatchTable"/> and are not checked. Outputs of a launch may be one tensor then, with ranges apart.
 /// </param>
 public readonly record struct GroupedProduct(
     Tensor Input, Tensor Weight, Tensor Output, Tensor InputRows = default, bool Accumulate = false,

@@ -5,7 +5,7 @@ namespace Krewe.Model.Layers;
 
 /// <summary>
 /// The work of a host that has every expert of a layer and the stage's own device: planned there, so that nobody waits for
-/// the gate's choice (docs/decisions/0013). Stage and host each submit their part before the other's has run; what one
+/// the gate's choice (docs/decisions/0015). Stage and host each submit their part before the other's has run; what one
 /// leaves for the other stands here, written and read by the works themselves, which the device runs in their order.
 /// </summary>
 /// <param name="host">Ordinal of the host.</param>

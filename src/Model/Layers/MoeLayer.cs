@@ -10,7 +10,7 @@ namespace Krewe.Model.Layers;
 /// The stage's side of a mixture-of-experts layer: gate, dispatch, shared expert and combine. The routed experts are
 /// behind <see cref="IExpertHost"/>, here or on other silos. output = mid + shared(x) + sum of routed(x).
 /// </summary>
-public sealed class MoeLayer
+public sealed partial class MoeLayer
 {
     private readonly ModelConfig _config;
     private readonly PrecisionRecipe _recipe;
@@ -56,26 +56,6 @@ public sealed class MoeLayer
         internal Tensor Input, Output, GradOutput, GradInput, TokenStarts, TokenGroupRows;
     }
 
-    /// <summary>
-    /// Decides who plans the next forward, ahead of its <see cref="Dispatch"/>: the device where it has all experts and
-    /// memory of its own, and enough tokens come; null where the host does.
-    /// </summary>
-    /// <param name="topology">Where the experts live.</param>
-    /// <param name="tokens">T.</param>
-    /// <param name="sharesDevice">True where all experts live on the stage's device, whose memory the host does not
-    /// reach.</param>
-    /// <param name="state">Of the micro-batch.</param>
-    public DeviceSlice? ChoosePlanner(ExpertTopology topology, int tokens, bool sharesDevice, State state)
-    {
-        if (sharesDevice && DeviceSlice.Pays((long)tokens * _config.NumExpertsPerTok, topology.Experts))
-        {
-            return state.Plan.LeaveToDevice(tokens, _config.NumExpertsPerTok, topology);
-        }
-
-        state.Plan.LeaveToHost();
-        return null;
-    }
-
     /// <summary>Routes, plans, and gathers the rows of each host.</summary>
     /// <param name="kernels">Kernels of the device.</param>
     /// <param name="arena">Arena of the micro-batch.</param>
@@ -93,9 +73,7 @@ public sealed class MoeLayer
         Router.Forward(kernels, arena, input, layout, balance, state.Router);
         if (state.Plan.OnDevice is { } own)
         {
-            own.Table = DispatchTable.Allocate(arena, input.Rows, _config.NumExpertsPerTok, topology.Experts);
-            (own.Indices, own.Weights, own.Rows) = (state.Router.Indices, state.Router.Weights, input);
-            kernels.PlanDispatch(own.Indices, own.Table);
+            PlanOnDevice(kernels, arena, input, topology, own, state);
             return;
         }
 
@@ -193,11 +171,6 @@ public sealed class MoeLayer
             state.ReturnedWeights = new Tensor[hosts];
         }
     }
-
-    /// <summary>Adds what the only host has returned, a row for each assignment.</summary>
-    private static void CombineOnDevice(IKernels kernels, DeviceSlice own, State state, Tensor weights, Tensor output) =>
-        kernels.CombineExperts(
-            own.Returned, own.Table, own.Indices, weights, own.GroupSize, state.CombineType, output);
 
     /// <summary>A token goes to a host once; a host that gets every token gets the tensor itself.</summary>
     private static void GatherHostRows(IKernels kernels, Arena arena, Tensor source, State state)
