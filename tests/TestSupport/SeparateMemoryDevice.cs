@@ -14,6 +14,7 @@ public sealed class SeparateMemoryDevice(IDevice inner) : IDevice
 {
     private readonly SeparateKernels _kernels = new(inner.Kernels);
     private long _reservedBytes;
+    private int _repetitions;
 
     public string Name => $"separate {inner.Name}";
 
@@ -29,6 +30,11 @@ public sealed class SeparateMemoryDevice(IDevice inner) : IDevice
         new SeparateArena($"{Name}/{name}", bytes => Interlocked.Add(ref _reservedBytes, bytes));
 
     public Arena CreateHostArena(string name) => new HostArena($"{Name}/{name}, on the host");
+
+    /// <summary>Runs of repeated work so far.</summary>
+    public int Repetitions => Volatile.Read(ref _repetitions);
+
+    public RepeatedWork Repeat(Action<IKernels> work) => new Repetition(this, work);
 
     public Task SubmitAsync(Action<IKernels> work, WorkPriority priority = default) => inner.SubmitAsync(
         _ =>
@@ -46,6 +52,22 @@ public sealed class SeparateMemoryDevice(IDevice inner) : IDevice
     {
         inner.Dispose();
         _kernels.Dispose();
+    }
+
+    private sealed class Repetition(SeparateMemoryDevice device, Action<IKernels> work) : RepeatedWork
+    {
+        public override Task RunAsync(Action<IKernels> before, Action<IKernels> after, WorkPriority priority = default)
+        {
+            Interlocked.Increment(ref device._repetitions);
+            return device.SubmitAsync(
+                kernels =>
+                {
+                    before(kernels);
+                    work(kernels);
+                    after(kernels);
+                },
+                priority);
+        }
     }
 
     private sealed unsafe class SeparateArena(string name, Action<long> reservedChanged)

@@ -28,6 +28,12 @@ internal sealed class CudaArena(
     /// <inheritdoc/>
     protected override nint TakeBlock(long bytes)
     {
+        if (stream.IsCapturing)
+        {
+            throw new InvalidOperationException(
+                $"'{Name}' asked for {bytes:N0} bytes while work was recorded: repeated work takes the same memory each time");
+        }
+
         loss.ThrowIfLost();
         try
         {

@@ -105,6 +105,13 @@ public sealed class CudaDevice : IDevice
         return Enqueue(new CudaWork<TState>(work, state), priority);
     }
 
+    /// <inheritdoc/>
+    public RepeatedWork Repeat(Action<IKernels> work)
+    {
+        ArgumentNullException.ThrowIfNull(work);
+        return new CudaRepeatedWork(this, _stream, work);
+    }
+
     /// <summary>
     /// Copies a dense tensor between host and device memory, or within one, in the order of submission. The host's
     /// side must stay as it is until the task is done.

@@ -18,16 +18,19 @@ internal sealed unsafe class CudaSubmission : IDisposable
 
     private readonly CudaStream _stream;
     private readonly CudaEvent _done = new();
-    private readonly StagingBuffer _staging = new(StagingBytes);
+    private readonly StagingBuffer _staging;
     private readonly List<StagingBuffer> _oversize = [];
     private readonly PageLockedArena _hostRoom;
     private readonly List<HostArena> _largeRooms = [];
     private readonly List<(string Name, int Columns)> _arguments = [];
     private StagingPiece _fault;
+    private CudaStream? _copies;
+    private CudaSubmission? _watched;
 
     /// <summary>Room on the device of <paramref name="stream"/>, and on the host.</summary>
-    public CudaSubmission(CudaContext context, CudaStream stream, DeviceLoss loss)
+    public CudaSubmission(CudaContext context, CudaStream stream, DeviceLoss loss, int stagingBytes = StagingBytes)
     {
+        _staging = new(stagingBytes);
         _stream = stream;
         _hostRoom = new("values between host and device", context, loss);
         Begin();
@@ -46,9 +49,25 @@ internal sealed unsafe class CudaSubmission : IDisposable
         _largeRooms.Clear();
         _hostRoom.Reset();
         _staging.Reset();
+        _watched = null;
         _fault = Take(sizeof(KernelFault));
-        _stream.Fill(_fault.Device, 0, _fault.Bytes);
+        ClearFault();
     }
+
+    /// <summary>
+    /// Starts over as what recorded kernels need: what goes to the device goes now, by <paramref name="copies"/>, and stays.
+    /// </summary>
+    public void BeginRecording(CudaStream copies)
+    {
+        Begin();
+        _copies = copies;
+    }
+
+    /// <summary>Clears the record of a bad index behind what the stream holds.</summary>
+    public void ClearFault() => _stream.Fill(_fault.Device, 0, _fault.Bytes);
+
+    /// <summary>Also reports the bad index of recorded kernels that were launched in this work.</summary>
+    public void Watch(CudaSubmission recorded) => _watched = recorded;
 
     /// <summary>Numbers an argument whose values a kernel checks.</summary>
     public int Number(string name, int columns)
@@ -71,7 +90,11 @@ internal sealed unsafe class CudaSubmission : IDisposable
     }
 
     /// <summary>Copies host values to the device, behind what the stream holds; gives their address there.</summary>
-    public nint Upload<T>(ReadOnlySpan<T> values) where T : unmanaged
+    /// <param name="values">The values.</param>
+    /// <param name="constant">
+    /// True where no kernel changes them: a recording then has them for good, and need not bring them anew in every run.
+    /// </param>
+    public nint Upload<T>(ReadOnlySpan<T> values, bool constant = false) where T : unmanaged
     {
         if (values.IsEmpty)
         {
@@ -80,13 +103,31 @@ internal sealed unsafe class CudaSubmission : IDisposable
 
         StagingPiece piece = Take(checked(values.Length * Unsafe.SizeOf<T>()));
         values.CopyTo(new Span<T>((void*)piece.Host, values.Length));
-        piece.ToDevice(_stream);
-        return piece.Device;
+        if (_copies is null)
+        {
+            piece.ToDevice(_stream);
+            return piece.Device;
+        }
+
+        piece.ToDevice(_copies);
+        if (constant)
+        {
+            return piece.Device;
+        }
+
+        StagingPiece changing = Take(piece.Bytes);
+        _stream.Copy(piece.Device, changing.Device, piece.Bytes);
+        return changing.Device;
     }
 
     /// <summary>Host memory for a copy to or from the device, until the work is done.</summary>
     public Tensor TakeHostRoom(TensorShape shape, DType dtype)
     {
+        if (_copies is not null)
+        {
+            throw new InvalidOperationException("repeated work neither reads values for the host nor uploads any");
+        }
+
         if (shape.Count * dtype.SizeInBytes() <= MostPageLockedBytes)
         {
             return _hostRoom.Allocate(shape, dtype);
@@ -134,7 +175,8 @@ internal sealed unsafe class CudaSubmission : IDisposable
         _done.Dispose();
     }
 
-    private void FetchFault()
+    /// <summary>Copies the record of a bad index to the host, behind what the stream holds.</summary>
+    public void FetchFault()
     {
         if (_arguments.Count > 0)
         {
@@ -145,5 +187,5 @@ internal sealed unsafe class CudaSubmission : IDisposable
     private ArgumentException? BadIndex() =>
         _arguments.Count > 0 && *(KernelFault*)_fault.Host is { Argument: > 0 } fault
             ? fault.ToException(_arguments[fault.Argument - 1])
-            : null;
+            : _watched?.BadIndex();
 }

@@ -48,15 +48,32 @@ public sealed class CudaStream : IDisposable
     public void WaitFor(CudaEvent @event) =>
         CudaResult.Check(DriverApi.cuStreamWaitEvent(_handle, @event.Handle, 0));
 
+    /// <summary>True between <see cref="BeginCapture"/> and the end of the recording.</summary>
+    public bool IsCapturing { get; private set; }
+
     /// <summary>Records what this thread submits instead of running it, until <see cref="EndCapture"/>.</summary>
-    public void BeginCapture() =>
+    public void BeginCapture()
+    {
         CudaResult.Check(DriverApi.cuStreamBeginCapture_v2(_handle, CaptureThreadLocal));
+        IsCapturing = true;
+    }
 
     /// <summary>Ends the recording and gives it as a graph that can be launched many times.</summary>
     public CudaGraph EndCapture()
     {
+        IsCapturing = false;
         CudaResult.Check(DriverApi.cuStreamEndCapture(_handle, out nint graph));
         return new(graph);
+    }
+
+    /// <summary>Ends the recording and drops it: something went wrong.</summary>
+    public void AbandonCapture()
+    {
+        IsCapturing = false;
+        if (DriverApi.cuStreamEndCapture(_handle, out nint graph) == CudaResult.Success && graph != 0)
+        {
+            _ = DriverApi.cuGraphDestroy(graph);
+        }
     }
 
     /// <summary>

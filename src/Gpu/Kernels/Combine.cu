@@ -36,7 +36,8 @@ template <int Each>
 __device__ void combine(
     const Matrix& source, const int* assignments, const int* chosen, const float* weights, int top_k, int group_size,
     int rounds, float* y, int columns) {
-    for (int d = threadIdx.x % Lanes * Each; d < columns; d += Lanes * Each) {
+    const int lane = blockIdx.y * Lanes + threadIdx.x % Lanes, lanes = gridDim.y * Lanes;
+    for (int d = lane * Each; d < columns; d += lanes * Each) {
         Channels<Each> sum = {};
         for (int k = 0; k < top_k;) {
             const int first = k, group = chosen[k] / group_size;
@@ -65,7 +66,7 @@ __device__ void combine(
 }
 
 // output[t] += sum over groups of round(sum over a group's experts of weight round(source[a])). Grid: a warp for each
-// token, 8 a block. `aligned`: rows of both matrices can be read four channels at a time.
+// token, 8 a block, by parts of the columns where few tokens would leave the card idle. `aligned`: rows of both matrices can be read four channels at a time.
 extern "C" __global__ void __launch_bounds__(CombineThreads) combine_experts(
     Matrix source, const int* assignments, IntMatrix indices, Matrix weights, int group_size, int rounds, Matrix output,
     int aligned) {

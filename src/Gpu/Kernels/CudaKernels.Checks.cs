@@ -64,7 +64,8 @@ internal sealed partial class CudaKernels
         }
 
         var grid = new Dim3((uint)_indexChecks.Count, (uint)_indexCheckBlocks);
-        nint checks = Submission.Upload<DeviceIndexCheck>(CollectionsMarshal.AsSpan(_indexChecks));
+        nint checks = Submission.Upload<DeviceIndexCheck>(
+            CollectionsMarshal.AsSpan(_indexChecks), constant: true);
         _indexChecks.Clear();
         _indexCheckBlocks = 0;
         KernelArguments arguments = new();

@@ -72,8 +72,10 @@ internal sealed partial class CudaKernels
         arguments.Add(precision == DType.BFloat16 ? 1 : 0);
         arguments.Add(Device(output));
         arguments.Add(FitFours(source) && FitFours(output) ? 1 : 0);
-        Launch(
-            CombineExpertsKernel, Rows((int)Dim3.Cover(output.Rows, BlockThreads / WarpThreads)), ref arguments);
+        uint blocks = Dim3.Cover(output.Rows, BlockThreads / WarpThreads);
+        uint parts = Math.Min(
+            Dim3.Cover(output.Columns, 4 * WarpThreads), Dim3.Cover(4 * _multiprocessors, (int)Math.Max(1, blocks)));
+        Launch(CombineExpertsKernel, new(new(blocks, Math.Max(1, parts)), new(BlockThreads)), ref arguments);
     }
 
     /// <inheritdoc/>

@@ -15,6 +15,9 @@ internal sealed partial class CudaKernels
     /// <summary>Few rows: tiles of 16 by 16.</summary>
     private const int FewRows = 16;
 
+    /// <summary>Where small tiles would use less than this part of the card, those of few rows use more of it.</summary>
+    private const int IdleShare = 16;
+
     /// <summary>Blocks of a product that a multiprocessor holds.</summary>
     private const int BlocksOfMultiprocessor = 2;
 
@@ -226,16 +229,18 @@ internal sealed partial class CudaKernels
     private int ChooseTile(ReadOnlySpan<DeviceProduct> products, bool sumsRows)
     {
         int mostRows = 0;
-        long largeTiles = 0;
+        long largeTiles = 0, smallTiles = 0;
         foreach (ref readonly DeviceProduct product in products)
         {
             mostRows = Math.Max(mostRows, product.M);
             // Half of a large tile would lie idle where one side is that of a small one.
             int blocks = Math.Min(product.M, product.N) <= ProductVariants.Small ? 0 : sumsRows ? ChainsOf(product) : 1;
             largeTiles += (long)blocks * Tiles(product, ProductVariants.Large);
+            smallTiles += (long)(sumsRows ? ChainsOf(product) : 1) * Tiles(product, ProductVariants.Small);
         }
 
-        return mostRows <= FewRows ? ProductVariants.Few
+        // A gate over the tokens of one step of decoding is one small tile: the smallest ones use more of the card.
+        return mostRows <= FewRows || smallTiles * IdleShare <= _multiprocessors ? ProductVariants.Few
             : largeTiles >= _multiprocessors ? ProductVariants.Large
             : ProductVariants.Small;
     }

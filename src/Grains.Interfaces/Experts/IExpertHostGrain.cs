@@ -31,6 +31,13 @@ public interface IExpertHostGrain : IGrainWithStringKey
     [Alias("BeginAsync")]
     Task<SiloReadiness> BeginAsync(StepBegin begin);
 
+    /// <summary>
+    /// Has every expert of a layer here join work that the silo's device will run many times: a step of decoding, made by a
+    /// stage of this silo.
+    /// </summary>
+    [Alias("JoinAsync")]
+    Task JoinAsync(int layer, StepCall call);
+
     /// <summary>Runs the experts of a slice.</summary>
     [Alias("ForwardAsync")]
     Task<TensorParcel> ForwardAsync(ExpertForward request);

@@ -55,6 +55,19 @@ public sealed partial class ExpertHostGrain(
     }
 
     /// <inheritdoc/>
+    public async Task JoinAsync(int layer, StepCall call)
+    {
+        using StepGate.Entry entry = Model.Gate.Enter(call.Attempt);
+        PlacementPlan plan = await plans.GetAsync(_name);
+        int[] experts =
+        [
+            .. plan.ExpertsOf(Array.IndexOf(plan.Silos, host.Silo)).Where(e => e.Layer == layer).Select(e => e.Expert),
+        ];
+        await RunAsync(
+            layer, experts.Length, i => (experts[i], 0), static (_, _) => { }, call.Priority, goesOn: null);
+    }
+
+    /// <inheritdoc/>
     public async Task<TensorParcel> ForwardAsync(ExpertForward request)
     {
         faults.Reached(FaultPoints.Forward, request.Call.Step);

@@ -36,7 +36,7 @@ internal sealed class GrainExpertFleet(string scope, IDevice device, TensorPost 
     {
         _topologies = plan.SiloOfExpert.Keys.ToDictionary(layer => layer, plan.TopologyOf);
         Hosts = [.. gateways.Select((gateway, host) => (IExpertHost)new GrainExpertHost(
-            gateway, post, scope, process, plan.Silos[host] == here, (layer, slot) => ArenaOf(host, layer, slot)))];
+            gateway, post, scope, process, plan.Silos[host] == here, model, (layer, slot) => ArenaOf(host, layer, slot)))];
     }
 
     /// <summary>Lets other micro-batches have the memory of what was received for a slot.</summary>

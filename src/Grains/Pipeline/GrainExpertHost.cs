@@ -10,13 +10,26 @@ namespace Krewe.Grains.Pipeline;
 /// <param name="scope">Model or run name.</param>
 /// <param name="process">Process identity of the stage's silo.</param>
 /// <param name="isHere">True where the silo is the stage's own.</param>
+/// <param name="model">What of the model is on the stage's silo.</param>
 /// <param name="received">Where tensors that come as bytes are put, one arena per layer and slot.</param>
 internal sealed class GrainExpertHost(
-    Neighbour<IExpertHostGrain> gateway, TensorPost post, string scope, Guid process, bool isHere,
+    Neighbour<IExpertHostGrain> gateway, TensorPost post, string scope, Guid process, bool isHere, HostedModel model,
     Func<int, long, Arena> received) : IExpertHost
 {
     /// <inheritdoc/>
     public bool SharesDevice => isHere;
+
+    /// <inheritdoc/>
+    /// <remarks>The grains join by way of their gateway; their weights are in the silo's store.</remarks>
+    public async Task<Expert[]> JoinAsync(int layer, int count, SlotCall work)
+    {
+        await gateway.CallAsync(grain => grain.JoinAsync(layer, CallOf(work)));
+        return
+        [
+            .. Enumerable.Range(0, count).Select(index => model.FindExpert(layer, index)
+                ?? throw new InvalidOperationException($"expert {layer}/{index} of '{scope}' has no weights here")),
+        ];
+    }
 
     /// <inheritdoc/>
     public async Task<Tensor> ForwardAsync(ExpertCall call, ExpertSlice slice, Tensor rows)

@@ -26,12 +26,13 @@ public sealed class LatentKvCache : IDisposable
         _sequences = [.. capacities.Select(capacity => new Sequence(capacity))];
         int pages = Math.Max(1, _sequences.Sum(sequence => PagesOf(sequence.Capacity)));
         _free = new(Enumerable.Range(0, pages).Reverse());
+        SparePage = pages;
         MostPages = Math.Max(1, _sequences.Max(sequence => PagesOf(sequence.Capacity)));
         _arena = device.CreateArena("latent cache");
         _layers = new Tensor[layers];
         for (int layer = 0; layer < layers; layer++)
         {
-            _layers[layer] = _arena.Allocate(checked(pages * LatentPages.PageTokens), width, dtype);
+            _layers[layer] = _arena.Allocate(checked((pages + 1) * LatentPages.PageTokens), width, dtype);
         }
     }
 
@@ -44,7 +45,10 @@ public sealed class LatentKvCache : IDisposable
     /// <summary>Pages that no sequence has.</summary>
     public int FreePages => _free.Count;
 
-    /// <summary>[pages * PageTokens, latent + rope] of one layer, by index within this cache.</summary>
+    /// <summary>A page that never becomes a sequence's: rows of a step that are nobody's write there.</summary>
+    public int SparePage { get; }
+
+    /// <summary>[(pages + 1) * PageTokens, latent + rope] of one layer, by index within this cache.</summary>
     public Tensor this[int layer] => _layers[layer];
 
     /// <summary>Tokens of a sequence that the cache holds: the position of the next one.</summary>

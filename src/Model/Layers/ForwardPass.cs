@@ -11,7 +11,12 @@ namespace Krewe.Model.Layers;
 /// <param name="Balance">Balance loss to measure, or null outside training.</param>
 /// <param name="Cached">The cache that generation reads and writes, or null.</param>
 public sealed record ForwardPass(
-    TokenLayout Layout, Tensor RotaryTable, BalanceLossOptions? Balance, CachedPass? Cached = null);
+    TokenLayout Layout, Tensor RotaryTable, BalanceLossOptions? Balance, CachedPass? Cached = null)
+{
+    /// <summary>True where the pass is <see cref="RepeatedWork"/> and nothing follows it: halves add to the stream in place.
+    /// </summary>
+    public bool Repeats { get; init; }
+}
 
 /// <summary>What a forward over a latent cache shares.</summary>
 /// <param name="Cache">The cache; the pages of the new tokens are taken.</param>

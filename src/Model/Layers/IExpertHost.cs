@@ -35,6 +35,15 @@ public interface IExpertHost
     /// </summary>
     bool SharesDevice { get; }
 
+    /// <summary>
+    /// Has every expert of a layer join work that this device will run many times, and gives them by index; only where
+    /// <see cref="SharesDevice"/>, of a layer whose experts are all here.
+    /// </summary>
+    /// <param name="layer">Layer number.</param>
+    /// <param name="count">Number E of its experts.</param>
+    /// <param name="work">The session.</param>
+    Task<Expert[]> JoinAsync(int layer, int count, SlotCall work);
+
     /// <summary>Runs the experts of <paramref name="slice"/> over <paramref name="rows"/>.</summary>
     /// <param name="call">Layer, slot and step.</param>
     /// <param name="slice">Who takes which row.</param>

@@ -15,12 +15,18 @@ public sealed class LocalExpertHost(IDevice device, Func<int, IReadOnlyList<Expe
     public bool SharesDevice => true;
 
     /// <inheritdoc/>
+    public Task<Expert[]> JoinAsync(int layer, int count, SlotCall work)
+    {
+        IReadOnlyList<Expert?> all = experts(layer);
+        return Task.FromResult<Expert[]>([.. Enumerable.Range(0, count).Select(index => ExpertOf(all, layer, index))]);
+    }
+
+    /// <inheritdoc/>
     public async Task<Tensor> ForwardAsync(ExpertCall call, ExpertSlice slice, Tensor rows)
     {
         ExpertBatch batch = BatchOf(call);
         IReadOnlyList<Expert?> all = experts(call.Layer);
-        Expert[] chosen = [.. slice.Experts.Select(index => all[index]
-            ?? throw new InvalidOperationException($"expert {call.Layer}/{index} is not on {device.Name}"))];
+        Expert[] chosen = [.. slice.Experts.Select(index => ExpertOf(all, call.Layer, index))];
         Tensor result = default;
         Task done = device.SubmitAsync(
             kernels => result = batch.Forward(kernels, slice, chosen, rows, copyInput: false), call.Work.Priority);
@@ -93,6 +99,9 @@ public sealed class LocalExpertHost(IDevice device, Func<int, IReadOnlyList<Expe
         _batches.Clear();
         _idle.Clear();
     }
+
+    private Expert ExpertOf(IReadOnlyList<Expert?> all, int layer, int index) => all[index]
+        ?? throw new InvalidOperationException($"expert {layer}/{index} is not on {device.Name}");
 
     /// <summary>Lets work run that nobody waits for; how it ended is asked for with the weight gradients.</summary>
     private void GoOn(Task done)

@@ -19,6 +19,8 @@ public sealed partial class ModelStage
     public void OpenSession(long session, IReadOnlyList<int> capacities)
     {
         Slot held = SlotOf(session);
+        held.Repeated?.Dispose();
+        held.Repeated = null;
         held.Cache?.Dispose();
         held.Cache = new(
             _device, Range.LayerCount, Config.KvLoraRank + Config.QkRopeHeadDim, _latentCache, capacities);
@@ -38,11 +40,27 @@ public sealed partial class ModelStage
         LatentKvCache cache = held.Cache
             ?? throw new InvalidOperationException($"session {session} is not open on stage {Range.Index}");
         int[] positions = Reserve(cache, step);
+        bool whole = positions.All(position => position == 0);
+        bool single = step.Starts[^1] == step.Sequences.Length;
+        DecodeResult result = single && !whole && RepeatsSteps
+            ? await RepeatAsync(held, session, step, hidden, positions)
+            : await CallAsync(held, session, step, hidden, positions, whole);
+        for (int s = 0; s < step.Sequences.Length; s++)
+        {
+            cache.Advance(step.Sequences[s], step.Starts[s + 1] - step.Starts[s]);
+        }
+
+        return result;
+    }
+
+    private async Task<DecodeResult> CallAsync(
+        Slot held, long session, DecodeStep step, Tensor hidden, int[] positions, bool whole)
+    {
+        LatentKvCache cache = held.Cache!;
         held.Arena.Reset();
         held.Layout = TokenLayout.Create(held.Arena, step.Starts, positions);
         Tensor table = held.Arena.Allocate(step.Sequences.Length, cache.MostPages, DType.Int32);
-        var pass = new ForwardPass(
-            held.Layout, _rotaryTable, null, new(cache, Range.FirstLayer, table, positions.All(position => position == 0)));
+        var pass = new ForwardPass(held.Layout, _rotaryTable, null, new(cache, Range.FirstLayer, table, whole));
         int[] tokens = [];
         Tensor stream = await _runner.ForwardAsync(
             held.Blocks, held.Arena,
@@ -53,11 +71,6 @@ public sealed partial class ModelStage
             },
             pass, new(session, positions[0]),
             Range.IsLast ? (kernels, output) => tokens = Choose(kernels, held, output, step, positions) : null);
-        for (int s = 0; s < step.Sequences.Length; s++)
-        {
-            cache.Advance(step.Sequences[s], step.Starts[s + 1] - step.Starts[s]);
-        }
-
         return new(stream, tokens);
     }
 
@@ -112,19 +125,26 @@ public sealed partial class ModelStage
         Tensor best = held.Arena.Allocate(count, DType.Int32);
         kernels.ArgMax(logits, best);
         int[] tokens = kernels.Read<int>(best).ToArray();
-        if (Array.Exists(step.Sampling, sampling => sampling.Temperature > 0))
+        Sample(kernels, logits, step, positions, tokens);
+        return tokens;
+    }
+
+    /// <summary>Replaces the most likely token by a drawn one where a sequence asks for it.</summary>
+    private static void Sample(IKernels kernels, Tensor logits, DecodeStep step, int[] positions, int[] tokens)
+    {
+        if (!Array.Exists(step.Sampling, sampling => sampling.Temperature > 0))
         {
-            ReadOnlySpan<float> all = kernels.Read<float>(logits);
-            for (int s = 0; s < count; s++)
-            {
-                long position = positions[s] + step.Starts[s + 1] - step.Starts[s];
-                tokens[s] = step.Sampling[s].Temperature > 0
-                    ? Sampler.Sample(all.Slice(s * logits.Columns, logits.Columns), step.Sampling[s], position)
-                    : tokens[s];
-            }
+            return;
         }
 
-        return tokens;
+        ReadOnlySpan<float> all = kernels.Read<float>(logits);
+        for (int s = 0; s < tokens.Length; s++)
+        {
+            long position = positions[s] + step.Starts[s + 1] - step.Starts[s];
+            tokens[s] = step.Sampling[s].Temperature > 0
+                ? Sampler.Sample(all.Slice(s * logits.Columns, logits.Columns), step.Sampling[s], position)
+                : tokens[s];
+        }
     }
 
     /// <summary>

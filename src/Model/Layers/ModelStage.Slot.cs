@@ -47,8 +47,12 @@ public sealed partial class ModelStage
 
         public Generation.LatentKvCache? Cache { get; set; }
 
+        /// <summary>The step of decoding that a session runs again and again.</summary>
+        public RepeatedStep? Repeated { get; set; }
+
         public void Dispose()
         {
+            Repeated?.Dispose();
             Cache?.Dispose();
             Received?.Dispose();
             OnHost?.Dispose();

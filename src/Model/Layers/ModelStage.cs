@@ -22,6 +22,7 @@ public sealed partial class ModelStage : IDisposable
     private readonly Arena _buffers;
     private readonly Tensor _rotaryTable;
     private readonly DType _latentCache;
+    private readonly bool _forInference;
     private readonly List<TransformerBlock> _blocks = [];
     private readonly RmsNorm? _norm;
     private readonly List<MultiTokenPrediction> _mtp = [];
@@ -50,6 +51,7 @@ public sealed partial class ModelStage : IDisposable
         _device = device;
         _fleet = fleet;
         _latentCache = recipe.LatentCache;
+        _forInference = !recipe.KeepsMasters;
         string owner = $"stage {range.Index}";
         Parameters = twin?.Parameters.Share() ?? new(device, owner, gradientBanks: 2, recipe.KeepsMasters);
         _runner = new(device, fleet, Parameters);

@@ -70,6 +70,10 @@ public sealed class TokenLayout
         ArrayPool<int>.Shared.Return(values);
     }
 
+    /// <summary>The same rows and tensors at other positions.</summary>
+    /// <param name="firstPositions">Position of the first row of each sequence.</param>
+    public TokenLayout At(int[] firstPositions) => new(SequenceStarts, firstPositions, Positions, SequenceOfToken);
+
     /// <summary>For each row here the row of <paramref name="other"/> that lies <paramref name="ahead"/> rows on.</summary>
     /// <param name="other">Has the same sequences, each longer by <paramref name="ahead"/> rows or more.</param>
     /// <param name="ahead">Rows within the sequence.</param>

@@ -71,8 +71,7 @@ public sealed class TransformerBlock
     public void Forward(
         IKernels kernels, Arena arena, Tensor input, ForwardPass pass, ExpertTopology? topology, State state)
     {
-        state.Output = arena.Allocate(input.Rows, input.Columns);
-        kernels.Copy(input, state.Output);
+        state.Output = CopyOf(kernels, arena, input, pass);
         state.AttentionNorm = _attentionNorm.Forward(kernels, arena, input, _attention.Precision, out Operand normed);
         if (pass.Cached is { } cached)
         {
@@ -89,8 +88,7 @@ public sealed class TransformerBlock
         // The norm's backward needs the stream as it was between the halves; the output grows in a copy.
         Tensor mid = state.Output;
         state.FeedForwardNorm = _feedForwardNorm.Forward(kernels, arena, mid);
-        state.Output = arena.Allocate(input.Rows, input.Columns);
-        kernels.Copy(mid, state.Output);
+        state.Output = CopyOf(kernels, arena, mid, pass);
         if (Moe is null)
         {
             _dense!.Forward(kernels, arena, state.FeedForwardNorm.Output, state.Output, state.Dense);
@@ -100,6 +98,20 @@ public sealed class TransformerBlock
             Moe.Dispatch(
                 kernels, arena, state.FeedForwardNorm.Output, pass.Layout, topology!, pass.Balance, state.Moe);
         }
+    }
+
+    /// <summary>Where a half adds to the stream: a copy that the stream's norm can be taken back from, or the stream itself
+    /// where nothing is.</summary>
+    private static Tensor CopyOf(IKernels kernels, Arena arena, Tensor stream, ForwardPass pass)
+    {
+        if (pass.Repeats)
+        {
+            return stream;
+        }
+
+        Tensor copy = arena.Allocate(stream.Rows, stream.Columns);
+        kernels.Copy(stream, copy);
+        return copy;
     }
 
     /// <summary>The shared expert, while the routed tokens are away.</summary>

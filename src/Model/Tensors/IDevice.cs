@@ -69,4 +69,8 @@ public interface IDevice : IDisposable
     /// <summary>As the other overload, with state instead of a closure, for the hot path.</summary>
     Task SubmitAsync<TState>(
         Action<IKernels, TState> work, TState state, WorkPriority priority = default);
+
+    /// <summary>Makes work that runs many times over the same tensors; a device may record it.</summary>
+    /// <param name="work">Calls the kernels: see <see cref="RepeatedWork"/> for what it must not do.</param>
+    RepeatedWork Repeat(Action<IKernels> work) => new CalledWork(this, work);
 }

@@ -44,6 +44,58 @@ public sealed class CudaDeviceTests
     }
 
     [Fact]
+    public async Task Repeated_work_sees_the_values_of_each_run()
+    {
+        CudaDevice device = Card.Device();
+        using Arena arena = device.CreateArena("repeated");
+        using Arena passing = device.CreateArena("repeated, in passing");
+        using var data = new TestTensors(3);
+        Tensor source = await OnDevice(device, arena, data.Vector([.. Enumerable.Range(0, 1200)]).Reshape(new(4, 300)));
+        Tensor rows = arena.Allocate(2, DType.Int32);
+        Tensor total = await OnDevice(device, arena, data.Filled(2, 300, 0));
+        using RepeatedWork work = device.Repeat(kernels =>
+        {
+            passing.Reset();
+            Tensor gathered = passing.Allocate(2, 300);
+            Tensor twice = passing.Allocate(400_000);
+            kernels.Fill(twice, 1);
+            kernels.GatherRows(source, rows, default, gathered);
+            kernels.Add(gathered, total);
+        });
+        float expected = 0;
+        for (int run = 0; run < 8; run++)
+        {
+            float seen = -1;
+            await work.RunAsync(
+                kernels => kernels.Upload<int>([run % 4, 3], rows), kernels => seen = kernels.Read<float>(total)[7]);
+            expected += (run % 4 * 300) + 7;
+            Assert.Equal(expected, seen);
+        }
+
+        ArgumentException bad = await Assert.ThrowsAsync<ArgumentException>(
+            () => work.RunAsync(kernels => kernels.Upload<int>([0, 4], rows), _ => { }));
+        Assert.StartsWith("rows[1]: expected a row below 4, got 4", bad.Message, StringComparison.Ordinal);
+        await work.RunAsync(
+            kernels => kernels.Upload<int>([0, 0], rows),
+            kernels => Assert.Equal(expected + 7, kernels.Read<float>(total)[7]));
+    }
+
+    [Fact]
+    public async Task Work_that_uploads_cannot_be_repeated()
+    {
+        CudaDevice device = Card.Device();
+        using Arena arena = device.CreateArena("uploads");
+        Tensor values = arena.Allocate(3);
+        using RepeatedWork work = device.Repeat(kernels => kernels.Upload<float>([1, 2, 3], values));
+        await work.RunAsync(_ => { }, _ => { });
+        await work.RunAsync(_ => { }, _ => { });
+        InvalidOperationException refused = await Assert.ThrowsAsync<InvalidOperationException>(
+            () => work.RunAsync(_ => { }, _ => { }));
+        Assert.Contains("uploads", refused.Message, StringComparison.Ordinal);
+        await device.SubmitAsync(kernels => kernels.Fill(values, 5));
+    }
+
+    [Fact]
     public async Task Memory_is_counted_and_given_back()
     {
         CudaDevice device = Card.Device();

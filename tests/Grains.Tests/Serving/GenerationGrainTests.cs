@@ -6,6 +6,7 @@ using Krewe.Model;
 using Krewe.Model.Configuration;
 using Krewe.Model.Generation;
 using Krewe.Silo.Hosting;
+using Krewe.TestSupport;
 using Xunit;
 
 namespace Krewe.Grains.Tests.Serving;
@@ -27,6 +28,53 @@ public class GenerationGrainTests
         Assert.Equal(
             expected,
             await GenerateAsync(2, 2, new() { Prompt = Prompt, MaxTokens = 24, Sampling = sampling, UseCache = false }));
+    }
+
+    [Fact]
+    public async Task Requests_of_a_batch_have_the_tokens_of_each_alone()
+    {
+        GenerationRequest[] requests =
+        [
+            new() { Prompt = Prompt, MaxTokens = 12, Sampling = new(Temperature: 1, Seed: 7) },
+            new() { Prompt = [1, 2], MaxTokens = 20 },
+            new() { Prompt = [.. Prompt, 9], MaxTokens = 5, Sampling = new(Temperature: 1, TopK: 9, Seed: 8) },
+        ];
+        await using EmbeddedCluster cluster = await StartAsync(2);
+        await using ClusterModel model = await LoadAsync(cluster, 2);
+        int[][] together = await BatchAsync(cluster, requests);
+        for (int i = 0; i < requests.Length; i++)
+        {
+            Assert.Equal(requests[i].MaxTokens, together[i].Length);
+            Assert.Equal((await BatchAsync(cluster, [requests[i]]))[0], together[i]);
+        }
+    }
+
+    [Fact]
+    public async Task Steps_that_a_device_repeats_have_the_same_tokens_and_every_expert_joins()
+    {
+        GenerationRequest[] requests =
+        [
+            new() { Prompt = Prompt, MaxTokens = 12, Sampling = new(Temperature: 1, Seed: 7) },
+            new() { Prompt = [1, 2], MaxTokens = 20 },
+        ];
+        int[][] expected;
+        await using (EmbeddedCluster called = await StartAsync(1))
+        {
+            await using ClusterModel model = await LoadAsync(called, 1);
+            expected = await BatchAsync(called, requests);
+        }
+
+        SeparateMemoryDevice? device = null;
+        await using EmbeddedCluster cluster = await EmbeddedCluster.StartAsync(
+            new() { Silos = 1, Device = inner => device = new(inner) }, TestContext.Current.CancellationToken);
+        await using ClusterModel repeated = await LoadAsync(cluster, 1);
+        Assert.Equal(expected, await BatchAsync(cluster, requests));
+        Assert.Equal(19, device!.Repetitions);
+        for (int expert = 0; expert < repeated.Config.NRoutedExperts; expert++)
+        {
+            // Two steps were made: of two sequences, and of the one that was left.
+            Assert.InRange((await new KreweClient(cluster.Grains).ExpertAsync("text", 1, expert)).Batches, 2, 100);
+        }
     }
 
     [Fact]
@@ -79,6 +127,20 @@ public class GenerationGrainTests
         }
 
         return [.. tokens];
+    }
+
+    private static async Task<int[][]> BatchAsync(EmbeddedCluster cluster, GenerationRequest[] requests)
+    {
+        var tokens = Array.ConvertAll(requests, _ => new List<int>());
+        await foreach (TokenUpdate[] step in new KreweClient(cluster.Grains).GenerateBatchAsync("text", requests))
+        {
+            foreach (TokenUpdate update in step)
+            {
+                tokens[update.Sequence].Add(update.Token);
+            }
+        }
+
+        return Array.ConvertAll(tokens, list => list.ToArray());
     }
 
     private static Task<EmbeddedCluster> StartAsync(int silos) =>

@@ -5,6 +5,7 @@ using Krewe.Model.Layers;
 using Krewe.Model.Precision;
 using Krewe.Model.Tensors;
 using Krewe.Model.Training;
+using Krewe.TestSupport;
 using Xunit;
 
 namespace Krewe.Model.Tests.Generation;
@@ -65,6 +66,23 @@ public sealed class BatchGeneratorTests : IDisposable
         Assert.Contains("inference", refused.Message, StringComparison.Ordinal);
     }
 
+    [Theory]
+    [InlineData("fp32")]
+    [InlineData("bf16")]
+    [InlineData("fp8")]
+    public async Task Steps_that_the_device_repeats_give_the_same_tokens(string precision)
+    {
+        using LocalModel called = await LoadAsync(precision, masters: true);
+        int[][] expected = await GenerateAsync(called, Requests);
+        using var pool = new ComputePool(2);
+        using var separate = new SeparateMemoryDevice(new CpuDevice(pool, "cpu:1"));
+        using LocalModel repeated = await LoadAsync(precision, masters: false, separate);
+        Assert.Equal(expected, await GenerateAsync(repeated, Requests));
+        // Two stages run each step behind the prompts.
+        Assert.Equal(2 * 79, separate.Repetitions);
+        Assert.Equal(expected[2..3], await GenerateAsync(repeated, Requests[2..3]));
+    }
+
     [Fact]
     public async Task Whole_sequences_without_a_cache_have_the_same_tokens()
     {
@@ -114,11 +132,11 @@ public sealed class BatchGeneratorTests : IDisposable
         _pool.Dispose();
     }
 
-    private Task<LocalModel> LoadAsync(string precision, bool masters)
+    private Task<LocalModel> LoadAsync(string precision, bool masters, IDevice? device = null)
     {
         PrecisionRecipe recipe = PrecisionRecipe.Get(precision);
         return LocalModel.LoadAsync(
-            Tiny, _device, new SeededParameters(3, Tiny.InitializerRange, onDevice: !masters), stages: 2, maxPositions: 160,
+            Tiny, device ?? _device, new SeededParameters(3, Tiny.InitializerRange, onDevice: !masters), stages: 2, maxPositions: 160,
             masters ? recipe : recipe.ForInference());
     }
 

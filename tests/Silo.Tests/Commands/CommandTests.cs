@@ -81,6 +81,49 @@ public class CommandTests
     }
 
     [Theory]
+    [InlineData("0")]
+    [InlineData("2")]
+    public async Task Generate_continues_many_texts_as_it_does_one_by_one(string silos)
+    {
+        using var checkpoint = new SmallCheckpoint();
+        string prompts = checkpoint["prompts.txt"];
+        await File.WriteAllTextAsync(prompts, "Hello\nThe number of\n");
+        string[] args = ["generate", checkpoint.Path, "--max-tokens", "12", "--json", "--silos", silos, "--ignore-eos"];
+        Outcome many = await KreweProgram.RunAsync([.. args, "--prompts", prompts, "--batch", "2"]);
+        JsonArray sequences = JsonNode.Parse(many.Out)!["sequences"]!.AsArray();
+        Assert.Equal(4, sequences.Count);
+        for (int i = 0; i < 4; i++)
+        {
+            Outcome one = await KreweProgram.RunAsync([.. args, "--prompt", i < 2 ? "Hello" : "The number of"]);
+            JsonNode alone = JsonNode.Parse(one.Out)!;
+            Assert.Equal(alone["tokens"]!.ToJsonString(), sequences[i]!["tokens"]!.ToJsonString());
+            Assert.Equal((int)alone["prompt_tokens"]!, (int)sequences[i]!["prompt_tokens"]!);
+            Assert.Equal("length", (string)sequences[i]!["finish"]!);
+        }
+    }
+
+    [Fact]
+    public async Task Generate_draws_a_model_from_a_preset_and_a_seed()
+    {
+        var texts = new Dictionary<string, string>();
+        foreach ((string seed, string silos, string precision) in
+            ((string, string, string)[])[("3", "0", "fp32"), ("3", "2", "fp32"), ("4", "0", "fp32"), ("3", "1", "fp8")])
+        {
+            Outcome outcome = await KreweProgram.RunAsync(
+            [
+                "generate", "--preset", "tiny", "--prompt", "Hello", "--max-tokens", "8", "--json", "--seed", seed, "--silos",
+                silos, "--precision", precision,
+            ]);
+            Assert.Equal((0, ""), (outcome.Code, outcome.Error));
+            texts.Add($"{seed} {silos} {precision}", JsonNode.Parse(outcome.Out)!["tokens"]!.ToJsonString());
+        }
+
+        Assert.Equal(texts["3 0 fp32"], texts["3 2 fp32"]);
+        Assert.NotEqual(texts["3 0 fp32"], texts["4 0 fp32"]);
+        Assert.Equal(8, JsonNode.Parse(texts["3 1 fp8"])!.AsArray().Count);
+    }
+
+    [Theory]
     [InlineData("bf16")]
     [InlineData("fp8")]
     [InlineData("mxfp8")]
