@@ -42,7 +42,7 @@ public sealed partial class BlockRunner(IDevice device, IExpertFleet fleet, Para
             DeviceSlice? own = topology is null
                 ? null
                 : entry.Block.Moe!.ChoosePlanner(
-                    topology, pass.Layout.Tokens, SharesDevice(topology), entry.State.Moe, pass.Balance is not null);
+                    topology, pass.Layout.Tokens, SharesDevice(topology), entry.State.Moe);
             TransformerBlock.State? previous = waiting;
             submitted.Add(device.SubmitAsync(
                 kernels =>

@@ -15,15 +15,10 @@ public sealed partial class MoeLayer
     /// <param name="sharesDevice">True where all experts live on the stage's device, whose memory the host does not
     /// reach.</param>
     /// <param name="state">Of the micro-batch.</param>
-    /// <param name="learns">
-    /// True where a backward follows: the host plans then under a recipe with tiles, whose gradients of ranges have not run
-    /// on a card yet.
-    /// </param>
     public DeviceSlice? ChoosePlanner(
-        ExpertTopology topology, int tokens, bool sharesDevice, State state, bool learns = false)
+        ExpertTopology topology, int tokens, bool sharesDevice, State state)
     {
-        bool can = sharesDevice && !(learns && _recipe.Experts.IsTiled);
-        if (can && DeviceSlice.Pays((long)tokens * _config.NumExpertsPerTok, topology.Experts))
+        if (sharesDevice && DeviceSlice.Pays((long)tokens * _config.NumExpertsPerTok, topology.Experts))
         {
             return state.Plan.LeaveToDevice(tokens, _config.NumExpertsPerTok, topology);
         }
