@@ -15,26 +15,24 @@ public sealed partial class BlockRunner
     /// Nothing is waited for but that it was submitted: what comes next does so behind it.
     /// </summary>
     private async Task ExpertsForwardBehindAsync(
-        Entry entry, Arena arena, ExpertCall call, DeviceSlice own, List<Task> submitted)
+        Entry entry, Arena arena, ExpertCall call, DeviceSlice own, SubmittedWorks works)
     {
         Task<Tensor> away = fleet.Hosts[own.Host].ForwardAsync(call, entry.State.Moe.Plan.Slices[own.Host], default);
-        submitted.Add(device.SubmitAsync(
-            kernels => entry.Block.ForwardShared(kernels, arena, entry.State), call.Work.Priority));
-        await BehindAsync(away, submitted);
+        works.Submit(kernels => entry.Block.ForwardShared(kernels, arena, entry.State), call.Work.Priority);
+        await BehindAsync(away, works);
     }
 
     private async Task ExpertsBackwardBehindAsync(
-        Entry entry, Arena arena, SlotCall work, DeviceSlice own, List<Task> submitted)
+        Entry entry, Arena arena, SlotCall work, DeviceSlice own, SubmittedWorks works)
     {
         var call = new ExpertCall(entry.Block.Layer, work, BackwardFollows: true);
         Task<ExpertGradients> away = fleet.Hosts[own.Host].BackwardAsync(call, default);
-        submitted.Add(device.SubmitAsync(
-            kernels => entry.Block.BackwardShared(kernels, arena, entry.State), work.Priority));
-        await BehindAsync(away, submitted);
+        works.Submit(kernels => entry.Block.BackwardShared(kernels, arena, entry.State), work.Priority);
+        await BehindAsync(away, works);
     }
 
     /// <summary>Waits for a call that fails only where nothing more may be submitted behind it.</summary>
-    private static async Task BehindAsync(Task away, List<Task> submitted)
+    private static async Task BehindAsync(Task away, SubmittedWorks works)
     {
         try
         {
@@ -43,7 +41,7 @@ public sealed partial class BlockRunner
         catch
         {
             // Whatever happens here, nobody may still write to this micro-batch when its caller goes on.
-            await Task.WhenAll(submitted);
+            await works.DoneAsync();
             throw;
         }
     }

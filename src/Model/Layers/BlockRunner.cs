@@ -5,7 +5,7 @@ using Krewe.Model.Training;
 namespace Krewe.Model.Layers;
 
 /// <summary>
-/// Walks blocks forward and backward on a device and waits for the experts' hosts in between: the one place that knows
+/// Walks blocks forward and backward on a device and calls the experts' hosts in between: the one place that knows
 /// the order of compute, dispatch and combine, with and without a cluster.
 /// </summary>
 /// <param name="device">Where the blocks live.</param>
@@ -18,21 +18,23 @@ public sealed partial class BlockRunner(IDevice device, IExpertFleet fleet, Para
     /// <param name="State">Its activations.</param>
     public readonly record struct Entry(TransformerBlock Block, TransformerBlock.State State);
 
-    /// <summary>Runs the blocks in order; the result is the last state's <c>Output</c>.</summary>
+    /// <summary>
+    /// Runs the blocks in order; the result is the last state's <c>Output</c>. Ends when the last work was submitted.
+    /// </summary>
     /// <param name="blocks">Blocks and states, at least one.</param>
     /// <param name="arena">Arena of the micro-batch.</param>
     /// <param name="input">Makes the first block's input [T, D], in the same submission as the block.</param>
     /// <param name="pass">Layout and options.</param>
     /// <param name="call">Micro-batch or session, step or token number.</param>
+    /// <param name="works">Takes what was submitted and not waited for.</param>
     /// <param name="output">
     /// Takes the last block's output [T, D], in the same submission as its end; may be null.
     /// </param>
-    public async Task<Tensor> ForwardAsync(
+    public async Task ForwardAsync(
         IReadOnlyList<Entry> blocks, Arena arena, Func<IKernels, Tensor> input, ForwardPass pass, SlotCall call,
-        Action<IKernels, Tensor>? output = null)
+        SubmittedWorks works, Action<IKernels, Tensor>? output = null)
     {
         TransformerBlock.State? waiting = null;
-        var submitted = new List<Task>(blocks.Count + 1);
         for (int i = 0; i < blocks.Count; i++)
         {
             Entry entry = blocks[i];
@@ -44,7 +46,7 @@ public sealed partial class BlockRunner(IDevice device, IExpertFleet fleet, Para
                 : entry.Block.Moe!.ChoosePlanner(
                     topology, pass.Layout.Tokens, SharesDevice(topology), entry.State.Moe);
             TransformerBlock.State? previous = waiting;
-            submitted.Add(device.SubmitAsync(
+            works.Submit(
                 kernels =>
                 {
                     if (previous is not null)
@@ -58,18 +60,18 @@ public sealed partial class BlockRunner(IDevice device, IExpertFleet fleet, Para
                         output?.Invoke(kernels, entry.State.Output);
                     }
                 },
-                call.Priority));
+                call.Priority);
             waiting = null;
             if (entry.Block.Moe is not null)
             {
                 var expertCall = new ExpertCall(entry.Block.Layer, call, pass.Balance is not null);
                 if (own is not null)
                 {
-                    await ExpertsForwardBehindAsync(entry, arena, expertCall, own, submitted);
+                    await ExpertsForwardBehindAsync(entry, arena, expertCall, own, works);
                 }
                 else
                 {
-                    await EndAsync(submitted);
+                    await works.DoneAsync();
                     await ExpertsForwardAsync(entry, arena, expertCall);
                 }
 
@@ -79,39 +81,41 @@ public sealed partial class BlockRunner(IDevice device, IExpertFleet fleet, Para
 
         if (waiting is { } last)
         {
-            submitted.Add(device.SubmitAsync(
+            works.Submit(
                 kernels =>
                 {
                     MoeLayer.Combine(kernels, arena, last.Moe);
                     output?.Invoke(kernels, last.Output);
                 },
-                call.Priority));
+                call.Priority);
         }
-
-        await EndAsync(submitted);
-        return blocks[^1].State.Output;
     }
 
-    /// <summary>Runs the blocks in reverse; returns the gradient of the input [T, D].</summary>
+    /// <summary>
+    /// Runs the blocks in reverse; the gradient of the input [T, D] is the first state's <c>GradInput</c>. Ends when the last
+    /// work was submitted.
+    /// </summary>
     /// <param name="blocks">Blocks and states, in forward order.</param>
     /// <param name="arena">Arena of the micro-batch.</param>
-    /// <param name="gradOutput">[T, D]; must live until the weight gradients were taken.</param>
+    /// <param name="gradOutput">
+    /// [T, D], asked for in the work that reads it; must live until the weight gradients were taken.
+    /// </param>
     /// <param name="balance">Balance loss, as in the forward.</param>
     /// <param name="call">Micro-batch and step.</param>
     /// <param name="weightGradients">Also takes the weight gradients, block by block.</param>
-    public async Task<Tensor> BackwardAsync(
-        IReadOnlyList<Entry> blocks, Arena arena, Tensor gradOutput, BalanceLossOptions balance, SlotCall call,
-        bool weightGradients)
+    /// <param name="works">Takes what was submitted and not waited for.</param>
+    public async Task BackwardAsync(
+        IReadOnlyList<Entry> blocks, Arena arena, Func<Tensor> gradOutput, BalanceLossOptions balance, SlotCall call,
+        bool weightGradients, SubmittedWorks works)
     {
         Entry? waiting = null;
-        var submitted = new List<Task>(blocks.Count + 1);
         var requests = new List<Task>();
         for (int i = blocks.Count - 1; i >= 0; i--)
         {
             Entry entry = blocks[i];
             TransformerBlock.State? after = i < blocks.Count - 1 ? blocks[i + 1].State : null;
             Entry? previous = waiting;
-            submitted.Add(device.SubmitAsync(
+            works.Submit(
                 kernels =>
                 {
                     if (previous is { } p)
@@ -119,24 +123,24 @@ public sealed partial class BlockRunner(IDevice device, IExpertFleet fleet, Para
                         Finish(kernels, p);
                     }
 
-                    entry.Block.Backward(kernels, arena, after?.GradInput ?? gradOutput, entry.State);
+                    entry.Block.Backward(kernels, arena, after?.GradInput ?? gradOutput(), entry.State);
                     if (entry.Block.Moe is null)
                     {
                         TakeWeights(kernels, entry);
                     }
                 },
-                call.Priority));
+                call.Priority);
             DeviceSlice? own = entry.Block.Moe is null ? null : entry.State.Moe.Plan.OnDevice;
             if (previous is { State.Moe.Plan.OnDevice: null } || (entry.Block.Moe is not null && own is null))
             {
-                await EndAsync(submitted);
+                await works.DoneAsync();
             }
 
             RequestWeights(previous);
             waiting = null;
             if (own is not null)
             {
-                await ExpertsBackwardBehindAsync(entry, arena, call, own, submitted);
+                await ExpertsBackwardBehindAsync(entry, arena, call, own, works);
                 waiting = entry;
             }
             else if (entry.Block.Moe is not null)
@@ -148,13 +152,15 @@ public sealed partial class BlockRunner(IDevice device, IExpertFleet fleet, Para
 
         if (waiting is { } last)
         {
-            submitted.Add(device.SubmitAsync(kernels => Finish(kernels, last), call.Priority));
+            works.Submit(kernels => Finish(kernels, last), call.Priority);
+            if (last.State.Moe.Plan.OnDevice is null)
+            {
+                await works.DoneAsync();
+            }
         }
 
-        await EndAsync(submitted);
         RequestWeights(waiting);
         await Task.WhenAll(requests);
-        return blocks[0].State.GradInput;
 
         // The hosts add the experts' weight gradients while the backward goes on here. Not before their rows were
         // combined, or on this device will have been: from then on they may use the memory for another micro-batch.
@@ -184,9 +190,12 @@ public sealed partial class BlockRunner(IDevice device, IExpertFleet fleet, Para
 
     /// <summary>
     /// Takes the deferred weight gradients, last block first, the experts' too, in the background: what others wait for
-    /// passes them on the device.
+    /// passes them on the device. Ends when the last work was submitted.
     /// </summary>
-    public async Task BackwardWeightAsync(IReadOnlyList<Entry> blocks, SlotCall call)
+    /// <param name="blocks">Blocks and states, in forward order.</param>
+    /// <param name="call">Micro-batch and step.</param>
+    /// <param name="works">Takes what was submitted.</param>
+    public async Task BackwardWeightAsync(IReadOnlyList<Entry> blocks, SlotCall call, SubmittedWorks works)
     {
         for (int i = blocks.Count - 1; i >= 0; i--)
         {
@@ -196,7 +205,7 @@ public sealed partial class BlockRunner(IDevice device, IExpertFleet fleet, Para
                 await RequestExpertWeightsAsync(entry, call);
             }
 
-            await device.SubmitAsync(
+            works.Submit(
                 kernels =>
                 {
                     parameters.SelectGradients(call.Slot);
@@ -204,12 +213,5 @@ public sealed partial class BlockRunner(IDevice device, IExpertFleet fleet, Para
                 },
                 WorkPriority.Background);
         }
-    }
-
-    /// <summary>Waits for what was submitted; blocks without experts wait for nobody and are submitted together.</summary>
-    private static async Task EndAsync(List<Task> submitted)
-    {
-        await Task.WhenAll(submitted);
-        submitted.Clear();
     }
 }

@@ -20,16 +20,25 @@ public sealed partial class ModelStage
     /// while the rows of the one before it are there.
     /// </summary>
     private async Task ForwardHeadsAsync(
-        Slot held, SlotCall call, MicroBatch batch, ForwardOptions options, ForwardPass pass)
+        Slot held, SlotCall call, MicroBatch batch, ForwardOptions options, ForwardPass pass, SubmittedWorks works)
     {
+        if (Head is not null)
+        {
+            await ForwardMtpAsync(held, call, batch, options, pass, works, _ => Task.CompletedTask);
+            return;
+        }
+
+        await works.DoneAsync();
         Task away = RunRemoteHeadAsync(held, call, held.Norm.Output, held.MainTargets, options.MainScale, held.Head);
         try
         {
-            await ForwardMtpAsync(held, call, batch, options, pass, async (module, normed) =>
+            await ForwardMtpAsync(held, call, batch, options, pass, works, async module =>
             {
                 MultiTokenPrediction.State state = held.Mtp[module.Depth - 1];
+                await works.DoneAsync();
                 await away;
-                away = RunRemoteHeadAsync(held, call, normed, state.Targets, options.MtpScales[module.Depth - 1], state.Head);
+                away = RunRemoteHeadAsync(
+                    held, call, state.HeadNorm.Output, state.Targets, options.MtpScales[module.Depth - 1], state.Head);
             });
         }
         finally
@@ -39,15 +48,10 @@ public sealed partial class ModelStage
         }
     }
 
-    /// <summary>Has a head elsewhere take rows; nothing is left to do where the head is here.</summary>
+    /// <summary>Has a head elsewhere take rows that are done.</summary>
     private async Task RunRemoteHeadAsync(
         Slot held, SlotCall call, Tensor hidden, Tensor targets, double scale, OutputHead.State state)
     {
-        if (Head is not null)
-        {
-            return;
-        }
-
         if (held.Options.Mode == ForwardMode.Evaluation)
         {
             throw new InvalidOperationException(
@@ -59,31 +63,30 @@ public sealed partial class ModelStage
     }
 
     private async Task ForwardMtpAsync(
-        Slot held, SlotCall call, MicroBatch batch, ForwardOptions options, ForwardPass pass,
-        Func<MultiTokenPrediction, Tensor, Task> then)
+        Slot held, SlotCall call, MicroBatch batch, ForwardOptions options, ForwardPass pass, SubmittedWorks works,
+        Func<MultiTokenPrediction, Task> then)
     {
+        // What a module reads is asked for in its own work, behind that of the one before.
         TokenLayout previousLayout = held.Layout;
-        Tensor previous = MtpReadsNormed ? held.Norm.Output : held.Stream;
+        Func<Tensor> previous = () => MtpReadsNormed ? held.Norm.Output : held.Stream;
         foreach (MultiTokenPrediction module in _mtp)
         {
             MultiTokenPrediction.State state = held.Mtp[module.Depth - 1];
             TokenLayout fromLayout = previousLayout;
-            Tensor from = previous;
-            state.Layout = held.Layout.DropLast(held.Arena, module.Depth);
-            Tensor normed = default;
-            Tensor stream = await _runner.ForwardAsync(
+            Func<Tensor> from = previous;
+            await _runner.ForwardAsync(
                 [MtpEntry(held, module.Depth)], held.Arena,
                 kernels => module.Join(
-                    kernels, held.Arena, held.Layout, fromLayout, from, held.Embeddings, batch.Targets, state),
-                pass with { Layout = state.Layout }, call,
+                    kernels, held.Arena, held.Layout, fromLayout, from(), held.Embeddings, batch.Targets, state),
+                pass with { Layout = state.Layout }, call, works,
                 (kernels, _) =>
                 {
-                    normed = module.Normalize(kernels, held.Arena, state);
+                    Tensor normed = module.Normalize(kernels, held.Arena, state);
                     double scale = options.MtpScales[module.Depth - 1];
                     ForwardHead(kernels, held, normed, state.Targets, scale, options, state.Head);
                 });
-            await then(module, normed);
-            previous = MtpReadsNormed ? normed : stream;
+            await then(module);
+            previous = () => MtpReadsNormed ? state.HeadNorm.Output : state.Block.Output;
             previousLayout = state.Layout;
         }
     }
@@ -109,47 +112,56 @@ public sealed partial class ModelStage
         }
     }
 
-    private async Task<(Tensor GradStream, Tensor GradEmbeddings)> BackwardHeadsAsync(
-        Slot held, SlotCall call, bool weightGradients)
+    /// <summary>Backward of heads and MTP modules; leaves the gradients of the stream and of the embeddings.</summary>
+    private async Task BackwardHeadsAsync(Slot held, SlotCall call, bool weightGradients, SubmittedWorks works)
     {
         Arena arena = held.Arena;
-        Tensor gradStream = default, gradEmbeddings = default;
-        await _device.SubmitAsync(kernels =>
-        {
-            int width = Config.HiddenSize;
-            gradStream = Zero(kernels, arena, held.Layout.Tokens, width);
-            gradEmbeddings = _mtp.Count > 0 ? Zero(kernels, arena, held.Layout.Tokens, width) : default;
-            held.GradNormed = HeadBackwardInput(kernels, arena, held.Head, held.Layout.Tokens);
-            foreach (MultiTokenPrediction.State state in held.Mtp)
-            {
-                state.GradStream = Zero(kernels, arena, state.Layout.Tokens, width);
-                state.GradNormed = HeadBackwardInput(kernels, arena, state.Head, state.Layout.Tokens);
-            }
-        }, call.Priority);
+        works.Submit(kernels => BeginBackwardHeads(kernels, held), call.Priority);
         for (int depth = _mtp.Count; depth >= 1; depth--)
         {
             MultiTokenPrediction module = _mtp[depth - 1];
             MultiTokenPrediction.State state = held.Mtp[depth - 1];
-            await _device.SubmitAsync(kernels => module.BackwardNormalize(kernels, state), call.Priority);
-            Tensor gradProjected = await _runner.BackwardAsync(
-                [MtpEntry(held, depth)], arena, state.GradStream, held.Options.Balance, call, weightGradients);
-            Tensor gradPrevious = depth > 1
-                ? MtpReadsNormed ? held.Mtp[depth - 2].GradNormed : held.Mtp[depth - 2].GradStream
-                : MtpReadsNormed ? held.GradNormed : gradStream;
-            await _device.SubmitAsync(
-                kernels => module.BackwardJoin(kernels, arena, state, gradProjected, gradEmbeddings, gradPrevious),
+            MultiTokenPrediction.State? before = depth > 1 ? held.Mtp[depth - 2] : null;
+            works.Submit(kernels => module.BackwardNormalize(kernels, state), call.Priority);
+            await _runner.BackwardAsync(
+                [MtpEntry(held, depth)], arena, () => state.GradStream, held.Options.Balance, call, weightGradients, works);
+            works.Submit(
+                kernels =>
+                {
+                    (Tensor normed, Tensor stream) = before is null
+                        ? (held.GradNormed, held.GradStream.Hidden)
+                        : (before.GradNormed, before.GradStream);
+                    module.BackwardJoin(
+                        kernels, arena, state, state.Block.GradInput, held.GradStream.Embeddings,
+                        MtpReadsNormed ? normed : stream);
+                },
                 call.Priority);
         }
 
-        await _device.SubmitAsync(kernels =>
-        {
-            _norm!.BackwardInput(kernels, held.Norm, held.GradNormed, gradStream, accumulate: true);
-            if (weightGradients)
+        works.Submit(
+            kernels =>
             {
-                HeadsBackwardWeight(kernels, held, call.Slot);
-            }
-        }, call.Priority);
-        return (gradStream, gradEmbeddings);
+                _norm!.BackwardInput(kernels, held.Norm, held.GradNormed, held.GradStream.Hidden, accumulate: true);
+                if (weightGradients)
+                {
+                    HeadsBackwardWeight(kernels, held, call.Slot);
+                }
+            },
+            call.Priority);
+    }
+
+    private void BeginBackwardHeads(IKernels kernels, Slot held)
+    {
+        Arena arena = held.Arena;
+        int width = Config.HiddenSize;
+        Tensor gradStream = Zero(kernels, arena, held.Layout.Tokens, width);
+        held.GradStream = new(gradStream, _mtp.Count > 0 ? Zero(kernels, arena, held.Layout.Tokens, width) : default);
+        held.GradNormed = HeadBackwardInput(kernels, arena, held.Head, held.Layout.Tokens);
+        foreach (MultiTokenPrediction.State state in held.Mtp)
+        {
+            state.GradStream = Zero(kernels, arena, state.Layout.Tokens, width);
+            state.GradNormed = HeadBackwardInput(kernels, arena, state.Head, state.Layout.Tokens);
+        }
     }
 
     /// <summary>Gradient of the rows that went into the head [T, D].</summary>

@@ -62,16 +62,18 @@ public sealed partial class ModelStage
         Tensor table = held.Arena.Allocate(step.Sequences.Length, cache.MostPages, DType.Int32);
         var pass = new ForwardPass(held.Layout, _rotaryTable, null, new(cache, Range.FirstLayer, table, whole));
         int[] tokens = [];
-        Tensor stream = await _runner.ForwardAsync(
+        var works = new SubmittedWorks(_device);
+        await works.RunAsync(() => _runner.ForwardAsync(
             held.Blocks, held.Arena,
             kernels =>
             {
                 UploadTable(kernels, cache, step.Sequences, table);
                 return Begin(kernels, held, step.Tokens, hidden);
             },
-            pass, new(session, positions[0]),
-            Range.IsLast ? (kernels, output) => tokens = Choose(kernels, held, output, step, positions) : null);
-        return new(stream, tokens);
+            pass, new(session, positions[0]), works,
+            Range.IsLast ? (kernels, output) => tokens = Choose(kernels, held, output, step, positions) : null));
+        await works.DoneAsync();
+        return new(held.Stream, tokens);
     }
 
     /// <summary>Ends what is over and takes pages for the rest; gives the position of each sequence's next token.</summary>

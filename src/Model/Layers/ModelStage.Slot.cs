@@ -22,8 +22,8 @@ public sealed partial class ModelStage
         /// <summary>Results of a head elsewhere, which come while other work of the micro-batch takes memory.</summary>
         public Arena? Received { get; set; }
 
-        /// <summary>What a report of the micro-batch is read from, in host memory.</summary>
-        public Arena? OnHost { get; set; }
+        /// <summary>What the last forward reports.</summary>
+        public ForwardReport Report { get; set; } = null!;
 
         public TokenLayout Layout { get; set; } = null!;
 
@@ -31,13 +31,17 @@ public sealed partial class ModelStage
 
         public Tensor Embeddings { get; set; }
 
-        public Tensor Stream { get; set; }
+        /// <summary>[T, D]: the main model's last hidden states, once its works were launched.</summary>
+        public Tensor Stream => Blocks[^1].State.Output;
 
         public RmsNorm.Saved Norm { get; set; }
 
         public Tensor GradNormed { get; set; }
 
         public Tensor MainTargets { get; set; }
+
+        /// <summary>Gradients of the last block's output and of the embeddings, from the heads or the next stage.</summary>
+        public StageActivations GradStream { get; set; }
 
         public StageActivations GradInput { get; set; }
 
@@ -55,7 +59,6 @@ public sealed partial class ModelStage
             Repeated?.Dispose();
             Cache?.Dispose();
             Received?.Dispose();
-            OnHost?.Dispose();
             Arena.Dispose();
         }
     }

@@ -7,11 +7,8 @@ namespace Krewe.Model.Layers;
 /// <content>Forward and backward of a micro-batch.</content>
 public sealed partial class ModelStage
 {
-    /// <summary>Rows of depth 1 below which a sequence is too short to compare the two heads.</summary>
-    private const int AgreementRows = 3;
-
     /// <summary>
-    /// Runs a micro-batch through this stage; the losses of the last stage come from <see cref="LossesAsync"/>.
+    /// Runs a micro-batch through this stage; what it has to report comes from <see cref="ReportOf"/>.
     /// </summary>
     /// <param name="call">Where its activations are kept, and the step.</param>
     /// <param name="batch">Tokens and targets.</param>
@@ -19,8 +16,12 @@ public sealed partial class ModelStage
     /// What the previous stage handed over, or the rows of an embedding elsewhere; ignored by a first stage that has it.
     /// </param>
     /// <param name="options">Scales and mode.</param>
+    /// <param name="behind">
+    /// Takes the works where nobody but this device needs their results: the call ends when they were launched. It ends when
+    /// they are done where this is left out.
+    /// </param>
     public async Task<StageActivations> ForwardAsync(
-        SlotCall call, MicroBatch batch, StageActivations input, ForwardOptions options)
+        SlotCall call, MicroBatch batch, StageActivations input, ForwardOptions options, SubmittedWorks? behind = null)
     {
         Slot held = SlotOf(call.Slot);
         held.Arena.Reset();
@@ -28,89 +29,39 @@ public sealed partial class ModelStage
         held.Options = options;
         held.Batch = batch;
         held.Layout = TokenLayout.Create(held.Arena, batch.SequenceStarts);
-        held.Embeddings = input.Embeddings;
-        BalanceLossOptions? balance = options.Mode == ForwardMode.Evaluation ? null : options.Balance;
-        var pass = new ForwardPass(held.Layout, _rotaryTable, balance);
-        held.Stream = await _runner.ForwardAsync(
-            held.Blocks, held.Arena, kernels => Begin(kernels, held, batch.Tokens, input.Hidden), pass, call,
-            Range.IsLast ? (kernels, stream) => ForwardMainHead(kernels, held, stream, batch, options) : null);
-        if (Range.IsLast)
+        foreach (MultiTokenPrediction module in _mtp)
         {
-            await ForwardHeadsAsync(held, call, batch, options, pass);
+            // Now: once works are submitted the arena is theirs.
+            held.Mtp[module.Depth - 1].Layout = held.Layout.DropLast(held.Arena, module.Depth);
         }
 
+        held.Embeddings = input.Embeddings;
+        held.Report = TakeReport();
+        held.Report.Begin(batch);
+        BalanceLossOptions? balance = options.Mode == ForwardMode.Evaluation ? null : options.Balance;
+        var pass = new ForwardPass(held.Layout, _rotaryTable, balance);
+        SubmittedWorks works = behind ?? new(_device);
+        await works.RunAsync(async () =>
+        {
+            await _runner.ForwardAsync(
+                held.Blocks, held.Arena, kernels => Begin(kernels, held, batch.Tokens, input.Hidden), pass, call, works,
+                Range.IsLast ? (kernels, stream) => ForwardMainHead(kernels, held, stream, batch, options) : null);
+            if (Range.IsLast)
+            {
+                await ForwardHeadsAsync(held, call, batch, options, pass, works);
+            }
+
+            works.Submit(kernels => FetchReport(kernels, held), call.Priority);
+            await (behind is null ? works.DoneAsync() : works.LaunchedAsync());
+        });
         return new(held.Stream, Config.NumNextnPredictLayers > 0 ? held.Embeddings : default);
     }
 
-    /// <summary>Losses of the slot's last forward; only on the last stage.</summary>
-    public async Task<MicroBatchLosses> LossesAsync(long slot)
-    {
-        Slot held = SlotOf(slot);
-        MicroBatchLosses? losses = null;
-        await _device.ReadAsync(kernels => losses = Losses(kernels, held));
-        return losses!;
-    }
-
-    private MicroBatchLosses Losses(IKernels kernels, Slot held)
-    {
-        bool evaluated = held.Options.Mode == ForwardMode.Evaluation;
-        int[] starts = held.Layout.SequenceStarts;
-        ReadOnlySpan<float> losses = kernels.Read<float>(held.Head.Losses);
-        var perSequence = new double[held.Layout.Sequences];
-        for (int s = 0; s < perSequence.Length; s++)
-        {
-            perSequence[s] = Sum(losses[starts[s]..starts[s + 1]]);
-        }
-
-        int compared = 0, same = 0;
-        if (evaluated && _mtp.Count > 0)
-        {
-            (same, compared) = Agreement(kernels, held);
-        }
-
-        return new()
-        {
-            MainSum = perSequence.Sum(),
-            MainCount = held.Batch.TargetCount(0),
-            MtpSums = [.. held.Mtp.Select(state => Sum(kernels.Read<float>(state.Head.Losses)))],
-            MtpCounts = [.. held.Mtp.Select((_, index) => held.Batch.TargetCount(index + 1))],
-            SequenceSums = perSequence,
-            Agreements = same,
-            AgreementCount = compared,
-        };
-    }
-
     /// <summary>
-    /// Expert loads and balance losses of the slot's last forward, one entry per MoE layer: all in one transfer, which the
-    /// device does not wait for.
+    /// Losses, loads and balance losses of the slot's last forward, to be read when that is done, and given back; it may be
+    /// taken before the micro-batch is over, and read later.
     /// </summary>
-    public async Task<IReadOnlyList<LayerLoad>> LoadsAsync(long slot)
-    {
-        Slot held = SlotOf(slot);
-        BlockRunner.Entry[] layers =
-            [.. held.Blocks.Concat(MtpEntries(held)).Where(entry => entry.Block.Moe is not null)];
-        if (layers.Length == 0)
-        {
-            return [];
-        }
-
-        Arena room = held.OnHost ??= _device.CreateHostArena($"stage {Range.Index}, loads of experts");
-        room.Reset();
-        MoeLoad[] values = [.. layers.Select(entry => new MoeLoad(entry.State.Moe, room))];
-        await _device.ReadAsync(kernels => Array.ForEach(values, value => value.Fetch(kernels)));
-        var loads = new LayerLoad[layers.Length];
-        for (int i = 0; i < layers.Length; i++)
-        {
-            int layer = layers[i].Block.Layer;
-            loads[i] = new(layer, values[i].Tokens(), values[i].BalanceLoss());
-            if (values[i].IsOfDevice)
-            {
-                _fleet.Count(layer, loads[i].Load);
-            }
-        }
-
-        return loads;
-    }
+    public ForwardReport ReportOf(long slot) => SlotOf(slot).Report;
 
     /// <summary>
     /// Gradients of what the previous stage handed over; they live until the next forward of any slot. Weight gradients
@@ -119,47 +70,111 @@ public sealed partial class ModelStage
     /// <param name="call">The micro-batch and its step.</param>
     /// <param name="gradOutput">Gradients from the next stage; ignored by the last.</param>
     /// <param name="weightGradients">Also takes the weight gradients.</param>
+    /// <param name="behind">As of <see cref="ForwardAsync"/>.</param>
     public async Task<StageActivations> BackwardAsync(
-        SlotCall call, StageActivations gradOutput, bool weightGradients = true)
+        SlotCall call, StageActivations gradOutput, bool weightGradients = true, SubmittedWorks? behind = null)
     {
         Slot held = SlotOf(call.Slot);
-        Tensor gradStream = gradOutput.Hidden;
-        Tensor gradEmbeddings = gradOutput.Embeddings;
-        if (Range.IsLast)
+        SubmittedWorks works = behind ?? new(_device);
+        await works.RunAsync(async () =>
         {
-            (gradStream, gradEmbeddings) = await BackwardHeadsAsync(held, call, weightGradients);
-        }
+            held.GradStream = gradOutput;
+            if (Range.IsLast)
+            {
+                await BackwardHeadsAsync(held, call, weightGradients, works);
+            }
 
-        Tensor gradInput = await _runner.BackwardAsync(
-            held.Blocks, held.Arena, gradStream, held.Options.Balance, call, weightGradients);
-        held.GradInput = new(gradInput, gradEmbeddings);
-        StageActivations result = held.GradInput;
-        if (weightGradients)
-        {
-            await EmbeddingBackwardWeightAsync(held, call.Slot);
-            Retire(call.Slot, held);
-        }
-
-        return result;
+            await _runner.BackwardAsync(
+                held.Blocks, held.Arena, () => held.GradStream.Hidden, held.Options.Balance, call, weightGradients, works);
+            await (behind is null ? works.DoneAsync() : works.LaunchedAsync());
+            held.GradInput = new(held.Blocks[0].State.GradInput, held.GradStream.Embeddings);
+            if (weightGradients)
+            {
+                await EndAsync(held, call, works, behind);
+            }
+        });
+        return held.GradInput;
     }
 
     /// <summary>Takes the weight gradients that <see cref="BackwardAsync"/> left, the experts' included.</summary>
-    public async Task BackwardWeightAsync(SlotCall call)
+    /// <param name="call">The micro-batch and its step.</param>
+    /// <param name="behind">As of <see cref="ForwardAsync"/>.</param>
+    public async Task BackwardWeightAsync(SlotCall call, SubmittedWorks? behind = null)
     {
         Slot held = SlotOf(call.Slot);
-        if (Range.IsLast)
+        SubmittedWorks works = behind ?? new(_device);
+        await works.RunAsync(async () =>
         {
-            await _device.SubmitAsync(
-                kernels => HeadsBackwardWeight(kernels, held, call.Slot), WorkPriority.Background);
-            for (int depth = _mtp.Count; depth >= 1; depth--)
+            if (Range.IsLast)
             {
-                await _runner.BackwardWeightAsync([MtpEntry(held, depth)], call);
+                works.Submit(kernels => HeadsBackwardWeight(kernels, held, call.Slot), WorkPriority.Background);
+                for (int depth = _mtp.Count; depth >= 1; depth--)
+                {
+                    await _runner.BackwardWeightAsync([MtpEntry(held, depth)], call, works);
+                }
+            }
+
+            await _runner.BackwardWeightAsync(held.Blocks, call, works);
+            await EndAsync(held, call, works, behind);
+        });
+    }
+
+    /// <summary>The last of a micro-batch: the embedding's gradient, then its memory goes to another.</summary>
+    private async Task EndAsync(Slot held, SlotCall call, SubmittedWorks works, SubmittedWorks? behind)
+    {
+        if (Embedding is { } embedding)
+        {
+            works.Submit(
+                kernels => embedding.BackwardWeight(kernels, call.Slot, held.Ids, held.GradInput), WorkPriority.Background);
+        }
+
+        await (behind is null ? works.DoneAsync() : works.LaunchedAsync());
+        Retire(call.Slot, held);
+    }
+
+    private void FetchReport(IKernels kernels, Slot held)
+    {
+        foreach (BlockRunner.Entry entry in held.Blocks.Concat(MtpEntries(held)))
+        {
+            if (entry.Block.Moe is not null)
+            {
+                held.Report.Fetch(kernels, entry);
             }
         }
 
-        await _runner.BackwardWeightAsync(held.Blocks, call);
-        await EmbeddingBackwardWeightAsync(held, call.Slot);
-        Retire(call.Slot, held);
+        if (!Range.IsLast)
+        {
+            return;
+        }
+
+        bool evaluated = held.Options.Mode == ForwardMode.Evaluation;
+        held.Report.Fetch(kernels, held.Layout, held.Head, evaluated);
+        foreach (MultiTokenPrediction.State state in held.Mtp)
+        {
+            held.Report.Fetch(kernels, state.Layout, state.Head, evaluated);
+        }
+    }
+
+    private ForwardReport TakeReport()
+    {
+        lock (_slots)
+        {
+            if (!_idleReports.TryPop(out ForwardReport? report))
+            {
+                report = new(_device.CreateHostArena($"stage {Range.Index}, losses and loads"), _fleet, GiveBack);
+                _reports.Add(report);
+            }
+
+            return report;
+        }
+    }
+
+    private void GiveBack(ForwardReport report)
+    {
+        lock (_slots)
+        {
+            _idleReports.Push(report);
+        }
     }
 
     /// <summary>Writes what a pass reads beside its rows, and gives its input.</summary>
@@ -191,11 +206,6 @@ public sealed partial class ModelStage
         return held.Embeddings;
     }
 
-    private Task EmbeddingBackwardWeightAsync(Slot held, long slot) => Embedding is null
-        ? Task.CompletedTask
-        : _device.SubmitAsync(
-            kernels => Embedding.BackwardWeight(kernels, slot, held.Ids, held.GradInput), WorkPriority.Background);
-
     private BlockRunner.Entry MtpEntry(Slot held, int depth) =>
         new(_mtp[depth - 1].Block, held.Mtp[depth - 1].Block);
 
@@ -207,42 +217,5 @@ public sealed partial class ModelStage
         Tensor tensor = arena.Allocate(rows, columns);
         kernels.Fill(tensor, 0);
         return tensor;
-    }
-
-    private static double Sum(ReadOnlySpan<float> values)
-    {
-        double sum = 0;
-        foreach (float value in values)
-        {
-            sum += value;
-        }
-
-        return sum;
-    }
-
-    /// <summary>
-    /// Rows where depth 1, which has seen the next token, and the main head one row on name the same token. Sequences
-    /// of at most three ids are left out, and rows without a next token (the filling of a window).
-    /// </summary>
-    private static (int Same, int Compared) Agreement(IKernels kernels, Slot held)
-    {
-        TokenLayout layout = held.Mtp[0].Layout;
-        int[] starts = held.Layout.SequenceStarts;
-        ReadOnlySpan<int> ahead = kernels.Read<int>(held.Mtp[0].Head.ArgMax);
-        ReadOnlySpan<int> main = kernels.Read<int>(held.Head.ArgMax);
-        int[] targets = held.Batch.Targets;
-        int same = 0, compared = 0;
-        for (int s = 0; s < layout.Sequences; s++)
-        {
-            int rows = layout.SequenceStarts[s + 1] - layout.SequenceStarts[s];
-            for (int i = 0; i < rows && rows >= AgreementRows; i++)
-            {
-                bool known = targets[starts[s] + i] >= 0;
-                compared += known ? 1 : 0;
-                same += known && ahead[layout.SequenceStarts[s] + i] == main[starts[s] + i + 1] ? 1 : 0;
-            }
-        }
-
-        return (same, compared);
     }
 }

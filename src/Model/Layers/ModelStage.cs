@@ -28,6 +28,8 @@ public sealed partial class ModelStage : IDisposable
     private readonly List<MultiTokenPrediction> _mtp = [];
     private readonly Dictionary<long, Slot> _slots = [];
     private readonly Stack<Slot> _idle = [];
+    private readonly List<ForwardReport> _reports = [];
+    private readonly Stack<ForwardReport> _idleReports = [];
     private readonly Dictionary<int, Tensor> _biases = [];
     private bool _rotaryTableFilled;
 
@@ -137,11 +139,16 @@ public sealed partial class ModelStage : IDisposable
     /// <summary>The routing bias of that checkpoint name, or empty where this stage has none.</summary>
     public Tensor FindBias(string name) => _biases.FirstOrDefault(bias => BiasName(bias.Key) == name).Value;
 
-    /// <summary>Replaces the routing bias of a layer; <paramref name="bias"/> must not change before the task ends.</summary>
+    /// <summary>
+    /// Replaces the routing bias of a layer, for what is submitted once the task has ended; <paramref name="bias"/> must not
+    /// change before.
+    /// </summary>
     public Task SetBiasAsync(int layer, float[] bias)
     {
         Tensor destination = _biases[layer];
-        return _device.ReadAsync(kernels => kernels.Upload<float>(bias, destination));
+        return _device.SharesHostMemory()
+            ? _device.ReadAsync(kernels => kernels.Upload<float>(bias, destination))
+            : _device.Launch(kernels => kernels.Upload<float>(bias, destination)).Launched;
     }
 
     /// <summary>Frees what a slot holds here and with the experts' hosts.</summary>
@@ -185,6 +192,10 @@ public sealed partial class ModelStage : IDisposable
             {
                 _slots.Remove(slot);
             }
+
+            // Those that nobody has read too.
+            _idleReports.Clear();
+            _reports.ForEach(_idleReports.Push);
         }
     }
 
@@ -196,8 +207,15 @@ public sealed partial class ModelStage : IDisposable
             slot.Dispose();
         }
 
+        foreach (ForwardReport report in _reports)
+        {
+            report.Free();
+        }
+
         _slots.Clear();
         _idle.Clear();
+        _reports.Clear();
+        _idleReports.Clear();
         Parameters.Dispose();
         _buffers.Dispose();
     }

@@ -3,17 +3,21 @@ using Krewe.Model.Tensors;
 
 namespace Krewe.Model.Layers;
 
-/// <summary>What a step reports of a MoE layer's forward: read after the forward, so that the layer waits for nobody.</summary>
+/// <summary>
+/// What a step reports of a MoE layer's forward: read after the forward, so that the layer waits for nobody, by when the
+/// layer's state may serve another micro-batch.
+/// </summary>
 /// <param name="state">Of the layer, after its forward.</param>
 /// <param name="room">Host memory, until the values were asked for.</param>
 internal sealed class MoeLoad(MoeLayer.State state, Arena room)
 {
+    private readonly int[] _planned = state.Plan.OnDevice is null ? [.. state.Plan.Load] : [];
     private readonly Tensor _offsets = Room(state.Plan.OnDevice?.Table.Offsets ?? default, room);
     private readonly Tensor _frequency = Room(state.Router.Frequency, room);
     private readonly Tensor _meanScore = Room(state.Router.MeanScore, room);
 
     /// <summary>True where the device has planned and no slice said how many tokens an expert got.</summary>
-    public bool IsOfDevice => state.Plan.OnDevice is not null;
+    public bool IsOfDevice { get; } = state.Plan.OnDevice is not null;
 
     /// <summary>Starts the transfers.</summary>
     public void Fetch(IKernels kernels)
@@ -28,7 +32,7 @@ internal sealed class MoeLoad(MoeLayer.State state, Arena room)
     {
         if (!IsOfDevice)
         {
-            return [.. state.Plan.Load];
+            return _planned;
         }
 
         ReadOnlySpan<int> offsets = _offsets.AsSpan<int>();

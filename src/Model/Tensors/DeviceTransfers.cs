@@ -2,9 +2,28 @@ using Krewe.Model.Kernels;
 
 namespace Krewe.Model.Tensors;
 
-/// <summary>Reading and copying of tensors that no submitted work uses at present.</summary>
+/// <summary>Reading and copying of tensors that no submitted work uses at present, and work that nobody waits for.</summary>
 public static class DeviceTransfers
 {
+    /// <summary>Submits work behind which others may be submitted before it is done.</summary>
+    /// <returns>
+    /// Launched: the work has called its kernels, or failed to. Done: they are done, as of <see cref="IDevice.SubmitAsync"/>.
+    /// </returns>
+    public static (Task Launched, Task Done) Launch(
+        this IDevice device, Action<IKernels> work, WorkPriority priority = default)
+    {
+        var called = new TaskCompletionSource(TaskCreationOptions.RunContinuationsAsynchronously);
+        Task done = device.SubmitAsync(
+            static (kernels, state) =>
+            {
+                state.Work(kernels);
+                state.Called.SetResult();
+            },
+            (Work: work, Called: called), priority);
+        // Work that throws, or never comes to run, ends without having called.
+        return (Task.WhenAny(called.Task, done).Unwrap(), done);
+    }
+
     /// <summary>True where the host reads and writes the device's memory as its own.</summary>
     public static bool SharesHostMemory(this IDevice device) => device.MemorySpace == IDevice.HostSpace;
 

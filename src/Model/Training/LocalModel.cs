@@ -125,12 +125,16 @@ public sealed class LocalModel : IInspectable, IExpertFleet, IDisposable
         }
 
         var loads = new List<LayerLoad>();
+        MicroBatchLosses? losses = null;
         foreach (ModelStage stage in Stages)
         {
-            loads.AddRange(await stage.LoadsAsync(slot));
+            ForwardReport part = stage.ReportOf(slot);
+            loads.AddRange(part.Loads());
+            losses = part.Losses();
+            part.GiveBack();
         }
 
-        var report = new MicroBatchReport(await Last.LossesAsync(slot), loads);
+        var report = new MicroBatchReport(losses!, loads);
         if (options.Mode != ForwardMode.Evaluation)
         {
             StageActivations gradients = default;
