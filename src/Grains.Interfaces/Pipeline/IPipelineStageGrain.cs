@@ -37,7 +37,8 @@ public interface IPipelineStageGrain : IGrainWithStringKey
 
     /// <summary>
     /// Forward of one micro-batch, once the previous stage has delivered; hands the result to the next stage. The last
-    /// stage returns its losses. Ends with the computing: see <see cref="StageReport.Delivers"/>.
+    /// stage returns its losses. Ends with the computing: see <see cref="StageReport.Delivers"/>. A stage that no other waits
+    /// for ends when its device has all the work: see <see cref="StageReport.Follows"/>.
     /// </summary>
     /// <exception cref="TimeoutException">Nothing was delivered in time; the message names stages and
     /// micro-batch.</exception>
@@ -54,6 +55,13 @@ public interface IPipelineStageGrain : IGrainWithStringKey
     /// <summary>Adds the weight gradients that a backward deferred.</summary>
     [Alias("BackwardWeightAsync")]
     Task BackwardWeightAsync(StepCall call);
+
+    /// <summary>
+    /// The report of a forward, once it is done; to be called once after each that <see cref="StageReport.Follows"/>, also
+    /// when its backward is under way. How works of later calls ended is told by <see cref="GradientNormsAsync"/>.
+    /// </summary>
+    [Alias("ReportAsync")]
+    Task<StageReport> ReportAsync(StepCall call);
 
     /// <summary>
     /// Rows of the embedding [T, D] for the copy of this first stage that does not have it. They live until the next call:
@@ -181,7 +189,12 @@ public sealed record StageDelivery(
 /// True where the result is still on its way to another process: the stage goes on with other work meanwhile, and
 /// <see cref="IPipelineStageGrain.DeliveredAsync"/> tells how it ended.
 /// </param>
+/// <param name="Follows">
+/// True where a forward is still computing, and nobody has to wait: <see cref="IPipelineStageGrain.ReportAsync"/> gives losses
+/// and loads.
+/// </param>
 [GenerateSerializer, Immutable, Alias("krewe.StageReport")]
 public sealed record StageReport(
     [property: Id(0)] MicroBatchLosses? Losses, [property: Id(1)] LayerLoad[] Loads,
-    [property: Id(2)] double WaitedSeconds, [property: Id(3)] bool Delivers);
+    [property: Id(2)] double WaitedSeconds, [property: Id(3)] bool Delivers,
+    [property: Id(4)] bool Follows = false);

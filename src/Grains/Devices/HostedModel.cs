@@ -25,6 +25,14 @@ public sealed class HostedModel(string name, string silo, IDevice device) : IDis
     /// <summary>Saved states of a run, this silo's and a peer's.</summary>
     internal SnapshotStore Snapshots { get; } = new(device, name);
 
+    /// <summary>Work behind which calls to this silo went on.</summary>
+    internal WorkBehind Behind { get; } = new();
+
+    /// <summary>
+    /// Whether calls may go on behind their work: the device runs whatever reads its memory in the order of submission.
+    /// </summary>
+    internal bool GoesOn => !Device.SharesHostMemory();
+
     /// <summary>Embedding and head, where they are here.</summary>
     internal HostedTables Tables { get; } = new();
 
@@ -194,6 +202,7 @@ public sealed class HostedModel(string name, string silo, IDevice device) : IDis
                 }
 
                 _passes.Clear();
+                Behind.Clear();
             }
         }
 
@@ -218,12 +227,13 @@ public sealed class HostedModel(string name, string silo, IDevice device) : IDis
     }
 
     /// <summary>
-    /// Announces a batch: <paramref name="work"/> runs once when <paramref name="count"/> experts have joined.
+    /// Announces a batch: <paramref name="work"/> runs once when <paramref name="count"/> experts have joined, and
+    /// <paramref name="after"/> has ended.
     /// </summary>
     public JoinedBatch Announce(
-        int count, Action<IKernels, Expert[]> work, WorkPriority priority = default)
+        int count, Action<IKernels, Expert[]> work, WorkPriority priority = default, Task? after = null)
     {
-        var batch = new JoinedBatch(Interlocked.Increment(ref _lastBatch), count, Device, work, priority);
+        var batch = new JoinedBatch(Interlocked.Increment(ref _lastBatch), count, Device, work, priority, after);
         _open[batch.Id] = batch;
         return batch;
     }

@@ -18,6 +18,7 @@ internal sealed class HostedStage(string name, ModelStage stage, GrainExpertFlee
     private readonly Dictionary<(long Slot, bool Gradients), Arena> _arenas = [];
     private readonly Dictionary<(long Slot, bool Gradients), TaskCompletionSource<StageActivations>> _inbox = [];
     private readonly Dictionary<(long Slot, bool Gradients), Task> _deliveries = [];
+    private readonly Dictionary<long, Task<StageReport>> _reports = [];
     private readonly Stack<Arena> _idle = [];
     private Arena? _lent;
 
@@ -47,6 +48,13 @@ internal sealed class HostedStage(string name, ModelStage stage, GrainExpertFlee
 
     /// <summary>The embedding of a first stage, where it lives elsewhere.</summary>
     public RemoteEmbedding? RemoteEmbedding { get; set; }
+
+    /// <summary>
+    /// True where nobody but its own device reads what its calls compute, so that they may end when their works were
+    /// launched.
+    /// </summary>
+    public bool IsAlone => Previous is null && Next is null && Mirror is null && RemoteEmbedding is null
+        && Stage.RemoteHead is null && !device.SharesHostMemory();
 
     /// <summary>What embedding or head gave the copy of the stage that does not have them, until its next call.</summary>
     public Arena Lent => _lent ??= device.CreateArena($"{Name}: for the other direction");
@@ -102,6 +110,27 @@ internal sealed class HostedStage(string name, ModelStage stage, GrainExpertFlee
         lock (_lock)
         {
             return _deliveries.Remove((slot, gradients), out Task? delivery) ? delivery : Task.CompletedTask;
+        }
+    }
+
+    /// <summary>Keeps the report of a forward that is still computing.</summary>
+    public void AddReport(long slot, Task<StageReport> report)
+    {
+        lock (_lock)
+        {
+            _reports[slot] = report;
+        }
+    }
+
+    /// <summary>A report that was kept.</summary>
+    /// <exception cref="InvalidOperationException">There is none, or it was taken.</exception>
+    public Task<StageReport> TakeReport(long slot)
+    {
+        lock (_lock)
+        {
+            return _reports.Remove(slot, out Task<StageReport>? report)
+                ? report
+                : throw new InvalidOperationException($"{Name} has no report of micro-batch {slot}");
         }
     }
 
@@ -197,6 +226,7 @@ internal sealed class HostedStage(string name, ModelStage stage, GrainExpertFlee
             _arenas.Clear();
             _inbox.Clear();
             _deliveries.Clear();
+            _reports.Clear();
         }
     }
 

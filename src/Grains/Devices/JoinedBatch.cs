@@ -13,12 +13,14 @@ namespace Krewe.Grains.Devices;
 /// <param name="device">Where it runs.</param>
 /// <param name="work">What runs.</param>
 /// <param name="priority">When it runs.</param>
+/// <param name="after">What must have ended before it is submitted, whoever has joined; or null.</param>
 public sealed class JoinedBatch(
-    long id, int count, IDevice device, Action<IKernels, Expert[]> work, WorkPriority priority)
+    long id, int count, IDevice device, Action<IKernels, Expert[]> work, WorkPriority priority, Task? after = null)
 {
     private readonly Lock _lock = new();
     private readonly Expert[] _experts = new Expert[count];
     private readonly TaskCompletionSource _submitted = new(TaskCreationOptions.RunContinuationsAsynchronously);
+    private readonly TaskCompletionSource _launched = new(TaskCreationOptions.RunContinuationsAsynchronously);
     private readonly TaskCompletionSource _done = new(TaskCreationOptions.RunContinuationsAsynchronously);
     private int _joined;
 
@@ -27,6 +29,9 @@ public sealed class JoinedBatch(
 
     /// <summary>Completes when the launch was submitted: the device runs later work behind it.</summary>
     public Task Submitted => _submitted.Task;
+
+    /// <summary>Completes when the device's thread has launched it: what it leaves in fields and arenas is there.</summary>
+    public Task Launched => _launched.Task;
 
     /// <summary>Completes when the launch is done.</summary>
     public Task Done => _done.Task;
@@ -57,9 +62,15 @@ public sealed class JoinedBatch(
     {
         try
         {
-            Task done = device.SubmitAsync(
-                static (kernels, state) => state.Work(kernels, state.Experts), (Work: work, Experts: _experts), priority);
+            if (after is not null)
+            {
+                await after;
+            }
+
+            (Task launched, Task done) = device.Launch(kernels => work(kernels, _experts), priority);
             _submitted.SetResult();
+            await launched;
+            _launched.SetResult();
             await done;
             _done.SetResult();
         }
@@ -67,6 +78,7 @@ public sealed class JoinedBatch(
         {
             // Whatever the launch threw belongs to those who wait for it.
             _ = _submitted.TrySetException(exception);
+            _ = _launched.TrySetException(exception);
             _done.SetException(exception);
         }
     }

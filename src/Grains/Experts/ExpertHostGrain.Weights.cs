@@ -8,14 +8,11 @@ public sealed partial class ExpertHostGrain
 {
     private readonly List<Task> _weights = [];
 
-    /// <summary>Launches behind which a stage of this silo went on.</summary>
-    private readonly List<Task> _behind = [];
-
     /// <summary>
     /// Adds weight gradients as long as the next slot of the layer is ready, in the background: the requests of other
-    /// stages pass them on the device.
+    /// stages pass them on the device. What a slot has kept goes to others when they were launched.
     /// </summary>
-    private async Task TakeTurnsAsync(int layer, StepGate.Entry entry)
+    private async Task TakeTurnsAsync(int layer, long attempt, StepGate.Entry entry)
     {
         using (entry)
         {
@@ -29,15 +26,19 @@ public sealed partial class ExpertHostGrain
                 }
 
                 await RunAsync(
-                    layer, pass, (kernels, _) => pass.Batch.BackwardWeight(kernels), WorkPriority.Background);
+                    layer, pass, (kernels, _) => pass.Batch.BackwardWeight(kernels), WorkPriority.Background,
+                    Launched(attempt));
                 model.Retire(layer, queue.Next - 1);
             }
         }
     }
 
-    /// <summary>Waits until every weight gradient that was asked for has been added.</summary>
+    /// <summary>
+    /// Waits until every weight gradient that was asked for has been added, or will have been ahead of what is submitted
+    /// from then on.
+    /// </summary>
     /// <exception cref="InvalidOperationException">One still waits for a slot that never came.</exception>
-    private async Task WeightsDoneAsync()
+    private async Task WeightsAddedAsync()
     {
         while (_weights.Count > 0)
         {
@@ -46,9 +47,6 @@ public sealed partial class ExpertHostGrain
             await Task.WhenAll(turns);
         }
 
-        Task[] behind = [.. _behind];
-        _behind.Clear();
-        await Task.WhenAll(behind);
         foreach ((int layer, WeightQueue queue) in Model.Queues)
         {
             if (queue.Waiting > 0)

@@ -46,7 +46,6 @@ public sealed partial class ExpertHostGrain(
         {
             post.Discard(_name, begin.Attempt);
             _weights.Clear();
-            _behind.Clear();
         }
 
         await Model.BeginAsync(begin.FirstSlot, anew);
@@ -64,7 +63,7 @@ public sealed partial class ExpertHostGrain(
             .. plan.ExpertsOf(Array.IndexOf(plan.Silos, host.Silo)).Where(e => e.Layer == layer).Select(e => e.Expert),
         ];
         await RunAsync(
-            layer, experts.Length, i => (experts[i], 0), static (_, _) => { }, call.Priority, goesOn: null);
+            layer, experts.Length, i => (experts[i], 0), static (_, _) => { }, call.Priority, static batch => batch.Done);
     }
 
     /// <inheritdoc/>
@@ -84,7 +83,7 @@ public sealed partial class ExpertHostGrain(
         await RunAsync(
             request.Layer, slice.Experts.Count, i => (slice.Experts[i], slice.TokensOf(i)),
             (kernels, experts) => result = pass.Batch.Forward(kernels, slice, experts, rows, copy),
-            request.Call.Priority, planned ? request.Call.Attempt : null);
+            request.Call.Priority, planned ? Submitted(request.Call) : static batch => batch.Done);
         return planned ? TensorParcel.Empty : await SendAsync(result, request.Process, request.Call, entry.Abandoned);
     }
 
@@ -101,7 +100,7 @@ public sealed partial class ExpertHostGrain(
         ExpertGradients gradients = default;
         await RunAsync(
             request.Layer, pass, (kernels, _) => gradients = pass.Batch.Backward(kernels, gradRows),
-            request.Call.Priority, planned ? request.Call.Attempt : null);
+            request.Call.Priority, planned ? Submitted(request.Call) : static batch => batch.Done);
         return planned ? [TensorParcel.Empty, TensorParcel.Empty] :
         [
             await SendAsync(gradients.Rows, request.Process, request.Call, entry.Abandoned),
@@ -117,7 +116,7 @@ public sealed partial class ExpertHostGrain(
         ExpertPass? pass = Model.FindPass(layer, call.Slot) is { HasGradients: true } found ? found : null;
         if (Model.QueueOf(layer).Add(call.Slot, pass))
         {
-            _weights.Add(TakeTurnsAsync(layer, entry));
+            _weights.Add(TakeTurnsAsync(layer, call.Attempt, entry));
         }
         else
         {
@@ -138,10 +137,12 @@ public sealed partial class ExpertHostGrain(
     public async Task<List<GradientNorm>> GradientNormsAsync(long attempt)
     {
         using StepGate.Entry entry = Model.Gate.Enter(attempt);
-        await WeightsDoneAsync();
         var norms = new List<GradientNorm>();
-        await RunOnAllAsync((kernels, experts) =>
-            Optimizer.Norms(kernels, experts.Select(expert => expert.Parameters), norms));
+        await RunOnAllAsync(
+            (kernels, experts) => Optimizer.Norms(kernels, experts.Select(expert => expert.Parameters), norms),
+            static batch => batch.Done, after: WeightsAddedAsync());
+        // They were ahead of the norms, and are done.
+        await Model.Behind.EndedAsync();
         return norms;
     }
 
@@ -150,14 +151,16 @@ public sealed partial class ExpertHostGrain(
     {
         faults.Reached(FaultPoints.Apply, rates.Step);
         using StepGate.Entry entry = Model.Gate.Enter(attempt);
-        await RunOnAllAsync((kernels, experts) =>
-            Optimizer.Apply(kernels, experts.Select(expert => expert.Parameters), rates));
+        await RunOnAllAsync(
+            (kernels, experts) => Optimizer.Apply(kernels, experts.Select(expert => expert.Parameters), rates),
+            Launched(attempt));
     }
 
     /// <inheritdoc/>
     public async Task<TensorParcel> ReadAsync(string name, ParameterPart part, Guid process)
     {
-        await WeightsDoneAsync();
+        await WeightsAddedAsync();
+        await Model.Behind.EndedAsync();
         (int layer, int index) = PlacementPlan.ExpertOf(name)
             ?? throw new ArgumentException($"'{name}' is no routed expert's parameter");
         Parameter parameter = Model.FindExpert(layer, index)?.Parameters.Find(name)
@@ -178,20 +181,17 @@ public sealed partial class ExpertHostGrain(
 
     private Task RunAsync(
         int layer, ExpertPass pass, Action<IKernels, Expert[]> work, WorkPriority priority,
-        long? goesOn = null) =>
+        Func<JoinedBatch, Task> until) =>
         RunAsync(
             layer, pass.Batch.Experts.Count, i => (pass.Batch.Experts[i].Index, pass.Batch.TokensOf(i)), work, priority,
-            goesOn);
+            until);
 
     /// <summary>
-    /// Announces a launch, lets the expert grains join it, and waits until it is done, or where
-    /// <paramref name="goesOn"/> names an attempt only until it was submitted: for a stage of this silo, whose next work comes
-    /// behind it on the device. The attempt has not ended before the launch has, and how it ended is asked before a step is
-    /// committed.
+    /// Announces a launch, lets the expert grains join it, and waits as long as <paramref name="until"/> says.
     /// </summary>
     private async Task RunAsync(
         int layer, int count, Func<int, (int Expert, int Tokens)> expert, Action<IKernels, Expert[]> work,
-        WorkPriority priority, long? goesOn)
+        WorkPriority priority, Func<JoinedBatch, Task> until)
     {
         HostedModel model = Model;
         JoinedBatch batch = model.Announce(count, work, priority);
@@ -204,15 +204,7 @@ public sealed partial class ExpertHostGrain(
                 await GrainOf(layer, index).JoinAsync(batch.Id, tokens);
             }
 
-            if (goesOn is { } attempt)
-            {
-                _behind.RemoveAll(task => task.IsCompletedSuccessfully);
-                _behind.Add(EndAsync(batch, model.Gate.Enter(attempt)));
-                await batch.Submitted;
-                return;
-            }
-
-            await batch.Done;
+            await until(batch);
         }
         finally
         {
@@ -220,28 +212,47 @@ public sealed partial class ExpertHostGrain(
         }
     }
 
-    private static async Task EndAsync(JoinedBatch batch, StepGate.Entry entry)
+    /// <summary>
+    /// Waits until a launch was submitted: for a stage of this silo, whose next work comes behind it on the device. How it
+    /// ended is asked before a step is committed.
+    /// </summary>
+    private Func<JoinedBatch, Task> Submitted(StepCall call) => batch =>
     {
-        using (entry)
-        {
-            await batch.Done;
-        }
-    }
+        Model.Behind.Add(batch.Done, Model.Gate.Enter(call.Attempt));
+        return batch.Submitted;
+    };
 
-    private async Task RunOnAllAsync(Action<IKernels, Expert[]> work)
+    /// <summary>
+    /// Waits until a launch has called its kernels, where all that comes later on the device runs behind them; else until it is
+    /// done.
+    /// </summary>
+    private Func<JoinedBatch, Task> Launched(long attempt) => batch =>
+    {
+        if (!Model.GoesOn)
+        {
+            return batch.Done;
+        }
+
+        Model.Behind.Add(batch.Done, Model.Gate.Enter(attempt));
+        return batch.Launched;
+    };
+
+    private async Task RunOnAllAsync(
+        Action<IKernels, Expert[]> work, Func<JoinedBatch, Task> until, Task? after = null)
     {
         Expert[] experts = [.. Model.Experts];
         if (experts.Length == 0)
         {
+            await (after ?? Task.CompletedTask);
             return;
         }
 
         HostedModel model = Model;
-        JoinedBatch batch = model.Announce(experts.Length, work);
+        JoinedBatch batch = model.Announce(experts.Length, work, after: after);
         try
         {
             await Task.WhenAll(experts.Select(e => GrainOf(e.Layer, e.Index).JoinAsync(batch.Id, 0).AsTask()));
-            await batch.Done;
+            await until(batch);
         }
         finally
         {

@@ -37,6 +37,8 @@ public sealed partial class PipelineStageGrain
         var norms = new List<GradientNorm>();
         ModelStage stage = Hosted.Stage;
         await host.Device.SubmitAsync(kernels => Optimizer.Norms(kernels, stage.ParameterSets, norms));
+        // They were ahead of the norms, and are done.
+        await Model.Behind.EndedAsync();
         return norms;
     }
 
@@ -45,7 +47,13 @@ public sealed partial class PipelineStageGrain
     {
         using StepGate.Entry entry = Model.Gate.Enter(attempt);
         ModelStage stage = Hosted.Stage;
-        await host.Device.SubmitAsync(kernels => Optimizer.Apply(kernels, stage.ParameterSets, rates));
+        (Task launched, Task done) = host.Device.Launch(kernels => Optimizer.Apply(kernels, stage.ParameterSets, rates));
+        if (Model.GoesOn)
+        {
+            Model.Behind.Add(done, Model.Gate.Enter(attempt));
+        }
+
+        await (Model.GoesOn ? launched : done);
     }
 
     private async Task ExchangeAsync(

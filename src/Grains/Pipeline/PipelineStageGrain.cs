@@ -62,10 +62,16 @@ public sealed partial class PipelineStageGrain(
         StageActivations input = await InputAsync(hosted, call, batch, entry.Abandoned);
         double waited = Stopwatch.GetElapsedTime(called).TotalSeconds;
         SlotCall work = WorkOf(call, entry);
-        StageActivations output = await hosted.Stage.ForwardAsync(work, batch, input, options);
-        var report = new StageReport(
-            hosted.Next is null ? await hosted.Stage.LossesAsync(call.Slot) : null, [.. await hosted.Stage.LoadsAsync(call.Slot)], waited,
-            Delivers: false);
+        SubmittedWorks? behind = hosted.IsAlone ? new(host.Device) : null;
+        StageActivations output = await hosted.Stage.ForwardAsync(work, batch, input, options, behind);
+        ForwardReport told = hosted.Stage.ReportOf(call.Slot);
+        if (behind is not null)
+        {
+            hosted.AddReport(call.Slot, ReadAsync(told, behind, waited, Model.Gate.Enter(call.Attempt)));
+            return new(null, [], waited, Delivers: false, Follows: true);
+        }
+
+        StageReport report = Read(told, waited);
         return hosted.Next is { } next
             ? report with { Delivers = await HandOnAsync(hosted, next, call, gradients: false, output, entry.Abandoned) }
             : report;
@@ -82,7 +88,10 @@ public sealed partial class PipelineStageGrain(
             ? default
             : await hosted.TakeAsync(call.Slot, gradients: true, DeliveryDeadline, entry.Abandoned);
         double waited = Stopwatch.GetElapsedTime(called).TotalSeconds;
-        StageActivations gradInput = await hosted.Stage.BackwardAsync(WorkOf(call, entry), gradOutput, weightGradients);
+        SubmittedWorks? behind = hosted.IsAlone ? new(host.Device) : null;
+        StageActivations gradInput =
+            await hosted.Stage.BackwardAsync(WorkOf(call, entry), gradOutput, weightGradients, behind);
+        GoOn(behind, call);
         bool delivers = await HandBackAsync(hosted, call, gradInput, entry.Abandoned);
         if (weightGradients)
         {
@@ -100,8 +109,17 @@ public sealed partial class PipelineStageGrain(
     {
         HostedStage hosted = Hosted;
         using StepGate.Entry entry = Model.Gate.Enter(call.Attempt);
-        await hosted.Stage.BackwardWeightAsync(WorkOf(call, entry));
+        SubmittedWorks? behind = hosted.IsAlone ? new(host.Device) : null;
+        await hosted.Stage.BackwardWeightAsync(WorkOf(call, entry), behind);
+        GoOn(behind, call);
         hosted.EndOf(call.Slot);
+    }
+
+    /// <inheritdoc/>
+    public async Task<StageReport> ReportAsync(StepCall call)
+    {
+        using StepGate.Entry entry = Model.Gate.Enter(call.Attempt);
+        return await Hosted.TakeReport(call.Slot);
     }
 
     /// <inheritdoc/>
@@ -124,6 +142,32 @@ public sealed partial class PipelineStageGrain(
         // The memory is the gateway's to free; a new plan may put the stage elsewhere.
         DeactivateOnIdle();
         return Task.CompletedTask;
+    }
+
+    /// <summary>Keeps works that the call does not wait for.</summary>
+    private void GoOn(SubmittedWorks? behind, StepCall call)
+    {
+        if (behind is not null)
+        {
+            Model.Behind.Add(behind.DoneAsync(), Model.Gate.Enter(call.Attempt));
+        }
+    }
+
+    private static async Task<StageReport> ReadAsync(
+        ForwardReport told, SubmittedWorks behind, double waited, StepGate.Entry entry)
+    {
+        using (entry)
+        {
+            await behind.DoneAsync();
+            return Read(told, waited);
+        }
+    }
+
+    private static StageReport Read(ForwardReport told, double waited)
+    {
+        var report = new StageReport(told.Losses(), [.. told.Loads()], waited, Delivers: false);
+        told.GiveBack();
+        return report;
     }
 
     private static SlotCall WorkOf(StepCall call, StepGate.Entry entry) =>

@@ -147,7 +147,15 @@ internal sealed class StepRun(IGrainFactory grains, string name, PipelineSchedul
             {
                 StageReport report = await grain.ForwardAsync(InTurn(call, rank), order.Batch[slot], order.Options);
                 waited = report.WaitedSeconds;
-                Note(slot, report);
+                if (report.Follows)
+                {
+                    _deliveries.Add(FollowAsync(NoteAsync(grain, call), fail));
+                }
+                else
+                {
+                    Note(slot, report);
+                }
+
                 Follow(grain, call, task, report, fail);
             }
             else if (task.YieldsGradient)
@@ -184,6 +192,10 @@ internal sealed class StepRun(IGrainFactory grains, string name, PipelineSchedul
             await running.Span;
         }
     }
+
+    /// <summary>Notes a report when its forward is done, by when the rank has gone on.</summary>
+    private async Task NoteAsync(IPipelineStageGrain grain, StepCall call) =>
+        Note((int)call.Slot, await grain.ReportAsync(call));
 
     private void Note(int slot, StageReport report)
     {

@@ -104,6 +104,11 @@ public sealed partial class ClusterModel : IInspectable, IAsyncDisposable
         foreach (IPipelineStageGrain stage in _stages)
         {
             StageReport report = await stage.ForwardAsync(call, batch, options);
+            if (report.Follows)
+            {
+                report = await stage.ReportAsync(call);
+            }
+
             if (report.Delivers)
             {
                 await stage.DeliveredAsync(call, gradients: false);
