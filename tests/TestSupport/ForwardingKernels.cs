@@ -76,8 +76,9 @@ public abstract class ForwardingKernels(IKernels inner) : IKernels
         inner.RmsNorm(input, weight, output, inverseRms, epsilon);
 
     public virtual void RmsNormBackwardInput(
-        Tensor gradOutput, Tensor input, Tensor weight, Tensor inverseRms, Tensor gradInput, bool accumulate = false) =>
-        inner.RmsNormBackwardInput(gradOutput, input, weight, inverseRms, gradInput, accumulate);
+        Tensor gradOutput, Tensor input, Tensor weight, Tensor inverseRms, Tensor gradInput, bool accumulate = false,
+        Tensor residual = default) =>
+        inner.RmsNormBackwardInput(gradOutput, input, weight, inverseRms, gradInput, accumulate, residual);
 
     public virtual void RmsNormBackwardWeight(Tensor gradOutput, Tensor input, Tensor inverseRms, Tensor gradWeight) =>
         inner.RmsNormBackwardWeight(gradOutput, input, inverseRms, gradWeight);

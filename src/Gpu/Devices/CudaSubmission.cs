@@ -26,6 +26,7 @@ internal sealed unsafe class CudaSubmission : IDisposable
     private StagingPiece _fault;
     private CudaStream? _copies;
     private CudaSubmission? _watched;
+    private bool _faultIsClear;
 
     /// <summary>Room on the device of <paramref name="stream"/>, and on the host.</summary>
     public CudaSubmission(CudaContext context, CudaStream stream, DeviceLoss loss, int stagingBytes = StagingBytes)
@@ -39,7 +40,9 @@ internal sealed unsafe class CudaSubmission : IDisposable
     /// <summary>Device address of this submission's <see cref="KernelFault"/>.</summary>
     public nint Fault => _fault.Device;
 
-    /// <summary>Starts over. The record of a bad index is cleared behind what the stream holds.</summary>
+    /// <summary>
+    /// Starts over. The record of a bad index is cleared behind what the stream holds, unless the last work has left it so.
+    /// </summary>
     public void Begin()
     {
         _oversize.ForEach(buffer => buffer.Dispose());
@@ -51,7 +54,12 @@ internal sealed unsafe class CudaSubmission : IDisposable
         _staging.Reset();
         _watched = null;
         _fault = Take(sizeof(KernelFault));
-        ClearFault();
+        if (!_faultIsClear)
+        {
+            ClearFault();
+        }
+
+        _faultIsClear = false;
     }
 
     /// <summary>
@@ -162,7 +170,9 @@ internal sealed unsafe class CudaSubmission : IDisposable
     public ArgumentException? Wait()
     {
         _done.Synchronize();
-        return BadIndex();
+        ArgumentException? badIndex = BadIndex();
+        _faultIsClear = badIndex is null;
+        return badIndex;
     }
 
     /// <inheritdoc/>

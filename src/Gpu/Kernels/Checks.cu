@@ -65,10 +65,16 @@ __device__ bool is_last(Found* found, int& tensor, int& position) {
     return true;
 }
 
-// All index tensors of a call. Grid: tensors by blocks of a tensor. The last block to end reports the first tensor that
-// has a bad index.
+// The checks of a launch that has few; mirrors OwnIndexChecks.
+struct OwnIndexChecks {
+    IndexCheck checks[4];
+};
+
+// All index tensors of a call, of `own_checks` or, where they are more, of `listed`. Grid: tensors by blocks of a tensor.
+// The last block to end reports the first tensor that has a bad index.
 extern "C" __global__ void __launch_bounds__(1024)
-check_indices(const IndexCheck* checks, Found* found, Fault* fault) {
+check_indices(const __grid_constant__ OwnIndexChecks own_checks, const IndexCheck* listed, Found* found, Fault* fault) {
+    const IndexCheck* checks = listed ? listed : own_checks.checks;
     const IndexCheck own = checks[blockIdx.x];
     const bool dense = own.indices.stride == own.indices.columns;
     const long long count = (long long)own.indices.rows * own.indices.columns, step = (long long)gridDim.y * 1024;

@@ -64,12 +64,19 @@ internal sealed partial class CudaKernels
         }
 
         var grid = new Dim3((uint)_indexChecks.Count, (uint)_indexCheckBlocks);
-        nint checks = Submission.Upload<DeviceIndexCheck>(
-            CollectionsMarshal.AsSpan(_indexChecks), constant: true);
+        Span<DeviceIndexCheck> checks = CollectionsMarshal.AsSpan(_indexChecks);
+        OwnIndexChecks own = default;
+        bool listed = checks.Length > OwnIndexChecks.Count;
+        if (!listed)
+        {
+            checks.CopyTo(own);
+        }
+
+        KernelArguments arguments = new();
+        arguments.Add(own);
+        arguments.Add(listed ? Submission.Upload<DeviceIndexCheck>(checks, constant: true) : 0);
         _indexChecks.Clear();
         _indexCheckBlocks = 0;
-        KernelArguments arguments = new();
-        arguments.Add(checks);
         arguments.Add(Counters(IntegersOfFound));
         arguments.Add(Submission.Fault);
         Launch(CheckIndices, new(grid, new(CheckThreads)), ref arguments);

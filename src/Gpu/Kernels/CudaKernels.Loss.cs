@@ -7,7 +7,13 @@ namespace Krewe.Gpu.Kernels;
 /// <content>Cross-entropy and the most likely token; <c>Loss.cu</c>.</content>
 internal sealed partial class CudaKernels
 {
+    /// <summary>Most logits of a token that a block of the narrow kernel takes.</summary>
+    private const int NarrowLogits = 8192;
+    private const int WideThreads = 1024;
+
     private CudaKernel CrossEntropyKernel => field ??= _library.Kernel("Loss.cu", "cross_entropy");
+
+    private CudaKernel CrossEntropyWideKernel => field ??= _library.Kernel("Loss.cu", "cross_entropy_wide");
 
     private CudaKernel ArgMaxKernel => field ??= _library.Kernel("Loss.cu", "arg_max");
 
@@ -53,6 +59,9 @@ internal sealed partial class CudaKernels
         arguments.Add(rounded.Address);
         arguments.Add(rounded.RowStride);
         arguments.Add(Submission.Fault);
-        Launch(CrossEntropyKernel, Rows(logits.Rows), ref arguments);
+        bool wide = logits.Columns > NarrowLogits;
+        Launch(
+            wide ? CrossEntropyWideKernel : CrossEntropyKernel, Rows(logits.Rows, wide ? WideThreads : BlockThreads),
+            ref arguments);
     }
 }

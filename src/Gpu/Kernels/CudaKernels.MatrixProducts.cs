@@ -228,11 +228,12 @@ internal sealed partial class CudaKernels
     /// <summary>The largest tile with which the products still fill the card.</summary>
     private int ChooseTile(ReadOnlySpan<DeviceProduct> products, bool sumsRows)
     {
-        int mostRows = 0;
+        int mostRows = 0, shortSide = 0;
         long largeTiles = 0, smallTiles = 0;
         foreach (ref readonly DeviceProduct product in products)
         {
             mostRows = Math.Max(mostRows, product.M);
+            shortSide = Math.Max(shortSide, Math.Min(product.M, product.N));
             // Half of a large tile would lie idle where one side is that of a small one.
             int blocks = Math.Min(product.M, product.N) <= ProductVariants.Small ? 0 : sumsRows ? ChainsOf(product) : 1;
             largeTiles += (long)blocks * Tiles(product, ProductVariants.Large);
@@ -241,6 +242,7 @@ internal sealed partial class CudaKernels
 
         // A gate over the tokens of one step of decoding is one small tile: the smallest ones use more of the card.
         return mostRows <= FewRows || smallTiles * IdleShare <= _multiprocessors ? ProductVariants.Few
+            : shortSide <= ProductVariants.Narrow ? ProductVariants.Narrow
             : largeTiles >= _multiprocessors ? ProductVariants.Large
             : ProductVariants.Small;
     }
@@ -252,15 +254,17 @@ internal sealed partial class CudaKernels
     private sealed class ProductVariants(KernelLibrary library, string name)
     {
         public const int Few = 16;
+        public const int Narrow = 32;
         public const int Small = 64;
         public const int Large = 128;
         private readonly CudaKernel _few = library.Kernel("MatrixProducts.cu", $"{name}_{Few}");
+        private readonly CudaKernel _narrow = library.Kernel("MatrixProducts.cu", $"{name}_{Narrow}");
         private readonly CudaKernel _small = library.Kernel("MatrixProducts.cu", $"{name}_{Small}");
         private readonly CudaKernel _large = library.Kernel("MatrixProducts.cu", $"{name}_{Large}");
 
         /// <summary>Operands in bfloat16, tiles of <see cref="Small"/>.</summary>
         public CudaKernel BFloat16 { get; } = library.Kernel("MatrixProducts.cu", $"{name}_bfloat16");
 
-        public CudaKernel Of(int tile) => tile switch { Few => _few, Small => _small, _ => _large };
+        public CudaKernel Of(int tile) => tile switch { Few => _few, Narrow => _narrow, Small => _small, _ => _large };
     }
 }

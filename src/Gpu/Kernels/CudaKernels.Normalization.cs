@@ -37,16 +37,17 @@ internal sealed partial class CudaKernels
 
     /// <inheritdoc/>
     public void RmsNormBackwardInput(
-        Tensor gradOutput, Tensor input, Tensor weight, Tensor inverseRms, Tensor gradInput, bool accumulate = false)
+        Tensor gradOutput, Tensor input, Tensor weight, Tensor inverseRms, Tensor gradInput, bool accumulate = false,
+        Tensor residual = default)
     {
-        KernelChecks.RmsNormBackwardInput(gradOutput, input, weight, inverseRms, gradInput);
+        KernelChecks.RmsNormBackwardInput(gradOutput, input, weight, inverseRms, gradInput, residual);
         KernelArguments arguments = new();
         arguments.Add(Device(gradOutput));
         arguments.Add(Device(input));
         arguments.Add(weight.Address);
         arguments.Add(inverseRms.Address);
         arguments.Add(Device(gradInput));
-        arguments.Add(accumulate ? 1 : 0);
+        arguments.Add(Device(accumulate && residual.IsEmpty ? gradInput : residual));
         Launch(RmsNormBackwardInputKernels, input, ref arguments);
     }
 

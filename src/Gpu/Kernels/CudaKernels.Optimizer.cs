@@ -7,7 +7,7 @@ namespace Krewe.Gpu.Kernels;
 /// <content>AdamW; <c>Optimizer.cu</c>.</content>
 internal sealed partial class CudaKernels
 {
-    private const int AdamWColumns = 1024;
+    private const int AdamWColumns = 4096;
     private readonly List<DeviceAdamWParameter> _adamWParameters = [];
 
     private CudaKernel AdamWKernel => field ??= _library.Kernel("Optimizer.cu", "adamw");

@@ -1,3 +1,4 @@
+using System.Runtime.CompilerServices;
 using System.Runtime.InteropServices;
 using Krewe.Gpu.Devices;
 using Krewe.Gpu.Driver;
@@ -30,6 +31,16 @@ internal readonly struct DeviceIndexCheck(
     private readonly int _allowNegative = allowNegative ? 1 : 0;
     private readonly int _argument = argument;
     private readonly int _kind = (int)kind;
+}
+
+/// <summary>A few of them by value; mirrors <c>OwnIndexChecks</c> in <c>Checks.cu</c>.</summary>
+[InlineArray(Count)]
+internal struct OwnIndexChecks
+{
+    /// <summary>How many.</summary>
+    public const int Count = 4;
+
+    private DeviceIndexCheck _first;
 }
 
 /// <summary>A tensor whose squares are summed; mirrors <c>Summed</c> in <c>Elementwise.cu</c>.</summary>

@@ -1,12 +1,10 @@
-// Cross-entropy and the most likely token. Grid: a block of 256 threads for each token. Bytes: logits once, up to 8192 of
-// them (a thread keeps 32), else three times; their gradient once.
+// Cross-entropy and the most likely token. Grid: a block of 256 threads for each token, of 1024 where it has more than 8192
+// logits. Bytes: logits once, up to 32,768 of them (a thread keeps 32), else three times; their gradient once.
 #include "Tensors.cuh"
 #include "BFloat16.cuh"
 
-constexpr int Threads = 256;
-
 // The logits of a row that fall to a thread: kept in registers, or read anew each time.
-template <int Kept>
+template <int Threads, int Kept>
 struct Logits {
     float kept[Kept > 0 ? Kept : 1];
     const float* row;
@@ -35,11 +33,11 @@ struct Logits {
     }
 };
 
-template <int Kept>
+template <int Threads, int Kept>
 __device__ void cross_entropy(
     Matrix logits, int target, float* losses, float grad_scale, BFloat16* rounded, int rounded_stride) {
-    __shared__ float maxima[8];
-    __shared__ double sums[8];
+    __shared__ float maxima[Threads / 32];
+    __shared__ double sums[Threads / 32];
     float* row = logits.row(blockIdx.x);
     BFloat16* gradients = rounded ? rounded + (long long)blockIdx.x * rounded_stride : nullptr;
     const auto write = [&](int v, float gradient) {
@@ -53,7 +51,7 @@ __device__ void cross_entropy(
         return;
     }
 
-    Logits<Kept> own(row, logits.columns);
+    Logits<Threads, Kept> own(row, logits.columns);
     float maximum = NEGATIVE_INFINITY;
     own.each([&](int, float x) { maximum = fmaxf(maximum, x); });
     maximum = block_max(maximum, maxima);
@@ -77,16 +75,25 @@ __device__ void cross_entropy(
 
 // losses[t] = logsumexp(logits[t]) - logits[t, target]; the sum in float64. With a scale the logits become
 // scale * (softmax - onehot), or `rounded` takes that in bfloat16. A negative target gives 0 and a zero gradient.
-extern "C" __global__ void __launch_bounds__(Threads, 4)
+extern "C" __global__ void __launch_bounds__(256, 4)
 cross_entropy(
+    Matrix logits, const int* targets, float* losses, float grad_scale, BFloat16* rounded, int rounded_stride,
+    const Fault* fault) {
+    if (!is_set(fault))
+        cross_entropy<256, 32>(logits, targets[blockIdx.x], losses, grad_scale, rounded, rounded_stride);
+}
+
+// The same of more than 8192 columns.
+extern "C" __global__ void __launch_bounds__(1024, 1)
+cross_entropy_wide(
     Matrix logits, const int* targets, float* losses, float grad_scale, BFloat16* rounded, int rounded_stride,
     const Fault* fault) {
     if (is_set(fault)) return;
     const int target = targets[blockIdx.x];
-    if (logits.columns <= 32 * Threads)
-        cross_entropy<32>(logits, target, losses, grad_scale, rounded, rounded_stride);
+    if (logits.columns <= 32 * 1024)
+        cross_entropy<1024, 32>(logits, target, losses, grad_scale, rounded, rounded_stride);
     else
-        cross_entropy<0>(logits, target, losses, grad_scale, rounded, rounded_stride);
+        cross_entropy<1024, 0>(logits, target, losses, grad_scale, rounded, rounded_stride);
 }
 
 // indices[t] = column of the largest value of row t, the lowest on ties; 0 where none is above minus infinity.

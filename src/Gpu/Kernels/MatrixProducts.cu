@@ -4,7 +4,8 @@
 // its own where the tiles alone do not fill the card, and add_chains behind. The exact path, not the fast one.
 // Grid: the tiles of all products, one behind the other; a block finds its product by its first tile. Block: 256
 // threads, each with a part of the tile. The next piece of the operands is on its way while one is multiplied.
-// Variants: 128x128 tiles where they fill the card, 64x64 else, 16x16 for a few rows (decoding).
+// Variants: 128x128 tiles where they fill the card, 64x64 else, 32x32 where one side is no longer (the gate), 16x16 for a
+// few rows (decoding).
 // Bytes: A once for each tile of columns, B once for each tile of rows. Measured (benchmarks/Gpu/results): 30, 28 and
 // 20 TFLOP/s forward, to the input and to the weight at 4096 x 2048 x 7168 on an H100, whose float32 rate is 67.
 #include "Tensors.cuh"
@@ -87,11 +88,18 @@ struct Piece {
     }
 };
 
-// `Each` values of a row of shared memory for this thread: groups of four, `Side` threads apart, without conflicts.
+// `Each` values of a row of shared memory for this thread: groups of up to four, `Side` threads apart, without conflicts.
 template <int Each, int Side>
 __device__ void read(const float* room, int thread, float* values) {
     if (Each == 1) {
         values[0] = room[thread];
+        return;
+    }
+
+    if (Each == 2) {
+        float2 two = *(const float2*)&room[thread * 2];
+        values[0] = two.x;
+        values[1] = two.y;
         return;
     }
 
@@ -107,14 +115,14 @@ __device__ void read(const float* room, int thread, float* values) {
 
 template <int Each, int Side>
 __device__ int place(int thread, int i) {
-    return Each == 1 ? thread : (i / 4 * Side + thread) * 4 + i % 4;
+    return Each < 4 ? thread * Each + i : (i / 4 * Side + thread) * 4 + i % 4;
 }
 
 // a is [m, k], or [k, m] where ATransposed; b is [n, k], or [k, n] where BTransposed. Tile: 16 threads each way, Each
 // elements of a thread each way.
 template <typename Element, bool ATransposed, bool BTransposed, int Each, int Depth>
 __device__ void multiply(const Product* products, int count, int placed, const Fault* fault) {
-    constexpr int Side = 16, Tile = Side * Each, Unroll = Each == 1 ? 16 : Each == 4 ? 8 : 2;
+    constexpr int Side = 16, Tile = Side * Each, Unroll = Each <= 2 ? 16 : Each == 4 ? 8 : 2;
     using A = Piece<ATransposed, Tile, Depth>;
     using B = Piece<BTransposed, Tile, Depth>;
     __shared__ __align__(16) float a_room[Depth * A::Distance];
@@ -265,16 +273,19 @@ place_products(Product* products, int count, int tile, int weight_form, int elem
 
 // output[m, n] (+)= sum over d of input[m, d] weight[n, d].
 PRODUCT(linear_16, float, false, false, 1, 128, 2)
+PRODUCT(linear_32, float, false, false, 2, 32, 2)
 PRODUCT(linear_64, float, false, false, 4, 16, 2)
 PRODUCT(linear_128, float, false, false, 8, 8, 2)
 
 // gradInput[m, d] (+)= sum over n of gradOutput[m, n] weight[n, d].
 PRODUCT(linear_backward_input_16, float, false, true, 1, 128, 2)
+PRODUCT(linear_backward_input_32, float, false, true, 2, 32, 2)
 PRODUCT(linear_backward_input_64, float, false, true, 4, 16, 2)
 PRODUCT(linear_backward_input_128, float, false, true, 8, 8, 2)
 
 // gradWeight[n, d] += sum over m of gradOutput[m, n] input[m, d].
 PRODUCT(linear_backward_weight_16, float, true, true, 1, 128, 2)
+PRODUCT(linear_backward_weight_32, float, true, true, 2, 32, 2)
 PRODUCT(linear_backward_weight_64, float, true, true, 4, 16, 2)
 PRODUCT(linear_backward_weight_128, float, true, true, 8, 8, 2)
 

@@ -51,16 +51,17 @@ __device__ void normalize(
         output.write(row, d, x[d] * r * weight[d]);
 }
 
-// gradInput (+)= r (g w - x r^2 mean(g w x)).
+// gradInput = added + r (g w - x r^2 mean(g w x)); `added` may be gradInput, or null.
 template <int Size>
 __device__ void backward(
     const Matrix& grad_output, const Matrix& input, const float* weight, const float* inverse_rms,
-    const Matrix& grad_input, int accumulate) {
+    const Matrix& grad_input, const Matrix& added) {
     const int row = Team<Size>::row(), lane = Team<Size>::lane();
     if (row >= input.rows) return;
     const float* x = input.row(row);
     const float* g = grad_output.row(row);
     float* gx = grad_input.row(row);
+    const float* sum = added.data ? added.row(row) : nullptr;
     const float r = inverse_rms[row];
     float mean = 0;
 #pragma unroll 8
@@ -69,7 +70,7 @@ __device__ void backward(
 #pragma unroll 8
     for (int d = lane; d < input.columns; d += Size) {
         const float gradient = r * (g[d] * weight[d] - x[d] * shrink);
-        gx[d] = accumulate ? gx[d] + gradient : gradient;
+        gx[d] = sum ? sum[d] + gradient : gradient;
     }
 }
 
@@ -84,8 +85,8 @@ __device__ void backward(
     } \
     extern "C" __global__ void __launch_bounds__(Threads) rms_norm_backward_input##suffix( \
         Matrix grad_output, Matrix input, const float* weight, const float* inverse_rms, Matrix grad_input, \
-        int accumulate) { \
-        backward<size>(grad_output, input, weight, inverse_rms, grad_input, accumulate); \
+        Matrix added) { \
+        backward<size>(grad_output, input, weight, inverse_rms, grad_input, added); \
     }
 
 NORM_KERNELS(, Threads)

@@ -81,8 +81,12 @@ public partial interface IKernels
     /// <param name="inverseRms">[M], as the forward wrote it.</param>
     /// <param name="gradInput">[M, D].</param>
     /// <param name="accumulate">Adds: the residual stream's gradient is a sum.</param>
+    /// <param name="residual">
+    /// [M, D]: added to the gradient in place of what <paramref name="gradInput"/> holds; or empty.
+    /// </param>
     void RmsNormBackwardInput(
-        Tensor gradOutput, Tensor input, Tensor weight, Tensor inverseRms, Tensor gradInput, bool accumulate = false);
+        Tensor gradOutput, Tensor input, Tensor weight, Tensor inverseRms, Tensor gradInput, bool accumulate = false,
+        Tensor residual = default);
 
     /// <summary>gradWeight[D] += sum over rows of gradOutput * input * inverseRms.</summary>
     void RmsNormBackwardWeight(Tensor gradOutput, Tensor input, Tensor inverseRms, Tensor gradWeight);

@@ -94,13 +94,17 @@ internal static unsafe partial class KernelChecks
     }
 
     internal static void RmsNormBackwardInput(
-        Tensor gradOutput, Tensor input, Tensor weight, Tensor inverseRms, Tensor gradInput)
+        Tensor gradOutput, Tensor input, Tensor weight, Tensor inverseRms, Tensor gradInput, Tensor residual)
     {
         Matrix(input, input.Rows, input.Columns);
         Vector(weight, input.Columns);
         Matrix(gradOutput, input.Rows, input.Columns);
         Vector(inverseRms, input.Rows);
         Matrix(gradInput, input.Rows, input.Columns);
+        if (!residual.IsEmpty)
+        {
+            Matrix(residual, input.Rows, input.Columns);
+        }
     }
 
     internal static void RmsNormBackwardWeight(Tensor gradOutput, Tensor input, Tensor inverseRms, Tensor gradWeight)

@@ -37,6 +37,7 @@ public sealed class ParameterSet(
     private Arena? _moments;
     private Arena? _casts;
     private int _appliedStep;
+    private bool _merged = true;
 
     /// <summary>The parameters in the order in which they were added.</summary>
     public IReadOnlyList<Parameter> All => _parameters;
@@ -64,8 +65,17 @@ public sealed class ParameterSet(
     /// <summary>Rises with every change of the values.</summary>
     internal int Version { get; private set; }
 
-    /// <summary>Gradients of every parameter, one flat tensor per bank; empty unless prepared for training.</summary>
-    public IReadOnlyList<Tensor> GradientBanks => _banks;
+    /// <summary>
+    /// Gradients of every parameter, one flat tensor per bank; empty unless prepared for training. Whoever asks may write.
+    /// </summary>
+    public IReadOnlyList<Tensor> GradientBanks
+    {
+        get
+        {
+            _merged = false;
+            return _banks;
+        }
+    }
 
     /// <summary>
     /// Makes another owner of the same parameters, such as a stage's copy for the other direction on the same device:
@@ -193,16 +203,25 @@ public sealed class ParameterSet(
     public void SelectGradients(long slot)
     {
         int bank = (int)(slot % gradientBanks);
+        _merged &= bank == 0;
         if (bank != _selected && _banks.Length > 1)
         {
             Select(bank);
         }
     }
 
-    /// <summary>Sums the banks into the first and selects it; the second time nothing changes.</summary>
+    /// <summary>
+    /// Sums the banks into the first and selects it, where anything was added to another since the last time.
+    /// </summary>
     public void MergeGradients(IKernels kernels)
     {
         SelectGradients(0);
+        if (_merged)
+        {
+            return;
+        }
+
+        _merged = true;
         foreach (Tensor bank in _banks.Skip(1))
         {
             kernels.Add(bank, _banks[0]);

@@ -45,11 +45,12 @@ public sealed class RmsNorm(Parameter weight, float epsilon)
         return new(input, operand.Values, inverseRms);
     }
 
-    /// <summary>Gradient of the input.</summary>
+    /// <summary>Gradient of the input, added to what is there or to <paramref name="residual"/>, or alone.</summary>
     public void BackwardInput(
-        IKernels kernels, in Saved saved, Tensor gradOutput, Tensor gradInput, bool accumulate = false) =>
+        IKernels kernels, in Saved saved, Tensor gradOutput, Tensor gradInput, bool accumulate = false,
+        Tensor residual = default) =>
         kernels.RmsNormBackwardInput(
-            gradOutput, saved.Input, weight.Value, saved.InverseRms, gradInput, accumulate);
+            gradOutput, saved.Input, weight.Value, saved.InverseRms, gradInput, accumulate, residual);
 
     /// <summary>Adds the gradient of the scale.</summary>
     public void BackwardWeight(IKernels kernels, in Saved saved, Tensor gradOutput) =>

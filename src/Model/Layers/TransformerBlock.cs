@@ -56,7 +56,7 @@ public sealed class TransformerBlock
         internal readonly MultiHeadLatentAttention.State Attention = new();
         internal readonly FeedForward.State Dense = new();
         internal RmsNorm.Saved AttentionNorm, FeedForwardNorm;
-        internal Tensor GradNormed, GradAttentionNormed, GradMid, GradInput;
+        internal Tensor GradOutput, GradNormed, GradAttentionNormed, GradInput;
     }
 
     /// <summary>
@@ -128,8 +128,7 @@ public sealed class TransformerBlock
     /// <param name="state">From the forward.</param>
     public void Backward(IKernels kernels, Arena arena, Tensor gradOutput, State state)
     {
-        state.GradMid = arena.Allocate(gradOutput.Rows, gradOutput.Columns);
-        kernels.Copy(gradOutput, state.GradMid);
+        state.GradOutput = gradOutput;
         if (Moe is not null)
         {
             MoeLayer.DispatchBackward(kernels, arena, gradOutput, state.Moe);
@@ -164,13 +163,13 @@ public sealed class TransformerBlock
 
     private void BackwardAttention(IKernels kernels, Arena arena, State state)
     {
-        Tensor gradMid = state.GradMid;
-        _feedForwardNorm.BackwardInput(kernels, state.FeedForwardNorm, state.GradNormed, gradMid, accumulate: true);
+        Tensor gradMid = arena.Allocate(state.GradOutput.Rows, state.GradOutput.Columns);
+        _feedForwardNorm.BackwardInput(
+            kernels, state.FeedForwardNorm, state.GradNormed, gradMid, residual: state.GradOutput);
         state.GradAttentionNormed = arena.Allocate(gradMid.Rows, gradMid.Columns);
         _attention.BackwardInput(kernels, arena, state.Attention, gradMid, state.GradAttentionNormed);
         state.GradInput = arena.Allocate(gradMid.Rows, gradMid.Columns);
-        kernels.Copy(gradMid, state.GradInput);
         _attentionNorm.BackwardInput(
-            kernels, state.AttentionNorm, state.GradAttentionNormed, state.GradInput, accumulate: true);
+            kernels, state.AttentionNorm, state.GradAttentionNormed, state.GradInput, residual: gradMid);
     }
 }

@@ -50,6 +50,12 @@ public abstract unsafe partial class KernelContract
         Data.NormalVector(3), length % 2 == 0 ? Data.Normal(3, length, gap: gap) : Data.Garbage(3, length)));
 
     [Fact]
+    public void Rms_norm_backward_input_adds_a_residual() => EveryLength((length, gap, context) => Compare(
+        context, Tolerance, (k, t) => k.RmsNormBackwardInput(t[0], t[1], t[2], t[3], t[4], length % 2 == 0, t[5]),
+        Data.Normal(3, length, gap: gap), Data.Normal(3, length, gap: gap), Data.NormalVector(length),
+        Data.NormalVector(3), Data.Garbage(3, length), Data.Normal(3, length, gap: gap)));
+
+    [Fact]
     public void Rms_norm_backward_weight_agrees() => EveryLength((length, gap, context) => Compare(
         context, Tolerance, (k, t) => k.RmsNormBackwardWeight(t[0], t[1], t[2], t[3]),
         Data.Normal(5, length, gap: gap), Data.Normal(5, length, gap: gap), Data.NormalVector(5),
@@ -286,7 +292,7 @@ public abstract unsafe partial class KernelContract
     public void AdamW_updates_many_parameters_each_as_if_alone()
     {
         var step = new AdamWStep(1e-2f, 0.9f, 0.95f, 1e-8f, 0.1f, 7, 0.5f);
-        int[] lengths = [.. Enumerable.Range(0, 70).Select(i => i * i * 3 % 1100)];
+        int[] lengths = [.. Enumerable.Range(0, 70).Select(i => i * i * 3 % 1100), 4096, 9003];
         Tensor[] tensors = [.. lengths.SelectMany(length => new[]
         {
             Data.Normal(2, length, gap: length % 2), Data.Normal(2, length),

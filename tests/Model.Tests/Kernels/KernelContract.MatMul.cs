@@ -33,6 +33,8 @@ public abstract unsafe partial class KernelContract
         yield return (200, 40, 64);
         yield return (264, 136, 520);
         yield return (128, 512, 72);
+        yield return (700, 32, 90);
+        yield return (700, 9, 40);
         yield return (0, 5, 7);
         yield return (5, 7, 0);
     }

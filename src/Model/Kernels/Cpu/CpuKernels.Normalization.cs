@@ -19,13 +19,15 @@ public sealed unsafe partial class CpuKernels
 
     /// <inheritdoc/>
     public void RmsNormBackwardInput(
-        Tensor gradOutput, Tensor input, Tensor weight, Tensor inverseRms, Tensor gradInput, bool accumulate = false)
+        Tensor gradOutput, Tensor input, Tensor weight, Tensor inverseRms, Tensor gradInput, bool accumulate = false,
+        Tensor residual = default)
     {
-        KernelChecks.RmsNormBackwardInput(gradOutput, input, weight, inverseRms, gradInput);
+        KernelChecks.RmsNormBackwardInput(gradOutput, input, weight, inverseRms, gradInput, residual);
         int rows = RowsOfPart(input.Columns);
         For(
             Divide(input.Rows, rows), input.Count,
-            new RmsNormBackwardLoop(gradOutput, input, weight, inverseRms, gradInput, accumulate, rows));
+            new RmsNormBackwardLoop(
+                gradOutput, input, weight, inverseRms, gradInput, accumulate && residual.IsEmpty ? gradInput : residual, rows));
     }
 
     /// <inheritdoc/>
@@ -68,7 +70,7 @@ public sealed unsafe partial class CpuKernels
     }
 
     private readonly struct RmsNormBackwardLoop(
-        Tensor gradOutput, Tensor input, Tensor weight, Tensor inverseRms, Tensor gradInput, bool accumulate, int rows)
+        Tensor gradOutput, Tensor input, Tensor weight, Tensor inverseRms, Tensor gradInput, Tensor added, int rows)
         : ILoop
     {
         [MethodImpl(MethodImplOptions.AggressiveOptimization)]
@@ -81,6 +83,7 @@ public sealed unsafe partial class CpuKernels
                 float* x = RowAddress(input, m);
                 float* g = RowAddress(gradOutput, m);
                 float* gx = RowAddress(gradInput, m);
+                float* sum = added.IsEmpty ? null : RowAddress(added, m);
                 float* w = weight.Floats;
                 Vector512<float> s0 = default;
                 Vector512<float> s1 = default;
@@ -109,9 +112,9 @@ public sealed unsafe partial class CpuKernels
                     Vector512<float> gradient = factor
                         * ((VectorMath.Load(g + d, left) * VectorMath.Load(w + d, left))
                             - (VectorMath.Load(x + d, left) * shrink));
-                    if (accumulate)
+                    if (sum is not null)
                     {
-                        gradient += VectorMath.Load(gx + d, left);
+                        gradient += VectorMath.Load(sum + d, left);
                     }
 
                     VectorMath.Store(gradient, gx + d, left);

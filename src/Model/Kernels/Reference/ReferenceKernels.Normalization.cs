@@ -23,9 +23,11 @@ public sealed unsafe partial class ReferenceKernels
 
     /// <inheritdoc/>
     public void RmsNormBackwardInput(
-        Tensor gradOutput, Tensor input, Tensor weight, Tensor inverseRms, Tensor gradInput, bool accumulate = false)
+        Tensor gradOutput, Tensor input, Tensor weight, Tensor inverseRms, Tensor gradInput, bool accumulate = false,
+        Tensor residual = default)
     {
-        KernelChecks.RmsNormBackwardInput(gradOutput, input, weight, inverseRms, gradInput);
+        KernelChecks.RmsNormBackwardInput(gradOutput, input, weight, inverseRms, gradInput, residual);
+        Tensor added = accumulate && residual.IsEmpty ? gradInput : residual;
         for (int m = 0; m < input.Rows; m++)
         {
             Span<float> x = input.Row(m);
@@ -44,7 +46,7 @@ public sealed unsafe partial class ReferenceKernels
             for (int d = 0; d < x.Length; d++)
             {
                 float gradient = r * ((g[d] * weight.Floats[d]) - (x[d] * shrink));
-                gx[d] = accumulate ? gx[d] + gradient : gradient;
+                gx[d] = added.IsEmpty ? gradient : added.Row(m)[d] + gradient;
             }
         }
     }
