@@ -31,11 +31,14 @@ public sealed class KernelCache(string folder)
             source, source.Hash(compiler.Name, compiler.OptionsFor(source)), compiler.Architecture,
             () => compiler.Compile(source));
 
+    /// <summary>Whether the machine code of a source is on disk.</summary>
+    public bool Keeps(KernelSource source, CudaRuntimeCompiler compiler) =>
+        File.Exists(PathOf(source, source.Hash(compiler.Name, compiler.OptionsFor(source)), compiler.Architecture));
+
     /// <summary>The file of this key, or what <paramref name="compile"/> gives, kept.</summary>
     internal byte[] GetOrAdd(KernelSource source, string hash, string architecture, Func<byte[]> compile)
     {
-        string name = Path.GetFileNameWithoutExtension(source.Name);
-        string path = Path.Combine(Folder, $"{name}-{architecture}-{hash}.cubin");
+        string path = PathOf(source, hash, architecture);
         if (TryRead(path) is { } cached)
         {
             return cached;
@@ -45,6 +48,9 @@ public sealed class KernelCache(string folder)
         TryWrite(path, cubin);
         return cubin;
     }
+
+    private string PathOf(KernelSource source, string hash, string architecture) =>
+        Path.Combine(Folder, $"{Path.GetFileNameWithoutExtension(source.Name)}-{architecture}-{hash}.cubin");
 
     private static byte[]? TryRead(string path)
     {

@@ -20,7 +20,7 @@ namespace Krewe.Gpu.Devices;
 public sealed class CudaDevice : IDevice
 {
     /// <summary>Enough to keep the stream busy; more would run background work ahead of what somebody waits for.</summary>
-    private const int MaxInFlight = 3;
+    private const int MaxInFlight = 4;
 
     private readonly WorkQueue<CudaWork> _waiting = new();
     private readonly BlockingCollection<CudaWork> _running = [];

@@ -3,13 +3,34 @@ using Krewe.Gpu.Driver;
 
 namespace Krewe.Gpu.Kernels;
 
-/// <summary>Kernels of one context by source file, options and name. A file is compiled, or read from the cache, when
-/// its first kernel is asked for.</summary>
-/// <param name="compiler">For the context's device.</param>
-/// <param name="cache">Where machine code is kept.</param>
-internal sealed class KernelLibrary(CudaRuntimeCompiler compiler, KernelCache cache) : IDisposable
+/// <summary>
+/// Kernels of one context by source file, options and name. A file is compiled, or read from the cache, when its first kernel
+/// is asked for; once one had to be compiled, the others are on threads beside, the sources without options and what
+/// <see cref="Expect"/> names.
+/// </summary>
+internal sealed class KernelLibrary : IDisposable
 {
+    /// <summary>Of a file that is of no use without options; its header says which.</summary>
+    private const string NeedsOptions = "#ifndef KREWE_";
+
+    private static readonly Lazy<KernelVariant[]> _whole = new(() =>
+        [.. KernelSource.EmbeddedPaths.Where(IsWhole).Select(path => new KernelVariant(path, []))]);
+
     private readonly Dictionary<string, CudaModule> _modules = new(StringComparer.Ordinal);
+    private readonly KernelCompilations _compilations;
+
+    /// <summary>No kernels yet.</summary>
+    /// <param name="compiler">For the context's device.</param>
+    /// <param name="cache">Where machine code is kept.</param>
+    public KernelLibrary(CudaRuntimeCompiler compiler, KernelCache cache)
+    {
+        // One core for who submits, one for the rest of the program.
+        _compilations = new(
+            variant => cache.GetOrCompile(SourceOf(variant), compiler),
+            variant => cache.Keeps(SourceOf(variant), compiler),
+            Math.Max(0, Environment.ProcessorCount - 2));
+        _compilations.Expect(_whole.Value);
+    }
 
     /// <summary>A kernel.</summary>
     /// <param name="file">Path of its source below <c>src/Gpu/Kernels</c>.</param>
@@ -17,24 +38,40 @@ internal sealed class KernelLibrary(CudaRuntimeCompiler compiler, KernelCache ca
     /// <param name="options">Options of the compiler that make a variant of the file; none for most.</param>
     public CudaKernel Kernel(string file, string name, params IReadOnlyList<string> options)
     {
-        string variant = string.Join(' ', [file, .. options]);
-        if (!_modules.TryGetValue(variant, out CudaModule? module))
+        var variant = new KernelVariant(file, options);
+        if (!_modules.TryGetValue(variant.Name, out CudaModule? module))
         {
-            module = new(variant, cache.GetOrCompile(KernelSource.Embedded(file, options), compiler));
-            _modules.Add(variant, module);
+            module = new(variant.Name, _compilations.Get(variant));
+            _modules.Add(variant.Name, module);
         }
 
         return module.Kernel(name);
     }
 
+    /// <summary>Says which variants of a file will likely be asked for soon.</summary>
+    /// <param name="file">Path of its source below <c>src/Gpu/Kernels</c>.</param>
+    /// <param name="options">Options of each variant.</param>
+    public void Expect(string file, params IEnumerable<IReadOnlyList<string>> options) =>
+        _compilations.Expect(options.Select(variant => new KernelVariant(file, variant)));
+
     /// <inheritdoc/>
     public void Dispose()
     {
+        _compilations.Dispose();
         foreach (CudaModule module in _modules.Values)
         {
             module.Dispose();
         }
 
         _modules.Clear();
+    }
+
+    private static KernelSource SourceOf(KernelVariant variant) => KernelSource.Embedded(variant.File, variant.Options);
+
+    private static bool IsWhole(string path)
+    {
+        KernelSource source = KernelSource.Embedded(path);
+        return !source.Text.Contains(NeedsOptions, StringComparison.Ordinal)
+            && !source.Headers.Values.Any(text => text.Contains(NeedsOptions, StringComparison.Ordinal));
     }
 }

@@ -20,6 +20,8 @@ public sealed class HostedModel(string name, string silo, IDevice device) : IDis
     private readonly Dictionary<int, WeightQueue> _queues = [];
     private readonly Stack<ExpertPass> _idle = [];
     private readonly Dictionary<int, long[]> _tokens = [];
+    private TaskCompletionSource _left = new(TaskCreationOptions.RunContinuationsAsynchronously);
+    private int _leaving;
     private long _lastBatch;
 
     /// <summary>Saved states of a run, this silo's and a peer's.</summary>
@@ -102,18 +104,54 @@ public sealed class HostedModel(string name, string silo, IDevice device) : IDis
         }
     }
 
-    /// <summary>What the experts here keep of a layer and slot, made when first asked for.</summary>
-    public ExpertPass PassOf(int layer, long slot)
+    /// <summary>
+    /// What the experts here keep of a layer and slot, made when first asked for. Where calls go on behind their work, a
+    /// micro-batch may begin ahead of the weight gradients of the one before: it waits for the memory of those rather than
+    /// take more.
+    /// </summary>
+    public async ValueTask<ExpertPass> PassAsync(int layer, long slot)
+    {
+        while (true)
+        {
+            Task left;
+            lock (_lock)
+            {
+                if (_passes.TryGetValue((layer, slot), out ExpertPass? pass))
+                {
+                    return pass;
+                }
+
+                if (_idle.Count > 0 || _leaving == 0 || !GoesOn)
+                {
+                    pass = _idle.Count > 0 ? _idle.Pop() : new(Device, $"{Name}: experts, activations {_passes.Count}");
+                    _passes.Add((layer, slot), pass);
+                    return pass;
+                }
+
+                left = _left.Task;
+            }
+
+            await left;
+        }
+    }
+
+    /// <summary>The weight gradients of a pass are being added: soon another micro-batch may have its memory.</summary>
+    public void Leave()
     {
         lock (_lock)
         {
-            if (!_passes.TryGetValue((layer, slot), out ExpertPass? pass))
-            {
-                pass = _idle.Count > 0 ? _idle.Pop() : new(Device, $"{Name}: experts, activations {_passes.Count}");
-                _passes.Add((layer, slot), pass);
-            }
+            _leaving++;
+        }
+    }
 
-            return pass;
+    /// <summary>They were added, or could not be.</summary>
+    public void Left()
+    {
+        lock (_lock)
+        {
+            _leaving--;
+            _left.SetResult();
+            _left = new(TaskCreationOptions.RunContinuationsAsynchronously);
         }
     }
 

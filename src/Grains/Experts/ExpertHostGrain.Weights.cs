@@ -25,10 +25,18 @@ public sealed partial class ExpertHostGrain
                     continue;
                 }
 
-                await RunAsync(
-                    layer, pass, (kernels, _) => pass.Batch.BackwardWeight(kernels), WorkPriority.Background,
-                    Launched(attempt));
-                model.Retire(layer, queue.Next - 1);
+                model.Leave();
+                try
+                {
+                    await RunAsync(
+                        layer, pass, (kernels, _) => pass.Batch.BackwardWeight(kernels), WorkPriority.Background,
+                        Launched(attempt));
+                    model.Retire(layer, queue.Next - 1);
+                }
+                finally
+                {
+                    model.Left();
+                }
             }
         }
     }

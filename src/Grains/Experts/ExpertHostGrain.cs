@@ -71,7 +71,7 @@ public sealed partial class ExpertHostGrain(
     {
         faults.Reached(FaultPoints.Forward, request.Call.Step);
         using StepGate.Entry entry = Model.Gate.Enter(request.Call.Attempt);
-        ExpertPass pass = Model.PassOf(request.Layer, request.Call.Slot);
+        ExpertPass pass = await Model.PassAsync(request.Layer, request.Call.Slot);
         pass.Received.Reset();
         pass.HasGradients = false;
         pass.Slice = request.Slice.Open();
