@@ -46,6 +46,12 @@ internal sealed partial class CudaKernels : IKernels, IIndexChecks, IDisposable
         _fp8Products = products == ProductPath.Fast && Fp8Products.RunsOn(context.ComputeCapability)
             ? new(library, pool, stream, _multiprocessors)
             : null;
+        if (_fp8Products is not null)
+        {
+            library.Expect(PieceKernels.File, [PieceKernels.OptionOf(DeviceElement.E4M3)]);
+            library.Expect(CompiledFp8Product.File, Fp8ProductVariant.OfTraining.Select(variant => variant.Options));
+        }
+
         _hasWarpgroups = context.ComputeCapability.Major == 9;
         Name = $"cuda/sm_{context.ComputeCapability.Major}{context.ComputeCapability.Minor}";
     }

@@ -31,6 +31,16 @@ internal readonly record struct BFloat16ProductVariant(
     private static readonly (int Rows, int Columns, int Stages)[] _tiles =
         [(256, 128, 4), (128, 128, 6), (64, 128, 4), (64, 64, 6)];
 
+    /// <summary>What training asks for where products are large: forward, data gradients, weight gradients.</summary>
+    public static IEnumerable<BFloat16ProductVariant> OfTraining =>
+        from product in new[]
+        {
+            (Form: ProductForm.Forward, Accumulates: false), (ProductForm.BackwardInput, false),
+            (ProductForm.BackwardInput, true), (ProductForm.BackwardWeight, true),
+        }
+        from tile in _tiles.Take(2)
+        select new BFloat16ProductVariant(product.Form, product.Accumulates, tile.Rows, tile.Columns, tile.Stages);
+
     /// <summary>Threads of a block: a warpgroup that loads and two, with tiles of 64 rows one, that multiply.</summary>
     public int Threads => Warpgroup * (Consumers + 1);
 

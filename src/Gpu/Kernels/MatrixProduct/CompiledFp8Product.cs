@@ -5,11 +5,14 @@ namespace Krewe.Gpu.Kernels.MatrixProduct;
 /// <summary>A variant of the FP8 product, compiled for this device.</summary>
 internal sealed class CompiledFp8Product
 {
+    /// <summary>Its source.</summary>
+    public const string File = "MatrixProduct/Fp8MatrixProduct.cu";
+
     /// <summary>Compiles it, or takes it from the cache.</summary>
     public CompiledFp8Product(Fp8ProductVariant variant, KernelLibrary library)
     {
         Variant = variant;
-        Kernel = library.Kernel("MatrixProduct/Fp8MatrixProduct.cu", "fp8_matrix_product", variant.Options);
+        Kernel = library.Kernel(File, "fp8_matrix_product", variant.Options);
         ResidentClusters = Kernel.ResidentClusters(Shape(Fp8ProductVariant.Cluster));
     }
 

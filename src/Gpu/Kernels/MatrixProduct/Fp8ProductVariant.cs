@@ -63,6 +63,15 @@ public readonly record struct Fp8ProductVariant(
     /// <summary>A tile of 128 rows reads the weight twice as often as one of 256; measured.</summary>
     private const double LowTileCost = 1.05;
 
+    /// <summary>What training asks for where products are large: forward and data gradients, then weight gradients.</summary>
+    public static IReadOnlyList<Fp8ProductVariant> OfTraining { get; } =
+    [
+        new(Fp8ProductKind.Separate, Fp8ProductOutput.Float32, 256, 128, 4, RowScales: false),
+        new(Fp8ProductKind.Separate, Fp8ProductOutput.Float32, 128, 128, 6, RowScales: false),
+        new(Fp8ProductKind.Separate, Fp8ProductOutput.Float32, 256, 128, 4, RowScales: true),
+        new(Fp8ProductKind.Separate, Fp8ProductOutput.Float32, 128, 128, 5, RowScales: true),
+    ];
+
     /// <summary>Threads of a block: a warpgroup that loads and two, with tiles of 64 rows one, that multiply.</summary>
     public int Threads => Warpgroup * (ConsumerWarpgroups + 1);
 

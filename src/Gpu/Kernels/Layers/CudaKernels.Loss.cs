@@ -11,11 +11,11 @@ internal sealed partial class CudaKernels
     private const int NarrowLogits = 8192;
     private const int WideThreads = 1024;
 
-    private CudaKernel CrossEntropyKernel => field ??= _library.Kernel("Loss.cu", "cross_entropy");
+    private CudaKernel CrossEntropyKernel => field ??= _library.Kernel("Layers/Loss.cu", "cross_entropy");
 
-    private CudaKernel CrossEntropyWideKernel => field ??= _library.Kernel("Loss.cu", "cross_entropy_wide");
+    private CudaKernel CrossEntropyWideKernel => field ??= _library.Kernel("Layers/Loss.cu", "cross_entropy_wide");
 
-    private CudaKernel ArgMaxKernel => field ??= _library.Kernel("Loss.cu", "arg_max");
+    private CudaKernel ArgMaxKernel => field ??= _library.Kernel("Layers/Loss.cu", "arg_max");
 
     /// <inheritdoc/>
     public void ArgMax(Tensor values, Tensor indices)

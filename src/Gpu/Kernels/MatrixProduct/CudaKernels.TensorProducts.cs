@@ -199,8 +199,13 @@ internal sealed partial class CudaKernels
             return found;
         }
 
-        CudaKernel kernel = _library.Kernel(
-            "MatrixProduct/BFloat16MatrixProduct.cu", "bfloat16_matrix_product", variant.Options);
+        const string File = "MatrixProduct/BFloat16MatrixProduct.cu";
+        if (_tensorKernels.Count == 0)
+        {
+            _library.Expect(File, BFloat16ProductVariant.OfTraining.Select(other => other.Options));
+        }
+
+        CudaKernel kernel = _library.Kernel(File, "bfloat16_matrix_product", variant.Options);
         int blocks = _multiprocessors * kernel.BlocksPerMultiprocessor(variant.Threads, variant.SharedBytes);
         DeviceTensorProduct first = _deviceTensorProducts[0];
         found = new(kernel, blocks, variant.Templates(first.A, first.B, first.C));

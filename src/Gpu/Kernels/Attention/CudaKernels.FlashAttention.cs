@@ -79,6 +79,8 @@ internal sealed partial class CudaKernels
     {
         if (!_flashKernels.TryGetValue(heads, out FlashKernels? kernels))
         {
+            _library.Expect("Attention/FlashQueryGradient.cu", [heads.Options]);
+            _library.Expect("Attention/FlashKeyGradient.cu", [heads.Options]);
             kernels = new(
                 _library.Kernel("Attention/FlashAttention.cu", "flash_attention", heads.Options),
                 _library.Kernel("Attention/FlashQueryGradient.cu", "flash_query_gradient", heads.Options),
