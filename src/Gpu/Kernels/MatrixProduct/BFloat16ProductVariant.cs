@@ -33,9 +33,9 @@ internal readonly record struct BFloat16ProductVariant(
 
     /// <summary>What training asks for where products are large: forward, data gradients, weight gradients.</summary>
     public static IEnumerable<BFloat16ProductVariant> OfTraining =>
-        from product in new[]
+        from product in new (ProductForm Form, bool Accumulates)[]
         {
-            (Form: ProductForm.Forward, Accumulates: false), (ProductForm.BackwardInput, false),
+            (ProductForm.Forward, false), (ProductForm.BackwardInput, false),
             (ProductForm.BackwardInput, true), (ProductForm.BackwardWeight, true),
         }
         from tile in _tiles.Take(2)
