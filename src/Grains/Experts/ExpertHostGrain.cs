@@ -46,6 +46,7 @@ public sealed partial class ExpertHostGrain(
         {
             post.Discard(_name, begin.Attempt);
             _weights.Clear();
+            GiveUpStep();
         }
 
         await Model.BeginAsync(begin.FirstSlot, anew);
@@ -134,29 +135,6 @@ public sealed partial class ExpertHostGrain(
     }
 
     /// <inheritdoc/>
-    public async Task<List<GradientNorm>> GradientNormsAsync(long attempt)
-    {
-        using StepGate.Entry entry = Model.Gate.Enter(attempt);
-        var norms = new List<GradientNorm>();
-        await RunOnAllAsync(
-            (kernels, experts) => Optimizer.Norms(kernels, experts.Select(expert => expert.Parameters), norms),
-            static batch => batch.Done, after: WeightsAddedAsync());
-        // They were ahead of the norms, and are done.
-        await Model.Behind.EndedAsync();
-        return norms;
-    }
-
-    /// <inheritdoc/>
-    public async Task ApplyAsync(AdamWStep rates, long attempt)
-    {
-        faults.Reached(FaultPoints.Apply, rates.Step);
-        using StepGate.Entry entry = Model.Gate.Enter(attempt);
-        await RunOnAllAsync(
-            (kernels, experts) => Optimizer.Apply(kernels, experts.Select(expert => expert.Parameters), rates),
-            Launched(attempt));
-    }
-
-    /// <inheritdoc/>
     public async Task<TensorParcel> ReadAsync(string name, ParameterPart part, Guid process)
     {
         await WeightsAddedAsync();
@@ -236,29 +214,6 @@ public sealed partial class ExpertHostGrain(
         Model.Behind.Add(batch.Done, Model.Gate.Enter(attempt));
         return batch.Launched;
     };
-
-    private async Task RunOnAllAsync(
-        Action<IKernels, Expert[]> work, Func<JoinedBatch, Task> until, Task? after = null)
-    {
-        Expert[] experts = [.. Model.Experts];
-        if (experts.Length == 0)
-        {
-            await (after ?? Task.CompletedTask);
-            return;
-        }
-
-        HostedModel model = Model;
-        JoinedBatch batch = model.Announce(experts.Length, work, after: after);
-        try
-        {
-            await Task.WhenAll(experts.Select(e => GrainOf(e.Layer, e.Index).JoinAsync(batch.Id, 0).AsTask()));
-            await until(batch);
-        }
-        finally
-        {
-            model.Close(batch);
-        }
-    }
 
     private IExpertGrain GrainOf(int layer, int expert)
     {

@@ -126,7 +126,14 @@ public sealed partial class PipelineStageGrain(
     public async Task SetBiasAsync(int layer, float[] bias, long attempt)
     {
         using StepGate.Entry entry = Model.Gate.Enter(attempt);
-        await Hosted.Stage.SetBiasAsync(layer, bias);
+        Task set = Hosted.Stage.SetBiasAsync(layer, bias);
+        if (Model.GoesOn)
+        {
+            Model.Behind.Add(set, Model.Gate.Enter(attempt));
+            return;
+        }
+
+        await set;
     }
 
     /// <inheritdoc/>

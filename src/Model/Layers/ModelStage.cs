@@ -140,15 +140,13 @@ public sealed partial class ModelStage : IDisposable
     public Tensor FindBias(string name) => _biases.FirstOrDefault(bias => BiasName(bias.Key) == name).Value;
 
     /// <summary>
-    /// Replaces the routing bias of a layer, for what is submitted once the task has ended; <paramref name="bias"/> must not
-    /// change before.
+    /// Replaces the routing bias of a layer, for what is submitted after the call; <paramref name="bias"/> must not change
+    /// before the task ends.
     /// </summary>
     public Task SetBiasAsync(int layer, float[] bias)
     {
         Tensor destination = _biases[layer];
-        return _device.SharesHostMemory()
-            ? _device.ReadAsync(kernels => kernels.Upload<float>(bias, destination))
-            : _device.Launch(kernels => kernels.Upload<float>(bias, destination)).Launched;
+        return _device.ReadAsync(kernels => kernels.Upload<float>(bias, destination));
     }
 
     /// <summary>Frees what a slot holds here and with the experts' hosts.</summary>
