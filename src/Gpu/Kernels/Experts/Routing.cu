@@ -169,36 +169,37 @@ extern "C" __global__ void __launch_bounds__(32) score_sums(Matrix scores, float
 
 // frequency[s, e] = E / (K T_s) * tokens of the sequence that chose e; mean_score[s, e] = mean of score / sum. Grid:
 // sequences by blocks of 32 experts; block: 32 experts by 32 lanes, lane l takes tokens l, l + 32, ..., and the lanes'
-// sums are added in rising order. The choices are counted by all threads in any order.
+// sums are added in rising order.
 extern "C" __global__ void __launch_bounds__(1024) balance_statistics(
     Matrix scores, IntMatrix indices, const float* sums, const int* starts, Matrix frequency, Matrix mean_score,
     const Fault* fault) {
     __shared__ float mean_room[32][32];
-    __shared__ int counts[32];
+    __shared__ int count_room[32][32];
     if (is_set(fault)) return;
     int column = threadIdx.x % 32, lane = threadIdx.x / 32;
     int e = blockIdx.y * 32 + column;
     int first = starts[blockIdx.x], end = starts[blockIdx.x + 1];
-    if (lane == 0) counts[column] = 0;
-    __syncthreads();
-    const int choices = (end - first) * indices.columns;
-#pragma unroll 4
-    for (int i = threadIdx.x; i < choices; i += 1024) {
-        const int chosen = indices.row(first + i / indices.columns)[i % indices.columns] - (int)blockIdx.y * 32;
-        if (chosen >= 0 && chosen < 32) atomicAdd(&counts[chosen], 1);
-    }
-
     float mean = 0;
+    int count = 0;
     if (e < scores.columns)
-#pragma unroll 8
-        for (int t = first + lane; t < end; t += 32) mean += scores.row(t)[e] / sums[t];
+        for (int t = first + lane; t < end; t += 32) {
+            const int* chosen = indices.row(t);
+            for (int k = 0; k < indices.columns; k++) count += chosen[k] == e;
+            mean += scores.row(t)[e] / sums[t];
+        }
+
     mean_room[lane][column] = mean;
+    count_room[lane][column] = count;
     __syncthreads();
     if (lane == 0 && e < scores.columns) {
-        for (int l = 1; l < 32; l++) mean += mean_room[l][column];
+        for (int l = 1; l < 32; l++) {
+            mean += mean_room[l][column];
+            count += count_room[l][column];
+        }
+
         int tokens = end - first;
         float factor = scores.columns / ((float)indices.columns * tokens);
-        frequency.row(blockIdx.x)[e] = tokens == 0 ? 0.0f : counts[column] * factor;
+        frequency.row(blockIdx.x)[e] = tokens == 0 ? 0.0f : count * factor;
         mean_score.row(blockIdx.x)[e] = tokens == 0 ? 0.0f : mean / tokens;
     }
 }
