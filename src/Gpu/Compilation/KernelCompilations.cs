@@ -1,9 +1,8 @@
 namespace Krewe.Gpu.Compilation;
 
 /// <summary>
-/// Machine code of kernels, each variant made once. What is asked for and lies in no cache is compiled by who asks; from then
-/// on, for a machine without it has little else, threads beside him compile what else is expected, so that it is ready when it
-/// is asked for.
+/// Machine code of kernels, each variant made once: what is expected and lies in no cache by threads of its own, side by side,
+/// so that it is ready when it is asked for; anything else by who asks.
 /// </summary>
 /// <param name="make">Machine code of a variant, from the cache or compiled; called from several threads.</param>
 /// <param name="isKept">Whether a variant's code lies in the cache.</param>
@@ -15,41 +14,32 @@ internal sealed class KernelCompilations(
     private readonly Dictionary<string, TaskCompletionSource<byte[]>> _begun = new(StringComparer.Ordinal);
     private readonly Queue<KernelVariant> _expected = [];
     private readonly List<Thread> _threads = [];
-    private bool _isMissing;
     private bool _disposed;
 
-    /// <summary>Names variants that are likely to be asked for.</summary>
+    /// <summary>Names variants that are likely to be asked for: those that are not kept are begun.</summary>
     public void Expect(IEnumerable<KernelVariant> variants)
     {
+        KernelVariant[] missing = [.. variants.Where(variant => !isKept(variant))];
         lock (_lock)
         {
-            foreach (KernelVariant variant in variants)
+            Array.ForEach(missing, _expected.Enqueue);
+            while (!_disposed && _threads.Count < Math.Min(threads, _expected.Count))
             {
-                _expected.Enqueue(variant);
+                var thread = new Thread(CompileExpected) { IsBackground = true, Name = "compiles kernels" };
+                _threads.Add(thread);
+                thread.Start();
             }
-
-            StartThreads();
         }
     }
 
     /// <summary>Machine code of a variant; waits where it is being made.</summary>
     public byte[] Get(KernelVariant variant)
     {
-        if (!TryBegin(variant, out TaskCompletionSource<byte[]> begun))
+        if (TryBegin(variant, out TaskCompletionSource<byte[]> begun))
         {
-            return begun.Task.GetAwaiter().GetResult();
+            Make(variant, begun);
         }
 
-        if (!isKept(variant))
-        {
-            lock (_lock)
-            {
-                _isMissing = true;
-                StartThreads();
-            }
-        }
-
-        Make(variant, begun);
         return begun.Task.GetAwaiter().GetResult();
     }
 
@@ -95,16 +85,6 @@ internal sealed class KernelCompilations(
             begun.SetException(exception);
         }
 #pragma warning restore CA1031
-    }
-
-    private void StartThreads()
-    {
-        while (_isMissing && !_disposed && _threads.Count < Math.Min(threads, _expected.Count))
-        {
-            var thread = new Thread(CompileExpected) { IsBackground = true, Name = "compiles kernels" };
-            _threads.Add(thread);
-            thread.Start();
-        }
     }
 
     private void CompileExpected()

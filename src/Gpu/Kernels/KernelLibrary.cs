@@ -4,9 +4,8 @@ using Krewe.Gpu.Driver;
 namespace Krewe.Gpu.Kernels;
 
 /// <summary>
-/// Kernels of one context by source file, options and name. A file is compiled, or read from the cache, when its first kernel
-/// is asked for; once one had to be compiled, the others are on threads beside, the sources without options and what
-/// <see cref="Expect"/> names.
+/// Kernels of one context by source file, options and name. A file is loaded when its first kernel is asked for. What the cache
+/// has not of the sources without options, and of what <see cref="Expect"/> names, is compiled ahead on threads beside.
 /// </summary>
 internal sealed class KernelLibrary : IDisposable
 {
