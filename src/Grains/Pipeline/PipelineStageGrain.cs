@@ -63,7 +63,7 @@ public sealed partial class PipelineStageGrain(
         double waited = Stopwatch.GetElapsedTime(called).TotalSeconds;
         SlotCall work = WorkOf(call, entry);
         SubmittedWorks? behind = hosted.IsAlone ? new(host.Device) : null;
-        StageActivations output = await hosted.Stage.ForwardAsync(work, batch, input, options, behind);
+        StageActivations output = await TellAsync(hosted.Stage.ForwardAsync(work, batch, input, options, behind));
         ForwardReport told = hosted.Stage.ReportOf(call.Slot);
         if (behind is not null)
         {
@@ -89,8 +89,8 @@ public sealed partial class PipelineStageGrain(
             : await hosted.TakeAsync(call.Slot, gradients: true, DeliveryDeadline, entry.Abandoned);
         double waited = Stopwatch.GetElapsedTime(called).TotalSeconds;
         SubmittedWorks? behind = hosted.IsAlone ? new(host.Device) : null;
-        StageActivations gradInput =
-            await hosted.Stage.BackwardAsync(WorkOf(call, entry), gradOutput, weightGradients, behind);
+        StageActivations gradInput = await TellAsync(
+            hosted.Stage.BackwardAsync(WorkOf(call, entry), gradOutput, weightGradients, behind));
         GoOn(behind, call);
         bool delivers = await HandBackAsync(hosted, call, gradInput, entry.Abandoned);
         if (weightGradients)
@@ -149,6 +149,22 @@ public sealed partial class PipelineStageGrain(
         // The memory is the gateway's to free; a new plan may put the stage elsewhere.
         DeactivateOnIdle();
         return Task.CompletedTask;
+    }
+
+    /// <summary>
+    /// A call may fail for what work has left undone behind which it went on: then the fault of that is told.
+    /// </summary>
+    private async Task<StageActivations> TellAsync(Task<StageActivations> computed)
+    {
+        try
+        {
+            return await computed;
+        }
+        catch
+        {
+            await Model.Behind.EndedAsync();
+            throw;
+        }
     }
 
     /// <summary>Keeps works that the call does not wait for.</summary>
