@@ -9,19 +9,14 @@ namespace Krewe.Grains.Devices;
 /// <param name="name">Model or run name.</param>
 /// <param name="silo">Name of the silo, for messages.</param>
 /// <param name="device">The device.</param>
-public sealed class HostedModel(string name, string silo, IDevice device) : IDisposable
+public sealed partial class HostedModel(string name, string silo, IDevice device) : IDisposable
 {
     private readonly ConcurrentDictionary<(int Layer, int Index), Expert> _experts = new();
     private readonly ConcurrentDictionary<(int Direction, int Stage), HostedStage> _stages = new();
     private readonly ConcurrentDictionary<long, JoinedBatch> _open = new();
     private readonly ConcurrentDictionary<int, CallOrder> _callOrders = new();
     private readonly Lock _lock = new();
-    private readonly Dictionary<(int Layer, long Slot), ExpertPass> _passes = [];
-    private readonly Dictionary<int, WeightQueue> _queues = [];
-    private readonly Stack<ExpertPass> _idle = [];
     private readonly Dictionary<int, long[]> _tokens = [];
-    private TaskCompletionSource _left = new(TaskCreationOptions.RunContinuationsAsynchronously);
-    private int _leaving;
     private long _lastBatch;
 
     /// <summary>Saved states of a run, this silo's and a peer's.</summary>
@@ -104,57 +99,6 @@ public sealed class HostedModel(string name, string silo, IDevice device) : IDis
         }
     }
 
-    /// <summary>
-    /// What the experts here keep of a layer and slot, made when first asked for. Where calls go on behind their work, a
-    /// micro-batch may begin ahead of the weight gradients of the one before: it waits for the memory of those rather than
-    /// take more.
-    /// </summary>
-    public async ValueTask<ExpertPass> PassAsync(int layer, long slot)
-    {
-        while (true)
-        {
-            Task left;
-            lock (_lock)
-            {
-                if (_passes.TryGetValue((layer, slot), out ExpertPass? pass))
-                {
-                    return pass;
-                }
-
-                if (_idle.Count > 0 || _leaving == 0 || !GoesOn)
-                {
-                    pass = _idle.Count > 0 ? _idle.Pop() : new(Device, $"{Name}: experts, activations {_passes.Count}");
-                    _passes.Add((layer, slot), pass);
-                    return pass;
-                }
-
-                left = _left.Task;
-            }
-
-            await left;
-        }
-    }
-
-    /// <summary>The weight gradients of a pass are being added: soon another micro-batch may have its memory.</summary>
-    public void Leave()
-    {
-        lock (_lock)
-        {
-            _leaving++;
-        }
-    }
-
-    /// <summary>They were added, or could not be.</summary>
-    public void Left()
-    {
-        lock (_lock)
-        {
-            _leaving--;
-            _left.SetResult();
-            _left = new(TaskCreationOptions.RunContinuationsAsynchronously);
-        }
-    }
-
     /// <summary>Counts tokens of a layer whose launches could not say them: the device had planned.</summary>
     /// <param name="layer">The layer, all of whose experts are here.</param>
     /// <param name="load">[E]: tokens of each expert.</param>
@@ -180,42 +124,6 @@ public sealed class HostedModel(string name, string silo, IDevice device) : IDis
         lock (_lock)
         {
             return _tokens.TryGetValue(layer, out long[]? tokens) ? tokens[expert] : 0;
-        }
-    }
-
-    /// <summary>What was kept of a layer and slot, or null where no token came.</summary>
-    public ExpertPass? FindPass(int layer, long slot)
-    {
-        lock (_lock)
-        {
-            return _passes.GetValueOrDefault((layer, slot));
-        }
-    }
-
-    internal WeightQueue QueueOf(int layer)
-    {
-        lock (_lock)
-        {
-            if (!_queues.TryGetValue(layer, out WeightQueue? queue))
-            {
-                _queues.Add(layer, queue = new());
-            }
-
-            return queue;
-        }
-    }
-
-    internal IReadOnlyDictionary<int, WeightQueue> Queues => _queues;
-
-    /// <summary>Lets another micro-batch have the memory of one whose weight gradients were added.</summary>
-    public void Retire(int layer, long slot)
-    {
-        lock (_lock)
-        {
-            if (_passes.Remove((layer, slot), out ExpertPass? pass))
-            {
-                _idle.Push(pass);
-            }
         }
     }
 

@@ -116,13 +116,6 @@ public sealed partial class PipelineStageGrain(
     }
 
     /// <inheritdoc/>
-    public async Task<StageReport> ReportAsync(StepCall call)
-    {
-        using StepGate.Entry entry = Model.Gate.Enter(call.Attempt);
-        return await Hosted.TakeReport(call.Slot);
-    }
-
-    /// <inheritdoc/>
     public async Task SetBiasAsync(int layer, float[] bias, long attempt)
     {
         using StepGate.Entry entry = Model.Gate.Enter(attempt);
@@ -149,48 +142,6 @@ public sealed partial class PipelineStageGrain(
         // The memory is the gateway's to free; a new plan may put the stage elsewhere.
         DeactivateOnIdle();
         return Task.CompletedTask;
-    }
-
-    /// <summary>
-    /// A call may fail for what work has left undone behind which it went on: then the fault of that is told.
-    /// </summary>
-    private async Task<StageActivations> TellAsync(Task<StageActivations> computed)
-    {
-        try
-        {
-            return await computed;
-        }
-        catch
-        {
-            await Model.Behind.EndedAsync();
-            throw;
-        }
-    }
-
-    /// <summary>Keeps works that the call does not wait for.</summary>
-    private void GoOn(SubmittedWorks? behind, StepCall call)
-    {
-        if (behind is not null)
-        {
-            Model.Behind.Add(behind.DoneAsync(), Model.Gate.Enter(call.Attempt));
-        }
-    }
-
-    private static async Task<StageReport> ReadAsync(
-        ForwardReport told, SubmittedWorks behind, double waited, StepGate.Entry entry)
-    {
-        using (entry)
-        {
-            await behind.DoneAsync();
-            return Read(told, waited);
-        }
-    }
-
-    private static StageReport Read(ForwardReport told, double waited)
-    {
-        var report = new StageReport(told.Losses(), [.. told.Loads()], waited, Delivers: false);
-        told.GiveBack();
-        return report;
     }
 
     private static SlotCall WorkOf(StepCall call, StepGate.Entry entry) =>
