@@ -130,6 +130,17 @@ KREWE_DEVICE void copy_box_multicast(uint32 target, const TensorMap* map, uint32
                  : "memory");
 }
 
+/// Starts the copy of four bytes to shared memory by the own thread, or writes a zero there unless <present>.
+KREWE_DEVICE void copy_word(uint32 target, const void* source, bool present) {
+    asm volatile("cp.async.ca.shared.global [%0], [%1], 4, %2;" ::"r"(target), "l"(source), "r"(present ? 4 : 0)
+                 : "memory");
+}
+
+/// Arrives at the barrier once the copies that the own thread has started are done.
+KREWE_DEVICE void copies_arrive(uint32 barrier) {
+    asm volatile("cp.async.mbarrier.arrive.noinc.shared::cta.b64 [%0];" ::"r"(barrier) : "memory");
+}
+
 /// Shows the own writes to shared memory to the copy engine.
 KREWE_DEVICE void copy_fence() { asm volatile("fence.proxy.async.shared::cta;" ::: "memory"); }
 

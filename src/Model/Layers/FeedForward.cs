@@ -75,12 +75,12 @@ public sealed class FeedForward(Linear gate, Linear up, Linear down, TileFormat?
         state.Input = state.Input.ForWeightGradient(kernels, arena, gate.Precision);
     }
 
-    /// <summary>Adds the three weight gradients.</summary>
-    public void BackwardWeight(IKernels kernels, State state)
+    /// <summary>Adds the three weight gradients, at once or with the launch of <paramref name="gradients"/>.</summary>
+    internal void BackwardWeight(IKernels kernels, WeightGradients gradients, State state)
     {
-        gate.BackwardWeight(kernels, state.GradGate, state.Input);
-        up.BackwardWeight(kernels, state.GradUp, state.Input);
-        down.BackwardWeight(kernels, state.GradOutput, state.Hidden);
+        gradients.Add(kernels, gate, state.GradGate, state.Input);
+        gradients.Add(kernels, up, state.GradUp, state.Input);
+        gradients.Add(kernels, down, state.GradOutput, state.Hidden);
     }
 
     /// <summary>

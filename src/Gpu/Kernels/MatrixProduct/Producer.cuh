@@ -1,4 +1,5 @@
-// The producer: one thread that has the copy engine bring the blocks of K, as many ahead as there are stages.
+// The producers: one thread that has the copy engine bring the blocks of K, as many ahead as there are stages, and a warp
+// that brings their scales, which lie as quantisation wrote them.
 #pragma once
 
 #include "MatrixProduct/Schedule.cuh"
@@ -39,8 +40,6 @@ KREWE_DEVICE void produce(const Fp8Products& products, SharedMemory memory) {
             shown = tile.product;
             acquire_tensor_map(&product.a);
             acquire_tensor_map(&product.b);
-            acquire_tensor_map(&product.scalesA);
-            acquire_tensor_map(&product.scalesB);
         }
         const bool adds = is_added(&product.arguments);
 #pragma unroll 1
@@ -58,13 +57,57 @@ KREWE_DEVICE void produce(const Fp8Products& products, SharedMemory memory) {
                 copy_box_multicast(share, &product.a, filled, k, shareRow, (1 << Shape::Cluster) - 1);
             }
             copy_box(memory.b(stage), &product.b, filled, k, tile.rowB);
-            copy_box(memory.scales_a(stage), &product.scalesA, filled, tile.rowScales, block);
-            if (Shape::scalesB == ScalesB::Row) {
-                copy_box(memory.scales_b(cursor.scalePlace), &product.scalesB, filled, tile.rowB, block);
-            }
             if (adds) {
                 prefetch_output(tile, block);
             }
+            cursor.advance();
+        }
+    }
+}
+
+/// Where the scales of <Count> rows lie, each lane with every 32nd of them: of rows that are not there -1.
+template <int Count>
+struct ScaleRows {
+    static constexpr int Own = Count / WarpThreads;
+    int offsets[Own];
+
+    KREWE_DEVICE ScaleRows(int first, int present, int pitch, const int* names) {
+#pragma unroll
+        for (int i = 0; i < Own; ++i) {
+            const int row = lane_index() + i * WarpThreads;
+            offsets[i] = row < present ? (names ? names[first + row] : first + row) * pitch : -1;
+        }
+    }
+
+    KREWE_DEVICE void copy(uint32 target, const float* scales) const {
+#pragma unroll
+        for (int i = 0; i < Own; ++i) {
+            const bool present = offsets[i] >= 0;
+            copy_word(target + (lane_index() + i * WarpThreads) * 4, scales + (present ? offsets[i] : 0), present);
+        }
+    }
+};
+
+/// Brings the scales of all blocks of K of all tiles, a warp: of A by row, and of B where it has one for each row.
+KREWE_DEVICE void produce_scales(const Fp8Products& products, SharedMemory memory) {
+    constexpr bool byRow = Shape::scalesB == ScalesB::Row;
+    Schedule schedule(products);
+    StageCursor cursor;
+    Tile tile;
+    while (schedule.next(tile)) {
+        const Arguments& arguments = tile.product->arguments;
+        const ScaleRows<Shape::TileRows> rowsA(
+            tile.rowA, tile.outputEnd - tile.outputRow, arguments.pitchScalesA, arguments.scaleRows);
+        const ScaleRows<byRow ? Shape::TileColumns : WarpThreads> rowsB(
+            tile.rowB, byRow ? arguments.columns - tile.column : 0, arguments.pitchScalesB, nullptr);
+#pragma unroll 1
+        for (int block = tile.firstBlock; block < tile.lastBlock; ++block) {
+            barrier_wait(memory.emptied(cursor.stage), cursor.parity ^ 1);
+            rowsA.copy(memory.scales_a(cursor.stage), arguments.scalesA + block);
+            if (byRow) {
+                rowsB.copy(memory.scales_b(cursor.scalePlace), arguments.scalesB + block);
+            }
+            copies_arrive(memory.filled(cursor.stage));
             cursor.advance();
         }
     }
