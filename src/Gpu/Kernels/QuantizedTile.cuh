@@ -23,6 +23,17 @@ struct Tiling {
 // Values of a thread: four of each of its rows.
 using Values = float[WarpRows][4];
 
+__device__ inline unsigned four_maximum(const float (&x)[4]) {
+    return max(max(magnitude(x[0]), magnitude(x[1])), max(magnitude(x[2]), magnitude(x[3])));
+}
+
+// Of that many neighbouring lanes.
+__device__ inline unsigned lanes_maximum(const float (&x)[4], int lanes) {
+    unsigned max = four_maximum(x);
+    for (int distance = 1; distance < lanes; distance *= 2) max = ::max(max, __shfl_xor_sync(~0u, max, distance));
+    return max;
+}
+
 template <Element E>
 class QuantizedTile {
 public:
@@ -143,14 +154,6 @@ private:
         });
     }
 
-    // Of that many neighbouring lanes.
-    __device__ static unsigned lanes_maximum(const float (&x)[4], int lanes) {
-        unsigned max = four_maximum(x);
-        for (int distance = 1; distance < lanes; distance *= 2)
-            max = ::max(max, __shfl_xor_sync(~0u, max, distance));
-        return max;
-    }
-
     // Each warp's maxima of the columns; gives the warps of a tile.
     __device__ int column_maxima(const Values& values, Tiling tiling) {
 #pragma unroll
@@ -169,10 +172,6 @@ private:
         max = warp_maximum(max);
         if (lane == 0) room.maxima[warp] = max;
         return Warps;
-    }
-
-    __device__ static unsigned four_maximum(const float (&x)[4]) {
-        return max(max(magnitude(x[0]), magnitude(x[1])), max(magnitude(x[2]), magnitude(x[3])));
     }
 
     __device__ void fill_lines(const Values& values, Tiling tiling) {
@@ -264,3 +263,29 @@ __device__ void quantize_piece(
     const int row = x * Side;
     quantize_part<E>(row, rows, row, rows, y * Side, columns, straight, transposed, source);
 }
+
+// The rows of a source that a block takes: [row, end), in the transpose columns from `turned` on of `turned_rows`.
+struct Part {
+    int row, end, turned, turned_rows;
+
+    // Piece x of `rows` rows; or of each expert's rows by themselves, where `offsets` of a DispatchTable, [2, experts + 1],
+    // has the rows of each and the columns of each in the transpose. Past the last expert it is empty.
+    __device__ Part(int x, int rows, const int* offsets, int experts) {
+        row = turned = x * Side;
+        end = turned_rows = rows;
+        if (!offsets) return;
+        const int* columns = offsets + experts + 1;
+        turned_rows = gridDim.x * Side;
+        int low = 0, high = experts - 1;
+        while (low < high) {
+            const int middle = (low + high + 1) / 2;
+            if (columns[middle] <= turned) low = middle;
+            else high = middle - 1;
+        }
+
+        end = offsets[low + 1];
+        row = turned < columns[experts] ? offsets[low] + turned - columns[low] : end;
+    }
+
+    __device__ bool is_empty() const { return row >= end; }
+};

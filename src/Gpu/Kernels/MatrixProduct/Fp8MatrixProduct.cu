@@ -18,7 +18,7 @@
 // Buffers. A and B: E4M3, K contiguous, depth a multiple of 16 (what is missing to a block counts as zero).
 //   a        [rows, depth]; masked [groups * rows, depth]
 //   b        [columns, depth]; grouped and masked rows [groups * columns, depth]
-//   scalesA  float32 [rows of a, ceil(depth / 128)], by names of rows where there are some
+//   scalesA  float32 [rows of a, ceil(depth / 128)]
 //   scalesB  per tile: float32 [groups, ceil(columns / 128), ceil(depth / 128)];
 //            per row: float32 [rows of b, ceil(depth / 128)]
 //   output   [rows of a, columns], grouped depth [groups * rows, columns], rows a multiple of 8 there;

@@ -26,7 +26,6 @@ internal struct Fp8Product
 /// <summary>What a product needs beside tensor maps; mirrors <c>Arguments</c> in <c>Shape.cuh</c>.</summary>
 /// <param name="ScalesA">Scales of the first operand's rows.</param>
 /// <param name="ScalesB">Scales of the second operand, for 128 x 128 tiles or by row.</param>
-/// <param name="ScaleRows">Names of the first operand's rows among its scales, or 0.</param>
 /// <param name="Output">The result.</param>
 /// <param name="Groups">Bounds or counts of groups; 0 where there are none.</param>
 /// <param name="GroupCount">Groups.</param>
@@ -44,7 +43,7 @@ internal struct Fp8Product
 /// <param name="DepthRange">The same of the depth.</param>
 [StructLayout(LayoutKind.Sequential)]
 internal readonly record struct Fp8ProductArguments(
-    nint ScalesA, nint ScalesB, nint ScaleRows, nint Output, nint Groups, int GroupCount, int Rows, int Columns, int Depth,
+    nint ScalesA, nint ScalesB, nint Output, nint Groups, int GroupCount, int Rows, int Columns, int Depth,
     int Pitch, int PitchScalesA, int PitchScalesB, int Accumulate, int FirstRow, int FirstBlock, int LastBlock, nint Range,
     nint DepthRange)
 {

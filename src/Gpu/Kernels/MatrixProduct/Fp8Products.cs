@@ -287,10 +287,9 @@ internal sealed partial class Fp8Products(
             Output = _maps.Of(
                 output, Fp8ProductVariant.OutputBoxRows, variant.OutputBoxColumns, TensorMapSwizzle.Bytes128),
             Arguments = new(
-                product.Input.Scales.Address, product.Weight.Scales.Address, product.InputRows.Address, output.Address, 0, 1,
-                output.Rows, output.Columns, product.Weight.Columns, output.RowStride, product.Input.Scales.Columns,
-                product.Weight.Scales.Columns, product.Accumulate ? 1 : 0, 0, 0, BlocksOf(product), product.Range.Address,
-                product.Depth.Address),
+                a.Scales, product.Weight.Scales.Address, output.Address, 0, 1, output.Rows, output.Columns,
+                product.Weight.Columns, output.RowStride, product.Input.Scales.Columns, product.Weight.Scales.Columns,
+                product.Accumulate ? 1 : 0, 0, 0, BlocksOf(product), product.Range.Address, product.Depth.Address),
         };
     }
 }

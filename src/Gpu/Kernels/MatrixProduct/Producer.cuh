@@ -65,28 +65,17 @@ KREWE_DEVICE void produce(const Fp8Products& products, SharedMemory memory) {
     }
 }
 
-/// Where the scales of <Count> rows lie, each lane with every 32nd of them: of rows that are not there -1.
+/// Brings the scale of each of <Count> rows, <pitch> apart from <scales> on, a lane every 32nd of them; zeros for those
+/// beyond <present>.
 template <int Count>
-struct ScaleRows {
-    static constexpr int Own = Count / WarpThreads;
-    int offsets[Own];
-
-    KREWE_DEVICE ScaleRows(int first, int present, int pitch, const int* names) {
+KREWE_DEVICE void copy_scales(uint32 target, const float* scales, int pitch, int present) {
+    const float* own = scales + static_cast<int64>(lane_index()) * pitch;
 #pragma unroll
-        for (int i = 0; i < Own; ++i) {
-            const int row = lane_index() + i * WarpThreads;
-            offsets[i] = row < present ? (names ? names[first + row] : first + row) * pitch : -1;
-        }
+    for (int row = lane_index(), i = 0; i < Count / WarpThreads; ++i, row += WarpThreads) {
+        copy_word(target + row * 4, row < present ? own : scales, row < present);
+        own += WarpThreads * pitch;
     }
-
-    KREWE_DEVICE void copy(uint32 target, const float* scales) const {
-#pragma unroll
-        for (int i = 0; i < Own; ++i) {
-            const bool present = offsets[i] >= 0;
-            copy_word(target + (lane_index() + i * WarpThreads) * 4, scales + (present ? offsets[i] : 0), present);
-        }
-    }
-};
+}
 
 /// Brings the scales of all blocks of K of all tiles, a warp: of A by row, and of B where it has one for each row.
 KREWE_DEVICE void produce_scales(const Fp8Products& products, SharedMemory memory) {
@@ -96,16 +85,17 @@ KREWE_DEVICE void produce_scales(const Fp8Products& products, SharedMemory memor
     Tile tile;
     while (schedule.next(tile)) {
         const Arguments& arguments = tile.product->arguments;
-        const ScaleRows<Shape::TileRows> rowsA(
-            tile.rowA, tile.outputEnd - tile.outputRow, arguments.pitchScalesA, arguments.scaleRows);
-        const ScaleRows<byRow ? Shape::TileColumns : WarpThreads> rowsB(
-            tile.rowB, byRow ? arguments.columns - tile.column : 0, arguments.pitchScalesB, nullptr);
+        const float* scalesA = arguments.scalesA + static_cast<int64>(tile.rowA) * arguments.pitchScalesA;
+        const float* scalesB = arguments.scalesB + static_cast<int64>(tile.rowB) * arguments.pitchScalesB;
+        const int rows = tile.outputEnd - tile.outputRow, columns = arguments.columns - tile.column;
 #pragma unroll 1
         for (int block = tile.firstBlock; block < tile.lastBlock; ++block) {
             barrier_wait(memory.emptied(cursor.stage), cursor.parity ^ 1);
-            rowsA.copy(memory.scales_a(cursor.stage), arguments.scalesA + block);
+            copy_scales<Shape::TileRows>(
+                memory.scales_a(cursor.stage), scalesA + block, arguments.pitchScalesA, rows);
             if (byRow) {
-                rowsB.copy(memory.scales_b(cursor.scalePlace), arguments.scalesB + block);
+                copy_scales<Shape::TileColumns>(
+                    memory.scales_b(cursor.scalePlace), scalesB + block, arguments.pitchScalesB, columns);
             }
             copies_arrive(memory.filled(cursor.stage));
             cursor.advance();

@@ -98,8 +98,6 @@ struct Arguments {
     /// float32 [groups, ceil(columns / 128), ceil(depth / 128)]; with one per row of B [rows of B, ceil(depth / 128)], rows
     /// <pitchScalesB> apart.
     const float* scalesB;
-    /// Separate products: int32, which row of the scales belongs to a row of A, or null.
-    const int* scaleRows;
     /// bfloat16 or float32 [rows, columns] of the kind.
     void* output;
     /// int32 on the device: bounds [groups + 1] or, masked, counts [groups]; unused if dense.
