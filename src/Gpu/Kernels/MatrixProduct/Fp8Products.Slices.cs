@@ -21,7 +21,7 @@ internal sealed partial class Fp8Products
     private const int TileSide = 256;
     private readonly List<DeviceProduct> _sliced = [];
 
-    private CudaKernel AddSlices => field ??= library.Kernel("MatrixProducts.cu", "add_chains");
+    private CudaKernel AddSlices => field ??= library.Kernel("MatrixProduct/MatrixProducts.cu", "add_chains");
 
     /// <summary>Parts that a product's sums are cut into. By its own sizes alone: it has the same bits in any company.</summary>
     private static int SlicesOf(in ScaledProduct product)

@@ -1,6 +1,6 @@
 // Quantisation of each expert's rows by themselves: tiles along the tokens hold one expert's. Grid: pieces of the transpose's
 // columns by columns; those past the last expert leave. Bytes: the source once, the codes once each way.
-#include "QuantizedSources.cuh"
+#include "Quantization/QuantizedSources.cuh"
 
 template <class Source>
 __device__ void quantize_expert(

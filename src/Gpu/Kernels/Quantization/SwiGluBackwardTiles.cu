@@ -2,7 +2,7 @@
 // tiles would have kept them: the bits of quantize, dequantize, swiglu, swiglu_backward and quantize one behind the other.
 // Grid: pieces of 128 x 128, rows by columns; with `offsets` those of each expert as in QuantizeExperts.cu. Block: 512
 // threads. Bytes: gate, up and the gradient once, the gradient once more from cache, the codes once.
-#include "QuantizedSources.cuh"
+#include "Quantization/QuantizedSources.cuh"
 
 // Four values of E4M3 codes, the first in the lowest place.
 __device__ inline void decode_four(float (&x)[4], unsigned codes) {

@@ -2,7 +2,7 @@
 // one of Element in Minifloats.cuh.
 #pragma once
 
-#include "QuantizedTile.cuh"
+#include "Quantization/QuantizedTile.cuh"
 
 #ifndef KREWE_ELEMENT
 #define KREWE_ELEMENT Element::E4M3
