@@ -80,8 +80,8 @@ extern "C" __global__ void __launch_bounds__(CombineThreads) combine_experts(
             source, own, indices.row(token), factors, top_k, group_size, rounds, output.row(token), output.columns);
 }
 
-// grad_source[a] = weight grad_output[t]; grad_weights[t, k] = dot(round(source[a]), grad_output[t]), see
-// row_dot. Grid: a warp for each (token, choice), 8 a block. `stored`: the gradient is bfloat16; `aligned`: rows of the
+// grad_source[a] = weight grad_output[t], unless that is null; grad_weights[t, k] = dot(round(source[a]), grad_output[t]),
+// see row_dot. Grid: a warp for each (token, choice), 8 a block. `stored`: the gradient is bfloat16; `aligned`: rows of the
 // gradient that is written take four channels at a time.
 extern "C" __global__ void __launch_bounds__(CombineThreads) combine_experts_backward(
     Matrix grad_output, Matrix source, const int* assignments, Matrix weights, int rounds, void* grad_source, int stride,
@@ -96,6 +96,7 @@ extern "C" __global__ void __launch_bounds__(CombineThreads) combine_experts_bac
     const long long start = (long long)assignment * stride;
     const float sum = row_dot(x, g, columns, rounds, in_fours(source) && in_fours(grad_output));
     if (lane == 0) grad_weights.row(token)[k] = sum;
+    if (!grad_source) return;
 
     const int stores = aligned && in_fours(grad_output) ? columns / 4 * 4 : 0;
 #pragma unroll 4
