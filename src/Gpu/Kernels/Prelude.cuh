@@ -29,6 +29,8 @@ KREWE_DEVICE constexpr int ceil_divide(int value, int divisor) { return (value +
 
 KREWE_DEVICE constexpr int min_of(int a, int b) { return a < b ? a : b; }
 
+KREWE_DEVICE constexpr int max_of(int a, int b) { return a > b ? a : b; }
+
 /// The own thread's warp, the same register value in all lanes, so that the compiler knows branches on it as uniform.
 KREWE_DEVICE int warp_index() { return __shfl_sync(0xffffffffu, static_cast<int>(threadIdx.x) / WarpThreads, 0); }
 

@@ -6,21 +6,21 @@
 
 namespace krewe {
 
-/// Asks for eight rows of the tile's output that will be added to with each block of K, so that the additions at the
+/// Asks for <rows> rows of the tile's output that will be added to with each block of K, so that the additions at the
 /// tile's end find them in the L2 cache.
-KREWE_DEVICE void prefetch_output(const Tile& tile, int block) {
-    constexpr int rows = 8;
+KREWE_DEVICE void prefetch_output(const Tile& tile, int block, int rows) {
     const Arguments& arguments = tile.product->arguments;
     const int offset = (block - tile.firstBlock) * rows;
     const int row = tile.outputRow + offset;
     if (offset >= Shape::TileRows || row >= tile.outputEnd || tile.column >= arguments.columns) {
         return;
     }
+    const int count = min_of(rows, tile.outputEnd - row);
     const int bytes = min_of(Shape::TileColumns, arguments.columns - tile.column) / 4 * 16;
     const float* line = static_cast<const float*>(arguments.output) +
                         static_cast<int64>(row) * arguments.pitch + tile.column;
 #pragma unroll 1
-    for (int i = 0; i < rows; ++i) {
+    for (int i = 0; i < count; ++i) {
         prefetch_line(line, bytes);
         line += arguments.pitch;
     }
@@ -42,6 +42,10 @@ KREWE_DEVICE void produce(const Fp8Products& products, SharedMemory memory) {
             acquire_tensor_map(&product.b);
         }
         const bool adds = is_added(&product.arguments);
+        // Of few blocks all rows all the same: the next tile's operands are brought while this one's sums are added.
+        constexpr int leastRows = 8;
+        const int blocks = max_of(1, tile.lastBlock - tile.firstBlock);
+        const int addedRows = adds ? max_of(leastRows, ceil_divide(Shape::TileRows, blocks)) : 0;
 #pragma unroll 1
         for (int block = tile.firstBlock; block < tile.lastBlock; ++block) {
             const int stage = cursor.stage;
@@ -58,7 +62,7 @@ KREWE_DEVICE void produce(const Fp8Products& products, SharedMemory memory) {
             }
             copy_box(memory.b(stage), &product.b, filled, k, tile.rowB);
             if (adds) {
-                prefetch_output(tile, block);
+                prefetch_output(tile, block, addedRows);
             }
             cursor.advance();
         }

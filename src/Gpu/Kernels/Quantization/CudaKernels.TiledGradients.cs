@@ -11,8 +11,13 @@ namespace Krewe.Gpu.Kernels;
 /// </content>
 internal sealed partial class CudaKernels
 {
-    private CudaKernel SwiGluBackwardTilesKernel =>
-        field ??= _library.Kernel("Quantization/SwiGluBackwardTiles.cu", "swiglu_backward_tiles");
+    private const string SwiGluBackwardFile = "Quantization/SwiGluBackwardTiles.cu";
+
+    private CudaKernel SwiGluBackwardEvenTiles =>
+        field ??= _library.Kernel(SwiGluBackwardFile, "swiglu_backward_tiles");
+
+    private CudaKernel SwiGluBackwardAnyTiles =>
+        field ??= _library.Kernel(SwiGluBackwardFile, "swiglu_backward_any_tiles");
 
     /// <inheritdoc/>
     public bool MakesTiledGradients => true;
@@ -88,12 +93,10 @@ internal sealed partial class CudaKernels
         arguments.Add(new DeviceQuantized(new(default, default, cache)));
         arguments.Add(table.Offsets.Address);
         arguments.Add(table.Offsets.IsEmpty ? 0 : table.Experts);
-        arguments.Add(new DeviceQuantized(result.Hidden));
-        arguments.Add(new DeviceQuantized(result.Gate));
-        arguments.Add(new DeviceQuantized(result.GateTurned));
-        arguments.Add(new DeviceQuantized(result.Up));
-        arguments.Add(new DeviceQuantized(result.UpTurned));
+        arguments.Add(new DeviceSwiGluTiles(result));
         int rows = table.Offsets.IsEmpty ? gate.Rows : table.TurnedColumns;
-        Launch(SwiGluBackwardTilesKernel, Pieces(rows, gate.Columns), ref arguments);
+        CudaKernel kernel = DeviceSwiGluTiles.AreEven(result) ? SwiGluBackwardEvenTiles : SwiGluBackwardAnyTiles;
+        Launch(
+            kernel, Pieces(rows, gate.Columns) with { SharedBytes = DeviceSwiGluTiles.SharedBytes }, ref arguments);
     }
 }

@@ -98,11 +98,11 @@ struct Copies {
     int first_tile;
 };
 
-// Many matrices, one behind the other. Bytes: as quantize.
+// Many matrices, one behind the other: weights, in square tiles. Bytes: as quantize.
 extern "C" __global__ void __launch_bounds__(QuantizeThreads, 2) quantize_many(const Copies* copies, int count) {
     const Copies own = copies[item_of_tile(copies, count, blockIdx.x)];
     const int pieces = (own.source.columns + Side - 1) / Side, piece = blockIdx.x - own.first_tile;
-    quantize_piece<KREWE_ELEMENT>(
+    quantize_piece<KREWE_ELEMENT, false>(
         piece / pieces, piece % pieces, own.source.rows, own.source.columns, own.straight, own.transposed,
         Rows{own.source, nullptr});
 }

@@ -2,7 +2,7 @@
 // one of Element in Minifloats.cuh.
 #pragma once
 
-#include "Quantization/QuantizedTile.cuh"
+#include "Quantization/QuantizedParts.cuh"
 
 #ifndef KREWE_ELEMENT
 #define KREWE_ELEMENT Element::E4M3
@@ -14,12 +14,20 @@ struct Rows {
     const int* gather;
 
     __device__ void load(Values& values, int row, int count, int column) const {
-        const bool aligned = is_aligned(source);
+        if (is_aligned(source)) {
 #pragma unroll
-        for (int r = 0; r < WarpRows; r++)
-            if (r < count)
-                load_four(
-                    values[r], source.row(gather ? gather[row + r] : row + r), column, source.columns, aligned);
+            for (int r = 0; r < WarpRows; r++) {
+                if (r >= count) continue;
+                const float4 four = *(const float4*)(source.row(gather ? gather[row + r] : row + r) + column);
+                values[r][0] = four.x, values[r][1] = four.y, values[r][2] = four.z, values[r][3] = four.w;
+            }
+        } else {
+#pragma unroll
+            for (int r = 0; r < WarpRows; r++)
+                if (r < count)
+                    load_four(
+                        values[r], source.row(gather ? gather[row + r] : row + r), column, source.columns, false);
+        }
     }
 };
 
@@ -30,26 +38,41 @@ struct Kept {
 
     __device__ void load(Values& values, int row, int count, int column) const {
         using Codes = Minifloat<KREWE_ELEMENT>;
-        using Code = typename Codes::Code;
-        struct alignas(4 * sizeof(Code)) Four { Code codes[4]; };
-        const bool aligned = source.columns % 4 == 0 && (unsigned long long)source.codes % sizeof(Four) == 0
-            && source.tile_columns % 4 == 0;
+        using Four = FourCodes<KREWE_ELEMENT>;
+        const typename Codes::Code* all = (const typename Codes::Code*)source.codes;
+        const int tiles = source.tiles();
+        const auto scales_of = [&](int own) {
+            return source.scales + (long long)(source.tile_rows == 1 ? own : own / source.tile_rows) * tiles;
+        };
+        if (source.columns % 4 == 0 && (unsigned long long)all % sizeof(Four) == 0 && source.tile_columns % 4 == 0) {
+            const int tile = column / source.tile_columns;
 #pragma unroll
-        for (int r = 0; r < WarpRows; r++) {
-            if (r >= count) continue;
-            const int own = gather ? gather[row + r] : row + r;
-            const Code* codes = (const Code*)source.codes + (long long)own * source.columns + column;
-            const float* scales = source.scales + (long long)(own / source.tile_rows) * source.tiles();
-            if (aligned) {
-                const Four four = *(const Four*)codes;
-                const float scale = scales[column / source.tile_columns];
+            for (int r = 0; r < WarpRows; r++) {
+                if (r >= count) continue;
+                const int own = gather ? gather[row + r] : row + r;
+                const Four four = *(const Four*)(all + (long long)own * source.columns + column);
+                const float scale = scales_of(own)[tile];
+                four.decode(values[r]);
 #pragma unroll
-                for (int j = 0; j < 4; j++) values[r][j] = Codes::decode(four.codes[j]) * scale;
-            } else {
+                for (int j = 0; j < 4; j++) values[r][j] *= scale;
+            }
+        } else {
+#pragma unroll 1
+            for (int r = 0; r < min(WarpRows, count); r++) {
+                const int own = gather ? gather[row + r] : row + r;
+                const float* scales = scales_of(own);
+                float x[4];
 #pragma unroll
                 for (int j = 0; j < 4; j++)
-                    if (column + j < source.columns)
-                        values[r][j] = Codes::decode(codes[j]) * scales[(column + j) / source.tile_columns];
+                    x[j] = column + j < source.columns
+                        ? Codes::decode(all[(long long)own * source.columns + column + j])
+                            * scales[(column + j) / source.tile_columns]
+                        : 0;
+                // No index of a register may be a variable.
+#pragma unroll
+                for (int own_row = 0; own_row < WarpRows; own_row++)
+#pragma unroll
+                    for (int j = 0; j < 4; j++) values[own_row][j] = own_row == r ? x[j] : values[own_row][j];
             }
         }
     }

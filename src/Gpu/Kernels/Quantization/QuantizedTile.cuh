@@ -34,9 +34,9 @@ __device__ inline unsigned lanes_maximum(const float (&x)[4], int lanes) {
     return max;
 }
 
+// Codes as a block's threads hold them, of one element.
 template <Element E>
-class QuantizedTile {
-public:
+struct TileLayout {
     using Code = typename Minifloat<E>::Code;
     static constexpr int CodeBytes = sizeof(Code);
     static constexpr int PieceCodes = 16 / CodeBytes;
@@ -48,9 +48,34 @@ public:
     // row against conflicts.
     struct alignas(16) Room {
         uint2 lines[Side][RowPieces * 2];
-        unsigned maxima[Side * Warps];
+        alignas(16) unsigned maxima[Side * Warps];
         Scale scales[Side * 4];
     };
+
+    // Place of a piece within its line.
+    __device__ static int turned(int line, int piece) { return piece ^ (line / 4 & 7); }
+
+    // The codes of a line that lie within a transpose of `rows` columns, in pieces that start at multiples of 16 bytes.
+    __device__ static void store_lines(
+        const Room& room, const Quantized& to, int row, int column, int rows, int columns) {
+        for (int i = threadIdx.x; i < Side * RowPieces; i += QuantizeThreads) {
+            const int line = i / RowPieces, piece = i % RowPieces;
+            const int d = column + line, m = row + piece * PieceCodes;
+            if (d < columns && m < rows)
+                *(uint4*)((char*)to.codes + ((long long)d * rows + m) * CodeBytes) =
+                    *(const uint4*)&room.lines[line][turned(line, piece) * 2];
+        }
+    }
+};
+
+template <Element E>
+class QuantizedTile {
+public:
+    using Layout = TileLayout<E>;
+    using Code = typename Layout::Code;
+    using Room = typename Layout::Room;
+    static constexpr int CodeBytes = Layout::CodeBytes, PieceCodes = Layout::PieceCodes;
+    static constexpr int RowPieces = Layout::RowPieces, OwnHalves = Layout::OwnHalves;
 
     // The piece at (row, column) of a source of that many rows and columns.
     __device__ QuantizedTile(Room& room, int row, int column, int rows, int columns)
@@ -79,7 +104,8 @@ public:
         });
         fill_lines(values, tiling);
         __syncthreads();
-        if (rows % PieceCodes == 0 && (unsigned long long)to.codes % 16 == 0) store_lines(to);
+        if (rows % PieceCodes == 0 && (unsigned long long)to.codes % 16 == 0)
+            Layout::store_lines(room, to, row, column, rows, columns);
         else store_codes(to);
     }
 
@@ -198,21 +224,8 @@ private:
 #pragma unroll
             for (int i = 0; i < OwnHalves; i++) {
                 const int half = warp * OwnHalves + i;
-                room.lines[line][turned(line, half / 2) * 2 + half % 2] = {words[i * 2], words[i * 2 + 1]};
+                room.lines[line][Layout::turned(line, half / 2) * 2 + half % 2] = {words[i * 2], words[i * 2 + 1]};
             }
-        }
-    }
-
-    // Place of a piece within its line.
-    __device__ static int turned(int line, int piece) { return piece ^ (line / 4 & 7); }
-
-    __device__ void store_lines(const Quantized& to) const {
-        for (int i = threadIdx.x; i < Side * RowPieces; i += QuantizeThreads) {
-            const int line = i / RowPieces, piece = i % RowPieces;
-            const int d = column + line, m = row + piece * PieceCodes;
-            if (d < columns && m < rows)
-                *(uint4*)((char*)to.codes + ((long long)d * rows + m) * CodeBytes) =
-                    *(const uint4*)&room.lines[line][turned(line, piece) * 2];
         }
     }
 
@@ -223,7 +236,7 @@ private:
             const int d = column + line, m = row + place;
             if (d < columns && m < rows)
                 ((Code*)to.codes)[(long long)d * rows + m] =
-                    ((const Code*)&room.lines[line][turned(line, place / PieceCodes) * 2])[place % PieceCodes];
+                    ((const Code*)&room.lines[line][Layout::turned(line, place / PieceCodes) * 2])[place % PieceCodes];
         }
     }
 
@@ -239,53 +252,4 @@ private:
 
     Room& room;
     int row, column, rows, columns, warp, lane;
-};
-
-// Rows [row, rows) of a source, a piece of them from column `column` on: `source.load(values, row, count, column)` gives
-// four values each of some rows, and leaves those from `count` on. In the transpose they are columns from `turned` on of
-// `turned_rows`.
-template <Element E, class Source>
-__device__ void quantize_part(
-    int row, int rows, int turned, int turned_rows, int column, int columns, const Quantized& straight,
-    const Quantized& transposed, const Source& source) {
-    __shared__ typename QuantizedTile<E>::Room room;
-    const int first = row + threadIdx.x / Lanes * WarpRows, own_column = column + threadIdx.x % Lanes * 4;
-    Values values = {};
-    if (own_column < columns) source.load(values, first, min(WarpRows, rows - first), own_column);
-    if (straight.codes) QuantizedTile<E>(room, row, column, rows, columns).write_straight(values, straight);
-    if (transposed.codes) QuantizedTile<E>(room, turned, column, turned_rows, columns).write_transposed(values, transposed);
-}
-
-// Piece (x, y) of a source of `rows` x `columns`.
-template <Element E, class Source>
-__device__ void quantize_piece(
-    int x, int y, int rows, int columns, const Quantized& straight, const Quantized& transposed, const Source& source) {
-    const int row = x * Side;
-    quantize_part<E>(row, rows, row, rows, y * Side, columns, straight, transposed, source);
-}
-
-// The rows of a source that a block takes: [row, end), in the transpose columns from `turned` on of `turned_rows`.
-struct Part {
-    int row, end, turned, turned_rows;
-
-    // Piece x of `rows` rows; or of each expert's rows by themselves, where `offsets` of a DispatchTable, [2, experts + 1],
-    // has the rows of each and the columns of each in the transpose. Past the last expert it is empty.
-    __device__ Part(int x, int rows, const int* offsets, int experts) {
-        row = turned = x * Side;
-        end = turned_rows = rows;
-        if (!offsets) return;
-        const int* columns = offsets + experts + 1;
-        turned_rows = gridDim.x * Side;
-        int low = 0, high = experts - 1;
-        while (low < high) {
-            const int middle = (low + high + 1) / 2;
-            if (columns[middle] <= turned) low = middle;
-            else high = middle - 1;
-        }
-
-        end = offsets[low + 1];
-        row = turned < columns[experts] ? offsets[low] + turned - columns[low] : end;
-    }
-
-    __device__ bool is_empty() const { return row >= end; }
 };

@@ -1,113 +1,138 @@
 // Gradients of SwiGLU in tiles of E4M3, and the activation turned for the weight gradient, from gate and up projections as
 // tiles would have kept them: the bits of quantize, dequantize, swiglu, swiglu_backward and quantize one behind the other.
 // Grid: pieces of 128 x 128, rows by columns; with `offsets` those of each expert as in QuantizeExperts.cu. Block: 512
-// threads. Bytes: gate, up and the gradient once, the gradient once more from cache, the codes once.
+// threads; sizeof(Shared) of dynamic shared memory. Bytes: gate, up and the gradient once, the gradient twice more from cache,
+// the codes once.
 #include "Quantization/QuantizedSources.cuh"
 
-// Four values of E4M3 codes, the first in the lowest place.
-__device__ inline void decode_four(float (&x)[4], unsigned codes) {
-#if __CUDA_ARCH__ >= 890
-    asm("{ .reg .b16 low, high, a, b, c, d; .reg .b32 first, second;"
-        " mov.b32 {low, high}, %4; cvt.rn.f16x2.e4m3x2 first, low; cvt.rn.f16x2.e4m3x2 second, high;"
-        " mov.b32 {a, b}, first; mov.b32 {c, d}, second;"
-        " cvt.f32.f16 %0, a; cvt.f32.f16 %1, b; cvt.f32.f16 %2, c; cvt.f32.f16 %3, d; }"
-        : "=f"(x[0]), "=f"(x[1]), "=f"(x[2]), "=f"(x[3]) : "r"(codes));
-#else
+using Four = FourCodes<Element::E4M3>;
+
+// A block's: what tiles of one row keep of gate and up projections, four codes of each row of a thread.
+struct Shared {
+    TileLayout<Element::E4M3>::Room room;
+    Four kept[2][WarpRows][QuantizeThreads];
+};
+
+// Keeps a thread's values as tiles of one row would; gives what load needs of their scales. Called by all lanes, as load.
+__device__ inline float keep(Four (&codes)[WarpRows][QuantizeThreads], const Values& values, const Quantized& format) {
+    const RowScales scales(values, format);
 #pragma unroll
-    for (int j = 0; j < 4; j++) x[j] = Minifloat<Element::E4M3>::decode(codes >> j * 8 & 0xFF);
-#endif
+    for (int r = 0; r < WarpRows; r++) {
+        Four own;
+        own.encode(values[r], scales.of_row(r), format.power_of_two);
+        codes[r][threadIdx.x] = own;
+    }
+
+    return scales.own.value;
 }
 
-// A thread's values as tiles of one row keep them. The scale of row r lies in lane 8 i + r of each eight lanes.
-struct KeptValues {
-    unsigned codes[WarpRows];
-    float scale;
-
-    // Called by all lanes of a warp, as load.
-    __device__ KeptValues(const Values& values, const Quantized& format) {
-        const int lanes = format.tile_columns / 4;
-        unsigned own = 0;
+__device__ inline void load(float (&x)[4], const Four (&codes)[WarpRows][QuantizeThreads], float scale, int r) {
+    const float own = RowScales::value_of_row(scale, r);
+    codes[r][threadIdx.x].decode(x);
 #pragma unroll
-        for (int r = 0; r < WarpRows; r++) {
-            const unsigned max = lanes_maximum(values[r], lanes);
-            if (threadIdx.x % WarpRows == r) own = max;
-        }
+    for (int j = 0; j < 4; j++) x[j] *= own;
+}
 
-        const Scale all = format.scale_of(own);
-        scale = all.value;
+// What is written, pass by pass: the activation, the gradient of the gate projection and that of the up projection; mirrors
+// DeviceSwiGluTiles.
+struct Destinations { Quantized straight[3], turned[3]; };
+
+// A pass's values of a row, from the gradients in their place and gate and up projections.
+__device__ inline void compute(int pass, float (&values)[4], const float (&x)[4], const float (&u)[4]) {
+    float quotient[4];
 #pragma unroll
-        for (int r = 0; r < WarpRows; r++) {
-            const Scale row = {of_row(all.value, r), of_row(all.inverse, r)};
-            const Scale four[4] = {row, row, row, row};
-            FourCodes<Element::E4M3> encoded;
-            encoded.encode(values[r], four);
-            codes[r] = encoded.words[0];
-        }
+    for (int j = 0; j < 4; j++) quotient[j] = (pass == 0 ? x[j] : 1.0f) / (1.0f + expf(-x[j]));
+    if (pass == 0) {
+#pragma unroll
+        for (int j = 0; j < 4; j++) values[j] = quotient[j] * u[j];
+    } else if (pass == 1) {
+#pragma unroll
+        for (int j = 0; j < 4; j++)
+            values[j] = values[j] * u[j] * (quotient[j] * (1.0f + x[j] * (1.0f - quotient[j])));
+    } else {
+#pragma unroll
+        for (int j = 0; j < 4; j++) values[j] = values[j] * (x[j] * quotient[j]);
+    }
+}
+
+template <class Tile>
+__device__ void write_gradients(
+    const Tile& tile, const Values& values, const Quantized& straight, const Quantized& turned, const Part& part) {
+    if (straight.codes) tile.write_straight(values, straight, part.row, part.end);
+    tile.write_transposed(values, turned, part.turned, part.turned_rows);
+}
+
+// As EvenTile has it.
+struct AnyTile {
+    TileLayout<Element::E4M3>::Room& room;
+    int column, columns;
+
+    __device__ void write_straight(const Values& values, const Quantized& to, int row, int rows) const {
+        QuantizedTile<Element::E4M3>(room, row, column, rows, columns).write_straight(values, to);
     }
 
-    __device__ void load(float (&x)[4], int r) const {
-        const float own = of_row(scale, r);
-        decode_four(x, codes[r]);
-#pragma unroll
-        for (int j = 0; j < 4; j++) x[j] *= own;
-    }
-
-    __device__ static float of_row(float value, int r) {
-        return __shfl_sync(~0u, value, threadIdx.x % Lanes / WarpRows * WarpRows + r);
+    __device__ void write_transposed(const Values& values, const Quantized& to, int row, int rows) const {
+        QuantizedTile<Element::E4M3>(room, row, column, rows, columns).write_transposed(values, to);
     }
 };
 
-// values = body(value, gate, up).
-template <class Body>
-__device__ inline void compute(Values& values, const KeptValues& gates, const KeptValues& ups, Body body) {
-#pragma unroll
-    for (int r = 0; r < WarpRows; r++) {
-        float x[4], u[4];
-        gates.load(x, r);
-        ups.load(u, r);
-#pragma unroll
-        for (int j = 0; j < 4; j++) values[r][j] = body(values[r][j], x[j], u[j]);
-    }
-}
-
-extern "C" __global__ void __launch_bounds__(QuantizeThreads, 2)
-swiglu_backward_tiles(
-    Matrix grad_output, Matrix gate, Matrix up, Quantized cache, const int* offsets, int experts, Quantized hidden,
-    Quantized grad_gate, Quantized grad_gate_turned, Quantized grad_up, Quantized grad_up_turned) {
-    using Tile = QuantizedTile<Element::E4M3>;
-    __shared__ Tile::Room room;
+template <bool Even>
+__device__ void differentiate(
+    const Matrix& grad_output, const Matrix& gate, const Matrix& up, const Quantized& cache, const int* offsets,
+    int experts, const Destinations& to) {
+    extern __shared__ uint4 memory[];
+    Shared& shared = *(Shared*)memory;
     const Part part(blockIdx.x, gate.rows, offsets, experts);
     if (part.is_empty()) return;
     const int column = blockIdx.y * Side, own_column = column + threadIdx.x % Lanes * 4;
     const int first = part.row + threadIdx.x / Lanes * WarpRows, count = min(WarpRows, part.end - first);
-    Tile straight(room, part.row, column, part.end, gate.columns);
-    Tile turned(room, part.turned, column, part.turned_rows, gate.columns);
     Values values;
-    const auto load = [&](const Matrix& from) {
+    float scales[2];
+    // One body for the activation and both gradients: three would not fit into the instruction cache.
+#pragma unroll 1
+    for (int turn = 0; turn < 5; turn++) {
+        const Matrix& from = turn == 0 ? gate : turn == 1 ? up : grad_output;
 #pragma unroll
         for (int r = 0; r < WarpRows; r++)
 #pragma unroll
             for (int j = 0; j < 4; j++) values[r][j] = 0;
         if (own_column < gate.columns) Rows{from, nullptr}.load(values, first, count, own_column);
-    };
-    load(gate);
-    const KeptValues gates(values, cache);
-    load(up);
-    const KeptValues ups(values, cache);
+        if (turn < 2) {
+            const float scale = keep(shared.kept[turn], values, cache);
+            if (turn == 0) scales[0] = scale;
+            else scales[1] = scale;
+            continue;
+        }
 
-    compute(values, gates, ups, [](float, float x, float u) { return x / (1.0f + expf(-x)) * u; });
-    turned.write_transposed(values, hidden);
+        const int pass = turn - 2;
+#pragma unroll
+        for (int r = 0; r < WarpRows; r++) {
+            float x[4], u[4];
+            load(x, shared.kept[0], scales[0], r);
+            load(u, shared.kept[1], scales[1], r);
+            compute(pass, values[r], x, u);
+        }
 
-    load(grad_output);
-    compute(values, gates, ups, [](float g, float x, float u) {
-        const float s = sigmoid(x);
-        return g * u * (s * (1.0f + x * (1.0f - s)));
-    });
-    straight.write_straight(values, grad_gate);
-    turned.write_transposed(values, grad_gate_turned);
+        const Quantized& straight = to.straight[pass];
+        const Quantized& turned = to.turned[pass];
+        if constexpr (Even)
+            write_gradients(
+                EvenTile<Element::E4M3>(shared.room, column, gate.columns), values, straight, turned, part);
+        else write_gradients(AnyTile{shared.room, column, gate.columns}, values, straight, turned, part);
+    }
+}
 
-    load(grad_output);
-    compute(values, gates, ups, [](float g, float x, float) { return g * (x * sigmoid(x)); });
-    straight.write_straight(values, grad_up);
-    turned.write_transposed(values, grad_up_turned);
+// Where everything is_even.
+extern "C" __global__ void __launch_bounds__(QuantizeThreads, 2)
+swiglu_backward_tiles(
+    Matrix grad_output, Matrix gate, Matrix up, Quantized cache, const int* offsets, int experts,
+    const __grid_constant__ Destinations to) {
+    differentiate<true>(grad_output, gate, up, cache, offsets, experts, to);
+}
+
+extern "C" __global__ void __launch_bounds__(QuantizeThreads, 2)
+swiglu_backward_any_tiles(
+    Matrix grad_output, Matrix gate, Matrix up, Quantized cache, const int* offsets, int experts,
+    const __grid_constant__ Destinations to) {
+    differentiate<false>(grad_output, gate, up, cache, offsets, experts, to);
 }
