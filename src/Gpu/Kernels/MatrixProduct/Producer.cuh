@@ -42,10 +42,11 @@ KREWE_DEVICE void produce(const Fp8Products& products, SharedMemory memory) {
             acquire_tensor_map(&product.b);
         }
         const bool adds = is_added(&product.arguments);
-        // Of few blocks all rows all the same: the next tile's operands are brought while this one's sums are added.
+        // Of a weight gradient all rows, of however few blocks: the next tile's are asked for while this one's are added.
         constexpr int leastRows = 8;
         const int blocks = max_of(1, tile.lastBlock - tile.firstBlock);
-        const int addedRows = adds ? max_of(leastRows, ceil_divide(Shape::TileRows, blocks)) : 0;
+        const int addedRows =
+            Shape::scalesB == ScalesB::Row ? max_of(leastRows, ceil_divide(Shape::TileRows, blocks)) : leastRows;
 #pragma unroll 1
         for (int block = tile.firstBlock; block < tile.lastBlock; ++block) {
             const int stage = cursor.stage;

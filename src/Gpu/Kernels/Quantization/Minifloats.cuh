@@ -97,11 +97,11 @@ __device__ __noinline__ unsigned encode_quotient(float x, float scale) {
     return (unsigned)negative << Minifloat<E>::SignPlace | Minifloat<E>::NaN;
 }
 
-// The codes of four quotients, as FourCodes has them; out of the way of those that take none of these branches.
+// The codes of four quotients by one scale, as FourCodes has them.
 template <Element E>
-__device__ __noinline__ uint2 encode_quotients(float4 x, float4 scale) {
-    const unsigned a = encode_quotient<E>(x.x, scale.x), b = encode_quotient<E>(x.y, scale.y);
-    const unsigned c = encode_quotient<E>(x.z, scale.z), d = encode_quotient<E>(x.w, scale.w);
+__device__ __noinline__ uint2 encode_quotients(float4 x, float scale) {
+    const unsigned a = encode_quotient<E>(x.x, scale), b = encode_quotient<E>(x.y, scale);
+    const unsigned c = encode_quotient<E>(x.z, scale), d = encode_quotient<E>(x.w, scale);
     if (E == Element::E5M6) return {a | b << 16, c | d << 16};
     return {a | b << 8 | c << 16 | d << 24, 0};
 }
@@ -148,7 +148,10 @@ struct FourCodes {
             for (int i = 0; i < 4; i++) quotient[i] = scale[i].quotient(x[i]);
             encode(quotient);
         } else {
-            encode_slowly(x, {scale[0].value, scale[1].value, scale[2].value, scale[3].value});
+            unsigned code[4];
+#pragma unroll
+            for (int i = 0; i < 4; i++) code[i] = encode_quotient<E>(x[i], scale[i].value);
+            set(code);
         }
     }
 
@@ -160,14 +163,10 @@ struct FourCodes {
             for (int i = 0; i < 4; i++) quotient[i] = scale.quotient(x[i], power_of_two);
             encode(quotient);
         } else {
-            encode_slowly(x, {scale.value, scale.value, scale.value, scale.value});
+            const uint2 codes = encode_quotients<E>({x[0], x[1], x[2], x[3]}, scale.value);
+            words[0] = codes.x;
+            if (E == Element::E5M6) words[E == Element::E5M6] = codes.y;
         }
-    }
-
-    __device__ void encode_slowly(const float (&x)[4], float4 scale) {
-        const uint2 codes = encode_quotients<E>({x[0], x[1], x[2], x[3]}, scale);
-        words[0] = codes.x;
-        if (E == Element::E5M6) words[E == Element::E5M6] = codes.y;
     }
 
     // The values of the codes.

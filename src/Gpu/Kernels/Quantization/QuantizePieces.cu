@@ -119,7 +119,7 @@ rms_norm_quantize(
     Matrix input, const float* weight, const float* inverse_rms, Matrix output, int keeps_output, Quantized straight,
     Quantized transposed) {
     const Produced<RmsNorm> values{{input, weight, inverse_rms}, output, keeps_output != 0};
-    quantize_piece<KREWE_ELEMENT>(
+    quantize_piece<KREWE_ELEMENT, false>(
         blockIdx.x, blockIdx.y, input.rows, input.columns, straight, transposed, values);
 }
 
@@ -128,6 +128,6 @@ extern "C" __global__ void __launch_bounds__(QuantizeThreads, 2)
 swiglu_quantize(
     Matrix gate, Matrix up, Matrix output, int keeps_output, Quantized straight, Quantized transposed) {
     const Produced<SwiGlu> values{{gate, up}, output, keeps_output != 0};
-    quantize_piece<KREWE_ELEMENT>(
+    quantize_piece<KREWE_ELEMENT, false>(
         blockIdx.x, blockIdx.y, gate.rows, gate.columns, straight, transposed, values);
 }

@@ -4,25 +4,9 @@
 #include "Quantization/EvenTile.cuh"
 #include "Quantization/QuantizedTile.cuh"
 
-template <Element E>
-__device__ void write_any(
-    typename TileLayout<E>::Room& room, const Values& values, int row, int rows, int turned, int turned_rows, int column,
-    int columns, const Quantized& straight, const Quantized& transposed) {
-    if (straight.codes) QuantizedTile<E>(room, row, column, rows, columns).write_straight(values, straight);
-    if (transposed.codes) QuantizedTile<E>(room, turned, column, turned_rows, columns).write_transposed(values, transposed);
-}
-
-// A call, so that registers are those of the short way.
-template <Element E>
-__device__ __noinline__ void write_by_call(
-    typename TileLayout<E>::Room& room, const Values& values, int row, int rows, int turned, int turned_rows, int column,
-    int columns, const Quantized& straight, const Quantized& transposed) {
-    write_any<E>(room, values, row, rows, turned, turned_rows, column, columns, straight, transposed);
-}
-
 // Rows [row, rows) of a source, a piece of them from column `column` on: `source.load(values, row, count, column)` gives
 // four values each of some rows, and leaves those from `count` on. In the transpose they are columns from `turned` on of
-// `turned_rows`. `TriesEven`: not for tiles that never are.
+// `turned_rows`. `TriesEven`: not for square tiles, nor where rows alone are wanted, which QuantizedTile does as fast.
 template <Element E, bool TriesEven = true, class Source>
 __device__ void quantize_part(
     int row, int rows, int turned, int turned_rows, int column, int columns, const Quantized& straight,
@@ -31,23 +15,15 @@ __device__ void quantize_part(
     const int first = row + threadIdx.x / Lanes * WarpRows, own_column = column + threadIdx.x % Lanes * 4;
     Values values = {};
     if (own_column < columns) source.load(values, first, min(WarpRows, rows - first), own_column);
-    if constexpr (TriesEven && sizeof(typename Minifloat<E>::Code) == 1) {
-        if (is_even(straight, transposed, columns, turned_rows)) {
+    if constexpr (TriesEven && sizeof(typename Minifloat<E>::Code) == 1)
+        if (transposed.codes && is_even(straight, transposed, columns, turned_rows)) {
             const EvenTile<E> tile(room, column, columns);
             if (straight.codes) tile.write_straight(values, straight, row, rows);
-            if (transposed.codes) tile.write_transposed(values, transposed, turned, turned_rows);
+            tile.write_transposed(values, transposed, turned, turned_rows);
             return;
         }
-
-        Values any;
-#pragma unroll
-        for (int r = 0; r < WarpRows; r++)
-#pragma unroll
-            for (int j = 0; j < 4; j++) any[r][j] = values[r][j];
-        write_by_call<E>(room, any, row, rows, turned, turned_rows, column, columns, straight, transposed);
-    } else {
-        write_any<E>(room, values, row, rows, turned, turned_rows, column, columns, straight, transposed);
-    }
+    if (straight.codes) QuantizedTile<E>(room, row, column, rows, columns).write_straight(values, straight);
+    if (transposed.codes) QuantizedTile<E>(room, turned, column, turned_rows, columns).write_transposed(values, transposed);
 }
 
 // Piece (x, y) of a source of `rows` x `columns`.
