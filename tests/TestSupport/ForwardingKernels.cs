@@ -64,8 +64,8 @@ public abstract class ForwardingKernels(IKernels inner) : IKernels
         inner.RequantizeExperts(source, table, gathers, transposed);
 
     public virtual void CombineExpertsBackwardTiles(
-        Tensor gradOutput, Tensor source, DispatchTable table, Tensor weights, DType precision, QuantizedTensor straight,
-        QuantizedTensor transposed, Tensor gradWeights) =>
+        Tensor gradOutput, Tensor source, DispatchTable table, Tensor weights, DType precision,
+        QuantizedTensor straight, QuantizedTensor transposed, Tensor gradWeights) =>
         inner.CombineExpertsBackwardTiles(
             gradOutput, source, table, weights, precision, straight, transposed, gradWeights);
 

@@ -45,8 +45,8 @@ public static unsafe class TensorAssert
     }
 
     /// <summary>
-    /// 1 - 2 sum(xy) / sum(x^2 + y^2): 0 for equal tensors, 2 for opposite ones. A NaN that both have, of memory that nobody
-    /// writes, does not count; one that only one of them has makes the result NaN.
+    /// 1 - 2 sum(xy) / sum(x^2 + y^2): 0 for equal tensors, 2 for opposite ones. A NaN that both have, of memory that
+    /// nobody writes, does not count; one that only one of them has makes the result NaN.
     /// </summary>
     public static double Difference(Tensor expected, Tensor actual)
     {

@@ -1,5 +1,5 @@
-// The dot of two rows in one order for all kernels that need it, so that plans of the host and of the device agree in every
-// bit. It depends on the columns alone, not on how rows lie in memory.
+// The dot of two rows in one order for all kernels that need it, so that plans of the host and of the device agree in
+// every bit. It depends on the columns alone, not on how rows lie in memory.
 #pragma once
 
 #include "BFloat16.cuh"
@@ -8,8 +8,8 @@
 __device__ inline float rounded(float x, int rounds) { return rounds ? __uint_as_float(bfloat16_bits(x) << 16) : x; }
 
 // Sum over the columns of a[d] b[d], a rounded to bfloat16 where `rounds` says so. Of a warp: lane l has one chain over
-// columns 4 l to 4 l + 3 of each 128, of four the last first, then over one of each 32 that are left; then lanes. `aligned`:
-// both rows start at multiples of 16 bytes.
+// columns 4 l to 4 l + 3 of each 128, of four the last first, then over one of each 32 that are left; then lanes.
+// `aligned`: both rows start at multiples of 16 bytes.
 __device__ inline float row_dot(const float* a, const float* b, int columns, int rounds, bool aligned) {
     constexpr int Lanes = 32;
     const int lane = threadIdx.x % Lanes, fours = columns / 4 * 4;

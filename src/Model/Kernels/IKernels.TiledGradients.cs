@@ -3,14 +3,16 @@ using Krewe.Model.Tensors;
 
 namespace Krewe.Model.Kernels;
 
-/// <summary>Tiles of the gradients of SwiGLU, and of what its weight gradient reads; E4M3 in tiles of one row.</summary>
+/// <summary>Tiles of the gradients of SwiGLU, and of what its weight gradient reads; E4M3 in tiles of one
+/// row.</summary>
 /// <param name="Hidden">[F, M]: the activation, turned along the tokens.</param>
 /// <param name="Gate">[M, F]: gradient of the gate projection.</param>
 /// <param name="GateTurned">[F, M].</param>
 /// <param name="Up">[M, F]: gradient of the up projection.</param>
 /// <param name="UpTurned">[F, M].</param>
 public readonly record struct SwiGluTiles(
-    QuantizedTensor Hidden, QuantizedTensor Gate, QuantizedTensor GateTurned, QuantizedTensor Up, QuantizedTensor UpTurned)
+    QuantizedTensor Hidden, QuantizedTensor Gate, QuantizedTensor GateTurned, QuantizedTensor Up,
+    QuantizedTensor UpTurned)
 {
     /// <summary>Whether a format is one that <see cref="IKernels.SwiGluBackwardTiles"/> takes.</summary>
     public static bool Takes(TileFormat format) =>
@@ -18,18 +20,20 @@ public readonly record struct SwiGluTiles(
 }
 
 /// <content>
-/// Gradients that are quantised as they are made: the bits of simpler calls one behind the other. What is written here is for
-/// backends that compute in host memory; one with kernels of its own says so.
+/// Gradients that are quantised as they are made: the bits of simpler calls one behind the other. What is written here
+/// is for backends that compute in host memory; one with kernels of its own says so.
 /// </content>
 public partial interface IKernels
 {
-    /// <summary>Whether these calls save passes over the values; where not, layers make the simpler calls themselves.</summary>
+    /// <summary>Whether these calls save passes over the values; where not, layers make the simpler calls
+    /// themselves.</summary>
     bool MakesTiledGradients => false;
 
     /// <summary>
-    /// The gradients of <see cref="SwiGlu"/> and the activation in tiles, from gate and up projections as tiles of one row keep
-    /// them: <see cref="Quantize"/> and <see cref="Dequantize"/> of both, <see cref="SwiGlu"/>, <see cref="SwiGluBackward"/>
-    /// and <see cref="Quantize"/>, or with a table <see cref="QuantizeExperts"/>, of the results.
+    /// The gradients of <see cref="SwiGlu"/> and the activation in tiles, from gate and up projections as tiles of one
+    /// row keep them: <see cref="Quantize"/> and <see cref="Dequantize"/> of both, <see cref="SwiGlu"/>, <see
+    /// cref="SwiGluBackward"/> and <see cref="Quantize"/>, or with a table <see cref="QuantizeExperts"/>, of the
+    /// results.
     /// </summary>
     /// <param name="gradOutput">[M, F].</param>
     /// <param name="gate">[M, F], as the projection gave it.</param>
@@ -76,7 +80,8 @@ public partial interface IKernels
     /// <param name="source">[A, D], or [T, D] where rows are gathered; of the result's element.</param>
     /// <param name="table">As <see cref="PlanDispatch"/> made it.</param>
     /// <param name="gathers">True where the source has a row for each token instead of each assignment.</param>
-    /// <param name="transposed">[D, <see cref="DispatchTable.TurnedColumns"/>] in tiles of one row, 32 or 128 wide.</param>
+    /// <param name="transposed">[D, <see cref="DispatchTable.TurnedColumns"/>] in tiles of one row, 32 or 128
+    /// wide.</param>
     void RequantizeExperts(QuantizedTensor source, DispatchTable table, bool gathers, QuantizedTensor transposed)
     {
         KernelChecks.RequantizeExperts(source, table, gathers, transposed);
@@ -86,7 +91,8 @@ public partial interface IKernels
         QuantizeExperts(values, table, gathers, default, transposed);
     }
 
-    /// <summary><see cref="CombineExpertsBackward"/>, then <see cref="QuantizeExperts"/> of the rows' gradient.</summary>
+    /// <summary><see cref="CombineExpertsBackward"/>, then <see cref="QuantizeExperts"/> of the rows'
+    /// gradient.</summary>
     /// <param name="gradOutput">[T, D].</param>
     /// <param name="source">[A, D], as given to the forward.</param>
     /// <param name="table">As given to the forward.</param>
@@ -96,8 +102,8 @@ public partial interface IKernels
     /// <param name="transposed">[D, <see cref="DispatchTable.TurnedColumns"/>] likewise, of the same element.</param>
     /// <param name="gradWeights">[T, K].</param>
     void CombineExpertsBackwardTiles(
-        Tensor gradOutput, Tensor source, DispatchTable table, Tensor weights, DType precision, QuantizedTensor straight,
-        QuantizedTensor transposed, Tensor gradWeights)
+        Tensor gradOutput, Tensor source, DispatchTable table, Tensor weights, DType precision,
+        QuantizedTensor straight, QuantizedTensor transposed, Tensor gradWeights)
     {
         KernelChecks.CombineExpertsBackwardTiles(
             gradOutput, source, table, weights, precision, straight, transposed, gradWeights);

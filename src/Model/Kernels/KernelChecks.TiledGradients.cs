@@ -52,8 +52,8 @@ internal static unsafe partial class KernelChecks
     }
 
     internal static void CombineExpertsBackwardTiles(
-        Tensor gradOutput, Tensor source, DispatchTable table, Tensor weights, DType precision, QuantizedTensor straight,
-        QuantizedTensor transposed, Tensor gradWeights)
+        Tensor gradOutput, Tensor source, DispatchTable table, Tensor weights, DType precision,
+        QuantizedTensor straight, QuantizedTensor transposed, Tensor gradWeights)
     {
         CombineExpertsBackward(gradOutput, source, table, weights, precision, source, gradWeights);
         Quantized(straight, table.Count, source.Columns);
@@ -68,7 +68,8 @@ internal static unsafe partial class KernelChecks
         if (!SwiGluTiles.Takes(format))
         {
             throw new ArgumentException(
-                $"{name}: expected Float8E4M3 in tiles of one row, 32 or {DispatchTable.ColumnUnit} wide, got {format}", name);
+                $"{name}: expected Float8E4M3 in tiles of one row, 32 or {DispatchTable.ColumnUnit} wide, got {format}",
+                name);
         }
     }
 

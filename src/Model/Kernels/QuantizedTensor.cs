@@ -58,8 +58,8 @@ public readonly record struct QuantizedCopies(Tensor Source, QuantizedTensor Str
 /// <see cref="DispatchTable.ColumnUnit"/>. Not together with a range.
 /// </param>
 /// <param name="Splits">
-/// A backend whose sums have an order of their own may sum parts of the depth side by side and add these up: for products
-/// that are the same wherever a layer runs, which those of experts are not.
+/// A backend whose sums have an order of their own may sum parts of the depth side by side and add these up: for
+/// products that are the same wherever a layer runs, which those of experts are not.
 /// </param>
 public readonly record struct ScaledProduct(
     QuantizedTensor Input, QuantizedTensor Weight, Tensor Output, Tensor InputRows = default, bool Accumulate = false,

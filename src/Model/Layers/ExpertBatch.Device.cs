@@ -113,7 +113,8 @@ public sealed partial class ExpertBatch
     }
 
     /// <summary>
-    /// As <see cref="SaveInputs"/>, of all experts at once; where gradients are made in tiles the activation comes with them.
+    /// As <see cref="SaveInputs"/>, of all experts at once; where gradients are made in tiles the activation comes with
+    /// them.
     /// </summary>
     private void SaveInputsOnDevice(IKernels kernels, bool makesTiles)
     {

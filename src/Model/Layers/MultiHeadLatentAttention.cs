@@ -174,7 +174,8 @@ public sealed class MultiHeadLatentAttention
         TurnInputs(kernels, arena, state);
     }
 
-    /// <summary>Adds the gradients of all weights, at once or with the launch of <paramref name="gradients"/>.</summary>
+    /// <summary>Adds the gradients of all weights, at once or with the launch of <paramref
+    /// name="gradients"/>.</summary>
     internal void BackwardWeight(IKernels kernels, WeightGradients gradients, State state)
     {
         gradients.Add(kernels, _output, state.GradOutput, state.OutputInput);

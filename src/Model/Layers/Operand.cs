@@ -127,7 +127,8 @@ public readonly record struct Operand(
     }
 
     /// <summary>
-    /// [D, columns of all experts]: what the weight gradient reads of this input, in tiles along each expert's own tokens.
+    /// [D, columns of all experts]: what the weight gradient reads of this input, in tiles along each expert's own
+    /// tokens.
     /// </summary>
     internal QuantizedTensor ExpertsTurned(
         IKernels kernels, Arena arena, DispatchTable table, bool gathers, ProductPrecision precision)

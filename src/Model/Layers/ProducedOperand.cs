@@ -52,8 +52,8 @@ internal static class ProducedOperand
     }
 
     /// <summary>
-    /// Whether <see cref="SwiGluBackward"/> is the way to the gradients of SwiGLU: the backend has it, and all of it is tiles
-    /// that it takes.
+    /// Whether <see cref="SwiGluBackward"/> is the way to the gradients of SwiGLU: the backend has it, and all of it is
+    /// tiles that it takes.
     /// </summary>
     /// <param name="kernels">Kernels of the device.</param>
     /// <param name="cache">What gate and up projections are kept in.</param>

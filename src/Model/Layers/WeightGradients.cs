@@ -4,8 +4,8 @@ using Krewe.Model.Kernels;
 namespace Krewe.Model.Layers;
 
 /// <summary>
-/// Weight gradients of a layer's Linears: those in tiles in one launch, since each alone has few tiles and a depth of all
-/// tokens; the others one by one.
+/// Weight gradients of a layer's Linears: those in tiles in one launch, since each alone has few tiles and a depth of
+/// all tokens; the others one by one.
 /// </summary>
 internal sealed class WeightGradients
 {

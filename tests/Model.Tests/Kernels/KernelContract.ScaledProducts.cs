@@ -115,7 +115,8 @@ public abstract unsafe partial class KernelContract
             .. weights.Select(x => x.Scales), .. sizes.Select(size => Data.Normal(size.M, size.N, gap: 4)),
         ];
         int count = sizes.Length;
-        void Together(IKernels k, Tensor[] t) => k.GroupedScaledLinear([.. Enumerable.Range(0, count).Select(i => Item(t, i))]);
+        void Together(IKernels k, Tensor[] t) =>
+            k.GroupedScaledLinear([.. Enumerable.Range(0, count).Select(i => Item(t, i))]);
         CompareScaledProducts("split", Together, tensors);
         Tensor[] together = RunOnDevice(Together, tensors);
         Tensor[] alone = RunOnDevice(

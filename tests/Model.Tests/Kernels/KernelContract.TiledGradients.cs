@@ -41,7 +41,8 @@ public abstract unsafe partial class KernelContract
                         k.PlanDispatch(t[0], TableOf(t));
                         k.SwiGluBackwardTiles(
                             t[6], t[4], t[5], cache, planned ? TableOf(t) : default,
-                            new(At(t, 7, tiles), At(t, 9, tiles), At(t, 11, tiles), At(t, 13, tiles), At(t, 15, tiles)));
+                            new(
+                                At(t, 7, tiles), At(t, 9, tiles), At(t, 11, tiles), At(t, 13, tiles), At(t, 15, tiles)));
                     },
                     tensors);
                 Tensor[] expected = RunOnDevice((k, t) => DifferentiateSimply(k, t, cache, tiles, planned), tensors);
@@ -70,9 +71,10 @@ public abstract unsafe partial class KernelContract
                 Tensor[] tensors =
                 [
                     .. TableTensors(Choice(tokens, experts, topK, 0), experts), source.Codes, source.Scales,
-                    .. TilesOf(channels, turned, tiles), Data.Garbage(rows, channels), Data.Normal(tokens, channels, gap: 4),
-                    Data.Normal(slots, channels), Data.Normal(tokens, topK, gap: 1), Data.Garbage(tokens, topK),
-                    .. TilesOf(slots, channels, tiles), .. TilesOf(channels, turned, tiles), Data.Garbage(slots, channels),
+                    .. TilesOf(channels, turned, tiles), Data.Garbage(rows, channels),
+                    Data.Normal(tokens, channels, gap: 4), Data.Normal(slots, channels), Data.Normal(tokens, topK, gap: 1), Data.Garbage(tokens, topK),
+                    .. TilesOf(slots, channels, tiles), .. TilesOf(channels, turned, tiles),
+                    Data.Garbage(slots, channels),
                 ];
                 Tensor[] actual = RunOnDevice(
                     (k, t) =>
@@ -119,9 +121,12 @@ public abstract unsafe partial class KernelContract
             "transposed",
             (k, t) => k.RequantizeExperts(At(t, 9, _rowTiles), TableOf(t), false, At(t, 7, _rowTiles)), tensors);
 
-        static void Call(IKernels k, Tensor[] t, TileFormat cache, DispatchTable table, int gate) => k.SwiGluBackwardTiles(
-            t[6], t[4], t[5], cache, table,
-            new(At(t, 7, _rowTiles), At(t, gate, _rowTiles), At(t, 11, _rowTiles), At(t, 13, _rowTiles), At(t, 15, _rowTiles)));
+        static void Call(IKernels k, Tensor[] t, TileFormat cache, DispatchTable table, int gate)
+        {
+            QuantizedTensor Tiles(int index) => At(t, index, _rowTiles);
+            k.SwiGluBackwardTiles(
+                t[6], t[4], t[5], cache, table, new(Tiles(7), Tiles(gate), Tiles(11), Tiles(13), Tiles(15)));
+        }
     }
 
     private static void DifferentiateSimply(IKernels k, Tensor[] t, TileFormat cache, TileFormat tiles, bool planned)

@@ -80,9 +80,9 @@ extern "C" __global__ void __launch_bounds__(CombineThreads) combine_experts(
             source, own, indices.row(token), factors, top_k, group_size, rounds, output.row(token), output.columns);
 }
 
-// grad_source[a] = weight grad_output[t], unless that is null; grad_weights[t, k] = dot(round(source[a]), grad_output[t]),
-// see row_dot. Grid: a warp for each (token, choice), 8 a block. `stored`: the gradient is bfloat16; `aligned`: rows of the
-// gradient that is written take four channels at a time.
+// grad_source[a] = weight grad_output[t], unless that is null; grad_weights[t, k] = dot(round(source[a]),
+// grad_output[t]), see row_dot. Grid: a warp for each (token, choice), 8 a block. `stored`: the gradient is bfloat16;
+// `aligned`: rows of the gradient that is written take four channels at a time.
 extern "C" __global__ void __launch_bounds__(CombineThreads) combine_experts_backward(
     Matrix grad_output, Matrix source, const int* assignments, Matrix weights, int rounds, void* grad_source, int stride,
     int stored, int aligned, Matrix grad_weights) {

@@ -40,11 +40,11 @@
 //   tensor map of output   bfloat16 or float32, box [8, min(tile columns, 128 bytes)], swizzle as wide as the box's row
 //   Arguments              as Shape.cuh has them
 //
-// A persistent block walks tiles of C (Schedule.cuh). One thread has the copy engine fill a ring of stages; a warp copies
-// the scales four bytes at a time, since no tensor map could turn them (Producer); two warpgroups multiply (Consumer), and
-// the copy engine brings the result away (Epilogue). Each output element is written or added to once, in a fixed order of
-// sums, so a result has the same bits every time. Bytes moved: each operand about once from device memory, since bands of
-// 2048 rows share the L2 cache; of A a cluster reads each row once for all its blocks.
+// A persistent block walks tiles of C (Schedule.cuh). One thread has the copy engine fill a ring of stages; a warp
+// copies the scales four bytes at a time, since no tensor map could turn them (Producer); two warpgroups multiply
+// (Consumer), and the copy engine brings the result away (Epilogue). Each output element is written or added to once,
+// in a fixed order of sums, so a result has the same bits every time. Bytes moved: each operand about once from device
+// memory, since bands of 2048 rows share the L2 cache; of A a cluster reads each row once for all its blocks.
 //
 // Measured on an H100 (benchmarks/Gpu/results/fp8-matrix-product.txt), TFLOP/s in a burst, cuBLASLt in brackets:
 // 4096 x 4096 x 7168 1348 (1296), 4096 x 7168 x 2048 1214 (1158); 8 groups of 4096 rows 1302 and 1216.

@@ -43,8 +43,8 @@ internal struct Fp8Product
 /// <param name="DepthRange">The same of the depth.</param>
 [StructLayout(LayoutKind.Sequential)]
 internal readonly record struct Fp8ProductArguments(
-    nint ScalesA, nint ScalesB, nint Output, nint Groups, int GroupCount, int Rows, int Columns, int Depth,
-    int Pitch, int PitchScalesA, int PitchScalesB, int Accumulate, int FirstRow, int FirstBlock, int LastBlock, nint Range,
+    nint ScalesA, nint ScalesB, nint Output, nint Groups, int GroupCount, int Rows, int Columns, int Depth, int Pitch,
+    int PitchScalesA, int PitchScalesB, int Accumulate, int FirstRow, int FirstBlock, int LastBlock, nint Range,
     nint DepthRange)
 {
     /// <summary>Whether a kernel must read sizes before the product.</summary>

@@ -47,7 +47,8 @@ public enum Fp8ProductOutput
 /// have, instead of one per 128 x 128 tile.</param>
 /// <param name="Cluster">Blocks side by side that share their rows of the first operand.</param>
 public readonly record struct Fp8ProductVariant(
-    Fp8ProductKind Kind, Fp8ProductOutput Output, int TileRows, int TileColumns, int Stages, bool RowScales, int Cluster = 2)
+    Fp8ProductKind Kind, Fp8ProductOutput Output, int TileRows, int TileColumns, int Stages, bool RowScales,
+    int Cluster = 2)
 {
     /// <summary>Elements of the depth that share a scale, and bytes of an operand's row in a tile.</summary>
     public const int Block = 128;

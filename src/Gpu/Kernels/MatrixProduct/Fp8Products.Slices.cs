@@ -7,15 +7,15 @@ using Krewe.Model.Tensors;
 namespace Krewe.Gpu.Kernels.MatrixProduct;
 
 /// <content>
-/// Weight gradients of small matrices have few tiles and a depth of all tokens: slices of it are products of their own, the
-/// first into the output, the others into scratch memory, and are added up in order behind.
+/// Weight gradients of small matrices have few tiles and a depth of all tokens: slices of it are products of their own,
+/// the first into the output, the others into scratch memory, and are added up in order behind.
 /// </content>
 internal sealed partial class Fp8Products
 {
     /// <summary>Blocks of the depth that a slice has at least: some 15 us of a multiprocessor.</summary>
     private const int LeastBlocksOfSlice = 24;
 
-    /// <summary>Tiles beyond which slices do not help; not this card's own number, on which no bits may depend.</summary>
+    /// <summary>Tiles beyond which slices do not help; no number of the card's, on which no bits may depend.</summary>
     private const int MostTiles = 64;
 
     private const int TileSide = 256;
@@ -23,7 +23,8 @@ internal sealed partial class Fp8Products
 
     private CudaKernel AddSlices => field ??= library.Kernel("MatrixProduct/MatrixProducts.cu", "add_chains");
 
-    /// <summary>Parts that a product's sums are cut into. By its own sizes alone: it has the same bits in any company.</summary>
+    /// <summary>Parts that a product's sums are cut into, by its own sizes alone: the same bits in any
+    /// company.</summary>
     private static int SlicesOf(in ScaledProduct product)
     {
         if (!product.Splits || !product.Range.IsEmpty || !product.Depth.IsEmpty)
@@ -51,7 +52,8 @@ internal sealed partial class Fp8Products
 
     /// <summary>Adds a product's slices; gives the address behind their sums.</summary>
     private nint DescribeSlices(
-        Fp8ProductVariant variant, in ScaledProduct product, in PackedOperand a, in PackedOperand b, int slices, nint room)
+        Fp8ProductVariant variant, in ScaledProduct product, in PackedOperand a, in PackedOperand b, int slices,
+        nint room)
     {
         Tensor output = product.Output;
         int blocks = BlocksOf(product);
@@ -62,7 +64,8 @@ internal sealed partial class Fp8Products
             ScaledProduct own = product;
             if (slice > 0)
             {
-                own = product with { Output = new(room, new TensorShape(output.Rows, output.Columns)), Accumulate = false };
+                TensorShape shape = new(output.Rows, output.Columns);
+                own = product with { Output = new(room, shape), Accumulate = false };
                 room += (nint)((long)output.Rows * output.Columns * sizeof(float));
             }
 

@@ -256,7 +256,7 @@ internal sealed partial class Fp8Products(
         compiled.Kernel.Launch(stream, compiled.Shape((uint)blocks), ref arguments);
     }
 
-    /// <summary>Lists the products, those in slices one by one; the slices' sums go to <paramref name="room"/>.</summary>
+    /// <summary>Lists the products, those in slices one by one, with room for the slices' sums.</summary>
     private void Describe(Fp8ProductVariant variant, ReadOnlySpan<ScaledProduct> products, nint room)
     {
         _products.Clear();

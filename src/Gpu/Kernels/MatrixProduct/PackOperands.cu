@@ -1,6 +1,7 @@
-// Operands as Fp8MatrixProduct.cu can read them: copies codes that are gathered or do not start at multiples of 16 bytes, and
-// the scales of gathered rows. Grid: pieces of 16 rows of all operands, one behind the other; block: 256 threads. Bytes: what is copied
-// once each way. The operands are given by value, or as a list in device memory where they are more than two.
+// Operands as Fp8MatrixProduct.cu can read them: copies codes that are gathered or do not start at multiples of 16
+// bytes, and the scales of gathered rows. Grid: pieces of 16 rows of all operands, one behind the other; block: 256
+// threads. Bytes: what is copied once each way. The operands are given by value, or as a list in device memory where
+// they are more than two.
 #include "Tensors.cuh"
 
 constexpr int Threads = 256, PieceRows = 16, OwnOperands = 2;

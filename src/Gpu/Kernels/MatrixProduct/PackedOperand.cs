@@ -7,9 +7,9 @@ using Krewe.Model.Tensors;
 namespace Krewe.Gpu.Kernels.MatrixProduct;
 
 /// <summary>
-/// An operand as the tensor cores' product can read it: codes whose rows start at multiples of 16 bytes, one behind the other,
-/// and scales as quantisation wrote them. What is not so already, or is gathered, <c>PackOperands.cu</c> copies; mirrors its
-/// <c>PackedOperand</c>.
+/// An operand as the tensor cores' product can read it: codes whose rows start at multiples of 16 bytes, one behind the
+/// other, and scales as quantisation wrote them. What is not so already, or is gathered, <c>PackOperands.cu</c> copies;
+/// mirrors its <c>PackedOperand</c>.
 /// </summary>
 [StructLayout(LayoutKind.Sequential)]
 internal readonly struct PackedOperand

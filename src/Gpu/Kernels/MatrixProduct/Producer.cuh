@@ -1,5 +1,5 @@
-// The producers: one thread that has the copy engine bring the blocks of K, as many ahead as there are stages, and a warp
-// that brings their scales, which lie as quantisation wrote them.
+// The producers: one thread that has the copy engine bring the blocks of K, as many ahead as there are stages, and a
+// warp that brings their scales, which lie as quantisation wrote them.
 #pragma once
 
 #include "MatrixProduct/Schedule.cuh"
@@ -42,7 +42,8 @@ KREWE_DEVICE void produce(const Fp8Products& products, SharedMemory memory) {
             acquire_tensor_map(&product.b);
         }
         const bool adds = is_added(&product.arguments);
-        // Of a weight gradient all rows, of however few blocks: the next tile's are asked for while this one's are added.
+        // Of a weight gradient all rows, of however few blocks: the next tile's are asked for while this one's are
+        // added.
         constexpr int leastRows = 8;
         const int blocks = max_of(1, tile.lastBlock - tile.firstBlock);
         const int addedRows =

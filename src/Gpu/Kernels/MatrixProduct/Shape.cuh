@@ -95,7 +95,8 @@ struct Shape {
 struct Arguments {
     /// float32 [rows of A, ceil(depth / 128)], rows <pitchScalesA> apart.
     const float* scalesA;
-    /// float32 [groups, ceil(columns / 128), ceil(depth / 128)]; with one per row of B [rows of B, ceil(depth / 128)], rows
+    /// float32 [groups, ceil(columns / 128), ceil(depth / 128)]; with one per row of B [rows of B, ceil(depth / 128)],
+    /// rows
     /// <pitchScalesB> apart.
     const float* scalesB;
     /// bfloat16 or float32 [rows, columns] of the kind.

@@ -42,7 +42,8 @@ internal sealed partial class CudaKernels
         arguments.Add(new DeviceQuantized(straight));
         arguments.Add(new DeviceQuantized(transposed));
         Launch(
-            KernelsFor(straight, transposed).QuantizeExperts, Pieces(table.TurnedColumns, source.Columns), ref arguments);
+            KernelsFor(straight, transposed).QuantizeExperts, Pieces(table.TurnedColumns, source.Columns),
+            ref arguments);
     }
 
     /// <inheritdoc/>
@@ -56,13 +57,14 @@ internal sealed partial class CudaKernels
         arguments.Add(table.Experts);
         arguments.Add(new DeviceQuantized(transposed));
         Launch(
-            KernelsFor(default, transposed).RequantizeExperts, Pieces(table.TurnedColumns, source.Columns), ref arguments);
+            KernelsFor(default, transposed).RequantizeExperts, Pieces(table.TurnedColumns, source.Columns),
+            ref arguments);
     }
 
     /// <inheritdoc/>
     public void CombineExpertsBackwardTiles(
-        Tensor gradOutput, Tensor source, DispatchTable table, Tensor weights, DType precision, QuantizedTensor straight,
-        QuantizedTensor transposed, Tensor gradWeights)
+        Tensor gradOutput, Tensor source, DispatchTable table, Tensor weights, DType precision,
+        QuantizedTensor straight, QuantizedTensor transposed, Tensor gradWeights)
     {
         KernelChecks.CombineExpertsBackwardTiles(
             gradOutput, source, table, weights, precision, straight, transposed, gradWeights);

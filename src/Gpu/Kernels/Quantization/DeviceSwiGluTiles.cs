@@ -19,7 +19,8 @@ internal readonly struct DeviceSwiGluTiles(in SwiGluTiles tiles)
     private readonly DeviceQuantized _gateTurned = new(tiles.GateTurned);
     private readonly DeviceQuantized _upTurned = new(tiles.UpTurned);
 
-    /// <summary>Whether <c>is_even</c> in <c>EvenTile.cuh</c> is true of all of them, whose tiles have one row.</summary>
+    /// <summary>Whether <c>is_even</c> in <c>EvenTile.cuh</c> is true of all of them, whose tiles have one
+    /// row.</summary>
     public static bool AreEven(in SwiGluTiles tiles) =>
         tiles.Gate.Columns % 4 == 0 && tiles.Hidden.Columns % RowAlignment == 0
         && Begins(tiles.Hidden) && Begins(tiles.Gate) && Begins(tiles.GateTurned) && Begins(tiles.Up)

@@ -1,5 +1,5 @@
-// Quantises a piece as QuantizedTile does, with fewer instructions, where everything is even: tiles of one row, 32 or 128
-// wide, codes of one byte, rows of codes that are whole fours and, turned, whole pieces of 16 bytes.
+// Quantises a piece as QuantizedTile does, with fewer instructions, where everything is even: tiles of one row, 32 or
+// 128 wide, codes of one byte, rows of codes that are whole fours and, turned, whole pieces of 16 bytes.
 #pragma once
 
 #include "Quantization/QuantizedTile.cuh"
@@ -12,8 +12,8 @@ __device__ inline bool is_even(
         || (transposed.tile_rows == 1 && turned_rows % 16 == 0 && (unsigned long long)transposed.codes % 16 == 0));
 }
 
-// Scales of tiles of one row: that of row r lies in lane 8 i + r of each eight lanes, whose columns are one tile's. Made and
-// read by all lanes of a warp.
+// Scales of tiles of one row: that of row r lies in lane 8 i + r of each eight lanes, whose columns are one tile's.
+// Made and read by all lanes of a warp.
 struct RowScales {
     Scale own;
 

@@ -1,5 +1,5 @@
-// Quantisation of each expert's rows by themselves: tiles along the tokens hold one expert's. Grid: pieces of the transpose's
-// columns by columns; those past the last expert leave. Bytes: the source once, the codes once each way.
+// Quantisation of each expert's rows by themselves: tiles along the tokens hold one expert's. Grid: pieces of the
+// transpose's columns by columns; those past the last expert leave. Bytes: the source once, the codes once each way.
 #include "Quantization/QuantizedSources.cuh"
 
 template <class Source>

@@ -4,9 +4,10 @@
 #include "Quantization/EvenTile.cuh"
 #include "Quantization/QuantizedTile.cuh"
 
-// Rows [row, rows) of a source, a piece of them from column `column` on: `source.load(values, row, count, column)` gives
-// four values each of some rows, and leaves those from `count` on. In the transpose they are columns from `turned` on of
-// `turned_rows`. `TriesEven`: not for square tiles, nor where rows alone are wanted, which QuantizedTile does as fast.
+// Rows [row, rows) of a source, a piece of them from column `column` on: `source.load(values, row, count, column)`
+// gives four values each of some rows, and leaves those from `count` on. In the transpose they are columns from
+// `turned` on of `turned_rows`. `TriesEven`: not for square tiles, nor where rows alone are wanted, which QuantizedTile
+// does as fast.
 template <Element E, bool TriesEven = true, class Source>
 __device__ void quantize_part(
     int row, int rows, int turned, int turned_rows, int column, int columns, const Quantized& straight,
@@ -23,7 +24,8 @@ __device__ void quantize_part(
             return;
         }
     if (straight.codes) QuantizedTile<E>(room, row, column, rows, columns).write_straight(values, straight);
-    if (transposed.codes) QuantizedTile<E>(room, turned, column, turned_rows, columns).write_transposed(values, transposed);
+    if (transposed.codes)
+        QuantizedTile<E>(room, turned, column, turned_rows, columns).write_transposed(values, transposed);
 }
 
 // Piece (x, y) of a source of `rows` x `columns`.
@@ -38,8 +40,8 @@ __device__ void quantize_piece(
 struct Part {
     int row, end, turned, turned_rows;
 
-    // Piece x of `rows` rows; or of each expert's rows by themselves, where `offsets` of a DispatchTable, [2, experts + 1],
-    // has the rows of each and the columns of each in the transpose. Past the last expert it is empty.
+    // Piece x of `rows` rows; or of each expert's rows by themselves, where `offsets` of a DispatchTable, [2, experts +
+    // 1], has the rows of each and the columns of each in the transpose. Past the last expert it is empty.
     __device__ Part(int x, int rows, const int* offsets, int experts) {
         row = turned = x * Side;
         end = turned_rows = rows;

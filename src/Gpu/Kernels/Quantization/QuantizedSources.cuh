@@ -1,5 +1,5 @@
-// Where a piece's values come from: rows of a matrix, or what tiles keep of one. Compiled for one element: KREWE_ELEMENT,
-// one of Element in Minifloats.cuh.
+// Where a piece's values come from: rows of a matrix, or what tiles keep of one. Compiled for one element:
+// KREWE_ELEMENT, one of Element in Minifloats.cuh.
 #pragma once
 
 #include "Quantization/QuantizedParts.cuh"

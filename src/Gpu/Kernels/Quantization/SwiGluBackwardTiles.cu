@@ -1,8 +1,8 @@
-// Gradients of SwiGLU in tiles of E4M3, and the activation turned for the weight gradient, from gate and up projections as
-// tiles would have kept them: the bits of quantize, dequantize, swiglu, swiglu_backward and quantize one behind the other.
-// Grid: pieces of 128 x 128, rows by columns; with `offsets` those of each expert as in QuantizeExperts.cu. Block: 512
-// threads; sizeof(Shared) of dynamic shared memory. Bytes: gate, up and the gradient once, the gradient twice more from cache,
-// the codes once.
+// Gradients of SwiGLU in tiles of E4M3, and the activation turned for the weight gradient, from gate and up projections
+// as tiles would have kept them: the bits of quantize, dequantize, swiglu, swiglu_backward and quantize one behind the
+// other. Grid: pieces of 128 x 128, rows by columns; with `offsets` those of each expert as in QuantizeExperts.cu.
+// Block: 512 threads; sizeof(Shared) of dynamic shared memory. Bytes: gate, up and the gradient once, the gradient
+// twice more from cache, the codes once.
 #include "Quantization/QuantizedSources.cuh"
 
 using Four = FourCodes<Element::E4M3>;
@@ -13,7 +13,8 @@ struct Shared {
     Four kept[2][WarpRows][QuantizeThreads];
 };
 
-// Keeps a thread's values as tiles of one row would; gives what load needs of their scales. Called by all lanes, as load.
+// Keeps a thread's values as tiles of one row would; gives what load needs of their scales. Called by all lanes, as
+// load.
 __device__ inline float keep(Four (&codes)[WarpRows][QuantizeThreads], const Values& values, const Quantized& format) {
     const RowScales scales(values, format);
 #pragma unroll
@@ -33,8 +34,8 @@ __device__ inline void load(float (&x)[4], const Four (&codes)[WarpRows][Quantiz
     for (int j = 0; j < 4; j++) x[j] *= own;
 }
 
-// What is written, pass by pass: the activation, the gradient of the gate projection and that of the up projection; mirrors
-// DeviceSwiGluTiles.
+// What is written, pass by pass: the activation, the gradient of the gate projection and that of the up projection;
+// mirrors DeviceSwiGluTiles.
 struct Destinations { Quantized straight[3], turned[3]; };
 
 // A pass's values of a row, from the gradients in their place and gate and up projections.
