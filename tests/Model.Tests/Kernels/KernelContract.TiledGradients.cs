@@ -42,7 +42,8 @@ public abstract unsafe partial class KernelContract
                         k.SwiGluBackwardTiles(
                             t[6], t[4], t[5], cache, planned ? TableOf(t) : default,
                             new(
-                                At(t, 7, tiles), At(t, 9, tiles), At(t, 11, tiles), At(t, 13, tiles), At(t, 15, tiles)));
+                                At(t, 7, tiles), At(t, 9, tiles), At(t, 11, tiles), At(t, 13, tiles),
+                                At(t, 15, tiles)));
                     },
                     tensors);
                 Tensor[] expected = RunOnDevice((k, t) => DifferentiateSimply(k, t, cache, tiles, planned), tensors);
@@ -72,7 +73,8 @@ public abstract unsafe partial class KernelContract
                 [
                     .. TableTensors(Choice(tokens, experts, topK, 0), experts), source.Codes, source.Scales,
                     .. TilesOf(channels, turned, tiles), Data.Garbage(rows, channels),
-                    Data.Normal(tokens, channels, gap: 4), Data.Normal(slots, channels), Data.Normal(tokens, topK, gap: 1), Data.Garbage(tokens, topK),
+                    Data.Normal(tokens, channels, gap: 4), Data.Normal(slots, channels),
+                    Data.Normal(tokens, topK, gap: 1), Data.Garbage(tokens, topK),
                     .. TilesOf(slots, channels, tiles), .. TilesOf(channels, turned, tiles),
                     Data.Garbage(slots, channels),
                 ];
