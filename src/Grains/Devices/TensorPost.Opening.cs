@@ -2,11 +2,11 @@ using Krewe.Model.Tensors;
 
 namespace Krewe.Grains.Devices;
 
-/// <content>What others sent, on the silo's device or on the host.</content>
+/// <content>What others sent, on the place's device or on the host.</content>
 public sealed partial class TensorPost
 {
     /// <summary>
-    /// Opens a parcel: a view of the sender's tensor where the silo's device reaches it, else a tensor in the arena.
+    /// Opens a parcel: a view of the sender's tensor where the place's device reaches it, else a tensor in the arena.
     /// </summary>
     /// <param name="parcel">What came.</param>
     /// <param name="arena">

@@ -8,9 +8,9 @@ namespace Krewe.Grains.Devices;
 /// Wraps tensors for other silos and opens what they sent: by reference within a process, small ones in the grain call,
 /// all others through the tensor channel. What lies in a device's own memory goes by way of the host's.
 /// </summary>
-/// <param name="host">The silo's device.</param>
+/// <param name="host">The device whose tensors it sends, and to which it brings what came.</param>
 /// <param name="plans">Know the other silos' channels.</param>
-/// <param name="channel">The silo's own.</param>
+/// <param name="channel">The silo's.</param>
 public sealed partial class TensorPost(DeviceHost host, PlacementPlans plans, TensorChannel channel) : IDisposable
 {
     private readonly HostRooms _rooms = new(host.Device);
@@ -21,12 +21,12 @@ public sealed partial class TensorPost(DeviceHost host, PlacementPlans plans, Te
     /// <summary>Process identity of the silo.</summary>
     public Guid Process => host.Process;
 
-    /// <summary>How others send tensors to this silo.</summary>
-    public TensorPeer Self => new(host.Silo, host.Process, channel.Address, host.Device.Name);
+    /// <summary>How others send tensors to this place.</summary>
+    public TensorPeer Self => new(host.Place, host.Process, channel.Address, host.Device.Name);
 
     /// <summary>Starts sending; a large tensor may still be under way when the parcel is there.</summary>
     /// <param name="tensor">
-    /// On the silo's device or in host memory, or empty; must not change before <see cref="PostedTensor.Sent"/>, and where
+    /// On the place's device or in host memory, or empty; must not change before <see cref="PostedTensor.Sent"/>, and where
     /// the receiver lives in the same process as long as the called method says.
     /// </param>
     /// <param name="process">Process of the receiver.</param>
