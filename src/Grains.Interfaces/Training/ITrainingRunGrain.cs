@@ -142,7 +142,7 @@ public sealed record RunStarted
     /// <summary>Something the user should know, such as a replaced corpus; null for nothing.</summary>
     [Id(7)] public string? Notice { get; init; }
 
-    /// <summary>Experts per silo, by silo name.</summary>
+    /// <summary>Experts per place, by its name.</summary>
     [Id(8)] public required Dictionary<string, int> ExpertsOfSilo { get; init; }
 }
 

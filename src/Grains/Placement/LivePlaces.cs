@@ -4,6 +4,7 @@ using Krewe.Model.Tensors;
 using Microsoft.Extensions.Options;
 using Orleans.Configuration;
 using Orleans.Runtime;
+using Orleans.Runtime.Messaging;
 
 namespace Krewe.Grains.Placement;
 
@@ -67,7 +68,7 @@ public sealed class LivePlaces(ISiloStatusOracle statuses, IGrainFactory grains,
         {
             _told[address] = await grains.GetGrain<IDeviceGrain>(silo).PlacesAsync().WaitAsync(AnswerDeadline);
         }
-        catch (Exception exception) when (exception is OrleansException or TimeoutException)
+        catch (Exception exception) when (exception is OrleansException or ConnectionFailedException or TimeoutException)
         {
             // It dies or hangs: membership decides.
         }

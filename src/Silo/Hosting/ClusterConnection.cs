@@ -7,6 +7,7 @@ using Microsoft.Extensions.Hosting;
 using Orleans.Configuration;
 using Orleans.Messaging;
 using Orleans.Runtime;
+using Orleans.Runtime.Messaging;
 
 namespace Krewe.Silo.Hosting;
 
@@ -153,7 +154,7 @@ public sealed class ClusterConnection : ITrainingCluster
         {
             return await Grains.GetGrain<IDeviceGrain>(silo).PlacesAsync().WaitAsync(AnswerDeadline);
         }
-        catch (Exception exception) when (exception is OrleansException or TimeoutException)
+        catch (Exception exception) when (exception is OrleansException or ConnectionFailedException or TimeoutException)
         {
             return [];
         }
