@@ -41,8 +41,8 @@ public sealed class KernelSourcesTests
     [Fact]
     public void Headers_are_found_through_each_other()
     {
-        KernelSource source = KernelSource.Embedded("Attention.cu");
-        Assert.Equal(["AttentionTiles.cuh", "Tensors.cuh"], source.Headers.Keys);
+        KernelSource source = KernelSource.Embedded("Attention/Attention.cu");
+        Assert.Equal(["Attention/AttentionTiles.cuh", "Tensors.cuh"], source.Headers.Keys);
         Assert.Throws<ArgumentException>(() => KernelSource.Embedded("Absent.cu"));
     }
 

@@ -10,13 +10,13 @@ internal sealed partial class CudaKernels
     private const int WarpThreads = 32;
     private const int StatisticsThreads = 1024;
 
-    private CudaKernel RouteKernel => field ??= _library.Kernel("Routing.cu", "route");
+    private CudaKernel RouteKernel => field ??= _library.Kernel("Experts/Routing.cu", "route");
 
-    private CudaKernel RouteBackwardKernel => field ??= _library.Kernel("Routing.cu", "route_backward");
+    private CudaKernel RouteBackwardKernel => field ??= _library.Kernel("Experts/Routing.cu", "route_backward");
 
-    private CudaKernel ScoreSumsKernel => field ??= _library.Kernel("Routing.cu", "score_sums");
+    private CudaKernel ScoreSumsKernel => field ??= _library.Kernel("Experts/Routing.cu", "score_sums");
 
-    private CudaKernel BalanceStatisticsKernel => field ??= _library.Kernel("Routing.cu", "balance_statistics");
+    private CudaKernel BalanceStatisticsKernel => field ??= _library.Kernel("Experts/Routing.cu", "balance_statistics");
 
     /// <inheritdoc/>
     public void Route(

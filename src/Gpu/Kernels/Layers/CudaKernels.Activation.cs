@@ -7,11 +7,11 @@ namespace Krewe.Gpu.Kernels;
 /// <content>SwiGLU and the rotary embedding; <c>Activation.cu</c>.</content>
 internal sealed partial class CudaKernels
 {
-    private CudaKernel SwiGluKernel => field ??= _library.Kernel("Activation.cu", "swiglu");
+    private CudaKernel SwiGluKernel => field ??= _library.Kernel("Layers/Activation.cu", "swiglu");
 
-    private CudaKernel SwiGluBackwardKernel => field ??= _library.Kernel("Activation.cu", "swiglu_backward");
+    private CudaKernel SwiGluBackwardKernel => field ??= _library.Kernel("Layers/Activation.cu", "swiglu_backward");
 
-    private CudaKernel RotaryEmbeddingKernel => field ??= _library.Kernel("Activation.cu", "rotary_embedding");
+    private CudaKernel RotaryEmbeddingKernel => field ??= _library.Kernel("Layers/Activation.cu", "rotary_embedding");
 
     /// <inheritdoc/>
     public void SwiGlu(Tensor gate, Tensor up, Tensor output)

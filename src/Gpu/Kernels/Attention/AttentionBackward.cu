@@ -2,7 +2,7 @@
 // element one sum in rising order: over keys for the queries, over queries for keys and values.
 // With dp = gradOutput . v and delta = gradOutput . output: ds = p (dp - delta) scale.
 // Measured (benchmarks/Gpu/results): 17 ms for 2048 tokens of 32 heads of 192 and 128, on an H100.
-#include "AttentionTiles.cuh"
+#include "Attention/AttentionTiles.cuh"
 
 constexpr int Keys = 32;
 constexpr int Warps = Threads / 32, RowsOfWarp = Rows / Warps;

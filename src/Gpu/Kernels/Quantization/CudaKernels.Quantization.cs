@@ -14,9 +14,9 @@ internal sealed partial class CudaKernels
     private readonly PieceKernels?[] _pieceKernels = new PieceKernels?[3];
     private readonly List<DeviceCopies> _copies = [];
 
-    private CudaKernel QuantizeAnyTileKernel => field ??= _library.Kernel("Quantization.cu", "quantize_any_tile");
+    private CudaKernel QuantizeAnyTileKernel => field ??= _library.Kernel("Quantization/Quantization.cu", "quantize_any_tile");
 
-    private CudaKernel DequantizeKernel => field ??= _library.Kernel("Quantization.cu", "dequantize");
+    private CudaKernel DequantizeKernel => field ??= _library.Kernel("Quantization/Quantization.cu", "dequantize");
 
     /// <inheritdoc/>
     public void Quantize(Tensor source, Tensor rows, QuantizedTensor straight, QuantizedTensor transposed)
@@ -258,7 +258,7 @@ internal sealed partial class CudaKernels
     /// <summary><c>QuantizePieces.cu</c>, compiled for one element.</summary>
     private sealed class PieceKernels(KernelLibrary library, DeviceElement element)
     {
-        private const string File = "QuantizePieces.cu";
+        private const string File = "Quantization/QuantizePieces.cu";
         private readonly string _option = $"--define-macro=KREWE_ELEMENT=Element::{element}";
 
         public CudaKernel Quantize => field ??= library.Kernel(File, "quantize", _option);

@@ -9,7 +9,7 @@ internal sealed partial class CudaKernels
 {
     private const int RoundedColumns = 1024;
 
-    private CudaKernel RoundKernel => field ??= _library.Kernel("Rounding.cu", "round_to_bfloat16");
+    private CudaKernel RoundKernel => field ??= _library.Kernel("Quantization/Rounding.cu", "round_to_bfloat16");
 
     /// <inheritdoc/>
     public DType BFloat16Storage => DType.BFloat16;

@@ -11,7 +11,7 @@ internal sealed partial class CudaKernels
     private const int PlaceThreads = 1024;
     private readonly HashSet<nint> _sharedResults = [];
 
-    private CudaKernel PlaceProducts => field ??= _library.Kernel("MatrixProducts.cu", "place_products");
+    private CudaKernel PlaceProducts => field ??= _library.Kernel("MatrixProduct/MatrixProducts.cu", "place_products");
 
     /// <summary>Products with ranges for each result that they share.</summary>
     private int Sharers(ReadOnlySpan<GroupedProduct> products)

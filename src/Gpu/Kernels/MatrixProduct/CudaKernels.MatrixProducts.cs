@@ -32,7 +32,7 @@ internal sealed partial class CudaKernels
 
     private ProductVariants LinearBackwardWeightKernels => field ??= new(_library, "linear_backward_weight");
 
-    private CudaKernel AddChains => field ??= _library.Kernel("MatrixProducts.cu", "add_chains");
+    private CudaKernel AddChains => field ??= _library.Kernel("MatrixProduct/MatrixProducts.cu", "add_chains");
 
     /// <inheritdoc/>
     public void Linear(Tensor input, Tensor weight, Tensor output, bool accumulate = false)
@@ -254,12 +254,12 @@ internal sealed partial class CudaKernels
         public const int Few = 16;
         public const int Small = 64;
         public const int Large = 128;
-        private readonly CudaKernel _few = library.Kernel("MatrixProducts.cu", $"{name}_{Few}");
-        private readonly CudaKernel _small = library.Kernel("MatrixProducts.cu", $"{name}_{Small}");
-        private readonly CudaKernel _large = library.Kernel("MatrixProducts.cu", $"{name}_{Large}");
+        private readonly CudaKernel _few = library.Kernel("MatrixProduct/MatrixProducts.cu", $"{name}_{Few}");
+        private readonly CudaKernel _small = library.Kernel("MatrixProduct/MatrixProducts.cu", $"{name}_{Small}");
+        private readonly CudaKernel _large = library.Kernel("MatrixProduct/MatrixProducts.cu", $"{name}_{Large}");
 
         /// <summary>Operands in bfloat16, tiles of <see cref="Small"/>.</summary>
-        public CudaKernel BFloat16 { get; } = library.Kernel("MatrixProducts.cu", $"{name}_bfloat16");
+        public CudaKernel BFloat16 { get; } = library.Kernel("MatrixProduct/MatrixProducts.cu", $"{name}_bfloat16");
 
         public CudaKernel Of(int tile) => tile switch { Few => _few, Small => _small, _ => _large };
     }

@@ -4,7 +4,7 @@
 // position 0, so a row's bits depend on its position alone. Blocks of 256 threads.
 // Bytes: kv_b once for each 8 rows, the cache once for each row and 4 heads (from the second on out of L2).
 // Measured (benchmarks/Gpu/results): generation-h100.txt.
-#include "AttentionTiles.cuh"
+#include "Attention/AttentionTiles.cuh"
 #include "BFloat16.cuh"
 
 constexpr int Chunk = 256, Step = 64, Warps = 8, RowsAtOnce = 8, HeadsAtOnce = 4, ValuesAtOnce = 32, PageTokens = 64;

@@ -4,7 +4,7 @@
 // row's sums touch no other row, so a row's bits do not depend on what it is packed with.
 // Bytes: queries and outputs once, keys and values once for each 16 queries behind them.
 // Measured (benchmarks/Gpu/results): 7.7 ms for 2048 tokens of 32 heads of 192 and 128, on an H100.
-#include "AttentionTiles.cuh"
+#include "Attention/AttentionTiles.cuh"
 
 constexpr int Keys = 32;
 constexpr int Warps = Threads / 32, RowsOfWarp = Rows / Warps;

@@ -20,7 +20,7 @@ internal sealed partial class CudaKernels
     private RowKernels RmsNormBackwardInputKernels => field ??= new(_library, "rms_norm_backward_input");
 
     private CudaKernel RmsNormBackwardWeightKernel =>
-        field ??= _library.Kernel("Normalization.cu", "rms_norm_backward_weight");
+        field ??= _library.Kernel("Layers/Normalization.cu", "rms_norm_backward_weight");
 
     /// <inheritdoc/>
     public void RmsNorm(Tensor input, Tensor weight, Tensor output, Tensor inverseRms, float epsilon)
@@ -79,8 +79,8 @@ internal sealed partial class CudaKernels
     /// <summary>A kernel of rows in its two forms: a block a row, a warp a row.</summary>
     private sealed class RowKernels(KernelLibrary library, string name)
     {
-        public CudaKernel Block { get; } = library.Kernel("Normalization.cu", name);
+        public CudaKernel Block { get; } = library.Kernel("Layers/Normalization.cu", name);
 
-        public CudaKernel Warp { get; } = library.Kernel("Normalization.cu", name + "_rows");
+        public CudaKernel Warp { get; } = library.Kernel("Layers/Normalization.cu", name + "_rows");
     }
 }

@@ -14,16 +14,16 @@ internal sealed partial class CudaKernels
     private const int AbsorbedHeads = 4;
     private const int AbsorbedValues = 32;
 
-    private CudaKernel StoreLatentsKernel => field ??= _library.Kernel("AbsorbedAttention.cu", "store_latents");
+    private CudaKernel StoreLatentsKernel => field ??= _library.Kernel("Attention/AbsorbedAttention.cu", "store_latents");
 
-    private CudaKernel AbsorbQuery => field ??= _library.Kernel("AbsorbedAttention.cu", "absorb_query");
+    private CudaKernel AbsorbQuery => field ??= _library.Kernel("Attention/AbsorbedAttention.cu", "absorb_query");
 
-    private CudaKernel AbsorbedChunkKernel => field ??= _library.Kernel("AbsorbedAttention.cu", "absorbed_chunk");
+    private CudaKernel AbsorbedChunkKernel => field ??= _library.Kernel("Attention/AbsorbedAttention.cu", "absorbed_chunk");
 
     private CudaKernel AbsorbedChunkBFloat16 =>
-        field ??= _library.Kernel("AbsorbedAttention.cu", "absorbed_chunk_bfloat16");
+        field ??= _library.Kernel("Attention/AbsorbedAttention.cu", "absorbed_chunk_bfloat16");
 
-    private CudaKernel JoinChunks => field ??= _library.Kernel("AbsorbedAttention.cu", "join_chunks");
+    private CudaKernel JoinChunks => field ??= _library.Kernel("Attention/AbsorbedAttention.cu", "join_chunks");
 
     /// <inheritdoc/>
     public void StoreLatents(Tensor latent, Tensor keyRope, in LatentPages pages)

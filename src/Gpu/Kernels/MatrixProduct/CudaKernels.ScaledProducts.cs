@@ -14,9 +14,9 @@ internal sealed partial class CudaKernels
     private int _scaledTiles;
     private bool _scaledPlaced;
 
-    private CudaKernel PlaceScaledProducts => field ??= _library.Kernel("ScaledProducts.cu", "place_scaled_products");
+    private CudaKernel PlaceScaledProducts => field ??= _library.Kernel("MatrixProduct/ScaledProducts.cu", "place_scaled_products");
 
-    private CudaKernel ScaledProductsKernel => field ??= _library.Kernel("ScaledProducts.cu", "scaled_products");
+    private CudaKernel ScaledProductsKernel => field ??= _library.Kernel("MatrixProduct/ScaledProducts.cu", "scaled_products");
 
     /// <inheritdoc/>
     public void ScaledLinear(QuantizedTensor input, QuantizedTensor weight, Tensor output, bool accumulate = false)

@@ -3,7 +3,7 @@
 // leave in one line and each thread has 8 codes in a row of the transpose.
 #pragma once
 
-#include "QuantizedMatrix.cuh"
+#include "Quantization/QuantizedMatrix.cuh"
 
 // Tiles of a piece, in rows and columns of the source, as powers of two: 1 x 128, 1 x 32, 128 x 1, 32 x 1, 128 x 128.
 struct Tiling {

@@ -1,7 +1,7 @@
 // Quantised matrices as kernels take them, and what quantising kernels share.
 #pragma once
 
-#include "Minifloats.cuh"
+#include "Quantization/Minifloats.cuh"
 #include "Tensors.cuh"
 
 constexpr int Side = 128, WarpRows = 8, Lanes = 32, Warps = Side / WarpRows, QuantizeThreads = Warps * Lanes;

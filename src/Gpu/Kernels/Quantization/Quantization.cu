@@ -1,5 +1,5 @@
 // Quantisation in tiles with a scale each, and back (report 3.3.2); the bits of Kernels/Reference.
-#include "QuantizedMatrix.cuh"
+#include "Quantization/QuantizedMatrix.cuh"
 
 template <Element E, class At>
 __device__ void quantize_tile(const Quantized& to, At at) {

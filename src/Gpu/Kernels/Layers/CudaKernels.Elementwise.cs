@@ -15,21 +15,21 @@ internal sealed unsafe partial class CudaKernels
     private const int ElementsOfPartialSum = 4096;
     private readonly List<DeviceSquares> _squares = [];
 
-    private CudaKernel AddKernel => field ??= _library.Kernel("Elementwise.cu", "add");
+    private CudaKernel AddKernel => field ??= _library.Kernel("Layers/Elementwise.cu", "add");
 
-    private CudaKernel FillKernel => field ??= _library.Kernel("Elementwise.cu", "fill");
+    private CudaKernel FillKernel => field ??= _library.Kernel("Layers/Elementwise.cu", "fill");
 
-    private CudaKernel FillBFloat16Kernel => field ??= _library.Kernel("Elementwise.cu", "fill_bfloat16");
+    private CudaKernel FillBFloat16Kernel => field ??= _library.Kernel("Layers/Elementwise.cu", "fill_bfloat16");
 
-    private CudaKernel Copy1 => field ??= _library.Kernel("Elementwise.cu", "copy_1");
+    private CudaKernel Copy1 => field ??= _library.Kernel("Layers/Elementwise.cu", "copy_1");
 
-    private CudaKernel Copy2 => field ??= _library.Kernel("Elementwise.cu", "copy_2");
+    private CudaKernel Copy2 => field ??= _library.Kernel("Layers/Elementwise.cu", "copy_2");
 
-    private CudaKernel Copy4 => field ??= _library.Kernel("Elementwise.cu", "copy_4");
+    private CudaKernel Copy4 => field ??= _library.Kernel("Layers/Elementwise.cu", "copy_4");
 
-    private CudaKernel Copy8 => field ??= _library.Kernel("Elementwise.cu", "copy_8");
+    private CudaKernel Copy8 => field ??= _library.Kernel("Layers/Elementwise.cu", "copy_8");
 
-    private CudaKernel Squares => field ??= _library.Kernel("Elementwise.cu", "squares");
+    private CudaKernel Squares => field ??= _library.Kernel("Layers/Elementwise.cu", "squares");
 
     /// <inheritdoc/>
     public void Add(Tensor source, Tensor destination)

@@ -7,9 +7,9 @@ namespace Krewe.Gpu.Kernels;
 /// <content>Cross-entropy and the most likely token; <c>Loss.cu</c>.</content>
 internal sealed partial class CudaKernels
 {
-    private CudaKernel CrossEntropyKernel => field ??= _library.Kernel("Loss.cu", "cross_entropy");
+    private CudaKernel CrossEntropyKernel => field ??= _library.Kernel("Layers/Loss.cu", "cross_entropy");
 
-    private CudaKernel ArgMaxKernel => field ??= _library.Kernel("Loss.cu", "arg_max");
+    private CudaKernel ArgMaxKernel => field ??= _library.Kernel("Layers/Loss.cu", "arg_max");
 
     /// <inheritdoc/>
     public void ArgMax(Tensor values, Tensor indices)

@@ -13,17 +13,17 @@ internal sealed partial class CudaKernels
     private const int AttentionKeys = 32;
     private readonly List<TokenTile> _tiles = [];
 
-    private CudaKernel AttentionKernel => field ??= _library.Kernel("Attention.cu", "attention");
+    private CudaKernel AttentionKernel => field ??= _library.Kernel("Attention/Attention.cu", "attention");
 
-    private CudaKernel AttentionDelta => field ??= _library.Kernel("AttentionBackward.cu", "attention_delta");
+    private CudaKernel AttentionDelta => field ??= _library.Kernel("Attention/AttentionBackward.cu", "attention_delta");
 
     private CudaKernel AttentionBackwardQuery =>
-        field ??= _library.Kernel("AttentionBackward.cu", "attention_backward_query");
+        field ??= _library.Kernel("Attention/AttentionBackward.cu", "attention_backward_query");
 
     private CudaKernel AttentionBackwardKey =>
-        field ??= _library.Kernel("AttentionBackward.cu", "attention_backward_key");
+        field ??= _library.Kernel("Attention/AttentionBackward.cu", "attention_backward_key");
 
-    private CudaKernel SumHeadKeyRope => field ??= _library.Kernel("AttentionBackward.cu", "sum_head_key_rope");
+    private CudaKernel SumHeadKeyRope => field ??= _library.Kernel("Attention/AttentionBackward.cu", "sum_head_key_rope");
 
     /// <inheritdoc/>
     public void Attention(

@@ -7,7 +7,7 @@ namespace Krewe.Gpu.Kernels;
 /// <content>Random values; <c>Random.cu</c>.</content>
 internal sealed partial class CudaKernels
 {
-    private CudaKernel FillNormalKernel => field ??= _library.Kernel("Random.cu", "fill_normal");
+    private CudaKernel FillNormalKernel => field ??= _library.Kernel("Layers/Random.cu", "fill_normal");
 
     /// <inheritdoc/>
     /// <remarks>The logarithm and the sine are the device's own: a value in some hundred million differs from the host's in

@@ -10,16 +10,16 @@ internal sealed partial class CudaKernels
     /// <summary>Pairs of a piece of the sort, and threads of its block; as in <c>Dispatch.cu</c>.</summary>
     private const int PairsOfPiece = 1024;
 
-    private CudaKernel CountExperts => field ??= _library.Kernel("Dispatch.cu", "count_experts");
+    private CudaKernel CountExperts => field ??= _library.Kernel("Experts/Dispatch.cu", "count_experts");
 
-    private CudaKernel PlaceExperts => field ??= _library.Kernel("Dispatch.cu", "place_experts");
+    private CudaKernel PlaceExperts => field ??= _library.Kernel("Experts/Dispatch.cu", "place_experts");
 
-    private CudaKernel SortPairs => field ??= _library.Kernel("Dispatch.cu", "sort_pairs");
+    private CudaKernel SortPairs => field ??= _library.Kernel("Experts/Dispatch.cu", "sort_pairs");
 
-    private CudaKernel CombineExpertsKernel => field ??= _library.Kernel("Combine.cu", "combine_experts");
+    private CudaKernel CombineExpertsKernel => field ??= _library.Kernel("Experts/Combine.cu", "combine_experts");
 
     private CudaKernel CombineExpertsBackwardKernel =>
-        field ??= _library.Kernel("Combine.cu", "combine_experts_backward");
+        field ??= _library.Kernel("Experts/Combine.cu", "combine_experts_backward");
 
     /// <inheritdoc/>
     public void PlanDispatch(Tensor indices, DispatchTable table)

@@ -10,7 +10,7 @@ internal sealed partial class CudaKernels
     private const int AdamWColumns = 1024;
     private readonly List<DeviceAdamWParameter> _adamWParameters = [];
 
-    private CudaKernel AdamWKernel => field ??= _library.Kernel("Optimizer.cu", "adamw");
+    private CudaKernel AdamWKernel => field ??= _library.Kernel("Layers/Optimizer.cu", "adamw");
 
     /// <inheritdoc/>
     public void AdamW(ReadOnlySpan<AdamWParameter> parameters, in AdamWStep step)

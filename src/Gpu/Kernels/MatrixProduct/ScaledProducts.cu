@@ -3,7 +3,7 @@
 // rising order. The exact path, for every format and shape; MatrixProduct/ has the fast one.
 // Grid: tiles of 64 x 64 of all products, one behind the other. Block: 256 threads with 4 x 4 elements each; the next
 // piece of the inner dimension is on its way while one is multiplied. Bytes: as MatrixProducts.cu, with codes of one.
-#include "Minifloats.cuh"
+#include "Quantization/Minifloats.cuh"
 #include "Tensors.cuh"
 
 constexpr int Threads = 256, Tile = 64, Depth = 32, Each = 4, Distance = Tile + 4;

@@ -10,13 +10,13 @@ internal sealed partial class CudaKernels
     private const int RowsOfBlock = 8;
     private const int ColumnsOfWarp = 1024;
 
-    private CudaKernel SumRowsKernel => field ??= _library.Kernel("Rows.cu", "sum_rows");
+    private CudaKernel SumRowsKernel => field ??= _library.Kernel("Layers/Rows.cu", "sum_rows");
 
-    private CudaKernel GatherRowsKernel => field ??= _library.Kernel("Rows.cu", "gather_rows");
+    private CudaKernel GatherRowsKernel => field ??= _library.Kernel("Layers/Rows.cu", "gather_rows");
 
-    private CudaKernel DotRowsKernel => field ??= _library.Kernel("Rows.cu", "dot_rows");
+    private CudaKernel DotRowsKernel => field ??= _library.Kernel("Layers/Rows.cu", "dot_rows");
 
-    private CudaKernel EmbeddingBackwardKernel => field ??= _library.Kernel("Rows.cu", "embedding_backward");
+    private CudaKernel EmbeddingBackwardKernel => field ??= _library.Kernel("Layers/Rows.cu", "embedding_backward");
 
     /// <inheritdoc/>
     public void SumRows(

@@ -3,7 +3,7 @@
 // Compiled for one element: KREWE_ELEMENT, one of Element in Minifloats.cuh.
 // Measured on an H100 that copies at 3008 GB/s (benchmarks/Gpu/results/h100-fp8.txt), 4096 x 7168, E4M3, GB/s: 1 x 128
 // 2330, turned 2438, both 1946, 128 x 128 both 2169; SwiGLU 1998, both 1805.
-#include "QuantizedTile.cuh"
+#include "Quantization/QuantizedTile.cuh"
 
 #ifndef KREWE_ELEMENT
 #define KREWE_ELEMENT Element::E4M3
