@@ -37,7 +37,9 @@ public static class GrainKeys
     public static (string Model, string Place) ParseHost(string key)
     {
         int at = key.LastIndexOf('@');
-        return at > 0 ? (key[..at], key[(at + 1)..]) : throw new ArgumentException($"'{key}' is not a key like model@place");
+        return at > 0
+            ? (key[..at], key[(at + 1)..])
+            : throw new ArgumentException($"'{key}' is not a key like model@place");
     }
 
     /// <summary>Names that may be a model or run: keys are cut at '/' and '@'.</summary>

@@ -29,8 +29,8 @@ public static class SiloBuilderExtensions
     /// Folder of the channel's Unix-domain socket, where there are no settings; null for the usual one.
     /// </param>
     public static ISiloBuilder AddKrewe(
-        this ISiloBuilder silo, string name, Func<IServiceProvider, IReadOnlyList<IDevice>> devices, bool inBand = false,
-        TensorChannelOptions? channel = null, string? sockets = null)
+        this ISiloBuilder silo, string name, Func<IServiceProvider, IReadOnlyList<IDevice>> devices,
+        bool inBand = false, TensorChannelOptions? channel = null, string? sockets = null)
     {
         silo.Configure<Orleans.Configuration.SiloOptions>(options => options.SiloName = name);
         silo.AddPlacementDirector<DevicePlacement, DevicePlacementDirector>();

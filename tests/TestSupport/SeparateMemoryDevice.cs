@@ -10,7 +10,9 @@ namespace Krewe.TestSupport;
 /// reads or writes them, what is read is a copy, and what is copied to the host is there only once the work is done.
 /// </summary>
 /// <param name="inner">Computes; in host memory. Disposed with this device.</param>
-/// <param name="direct">Copies from another such device's memory itself, as between two GPUs that reach each other.</param>
+/// <param name="direct">
+/// Copies from another such device's memory itself, as between two GPUs that reach each other.
+/// </param>
 public sealed class SeparateMemoryDevice(IDevice inner, bool direct = false) : IDevice
 {
     private readonly SeparateKernels _kernels = new(inner.Kernels);

@@ -3,7 +3,9 @@ using Krewe.Model.Tensors;
 
 namespace Krewe.Gpu.Devices;
 
-/// <content>Copies between two GPUs of the process, over NVLink or PCIe, without the host's memory between them.</content>
+/// <content>
+/// Copies between two GPUs of the process, over NVLink or PCIe, without the host's memory between them.
+/// </content>
 public sealed partial class CudaDevice
 {
     /// <summary>Devices whose memory was asked for, and whether it can be reached.</summary>
@@ -20,7 +22,8 @@ public sealed partial class CudaDevice
 
         if (from.DType != to.DType || from.Rows != to.Rows || from.Columns != to.Columns || !to.IsDense)
         {
-            throw new ArgumentException($"copy between devices: expected a dense tensor of one shape, got {from} to {to}");
+            throw new ArgumentException(
+                $"copy between devices: expected a dense tensor of one shape, got {from} to {to}");
         }
 
         return sender.Loss.ForCall() is { } lost ? Task.FromException(lost)
@@ -48,7 +51,9 @@ public sealed partial class CudaDevice
         }
     }
 
-    /// <summary>Opens the two pools to each other: a peer's access to a context does not reach memory of a pool.</summary>
+    /// <summary>
+    /// Opens the two pools to each other: a peer's access to a context does not reach memory of a pool.
+    /// </summary>
     private bool Reach(CudaDevice sender)
     {
         if (sender.Context.Device == Context.Device)

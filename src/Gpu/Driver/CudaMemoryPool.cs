@@ -78,7 +78,9 @@ public sealed unsafe class CudaMemoryPool : IDisposable
         return DriverApi.cuMemFreeAsync(address, stream.Handle) == CudaResult.Success;
     }
 
-    /// <summary>Lets kernels and copies of another device reach the pool's memory, also what it will take yet.</summary>
+    /// <summary>
+    /// Lets kernels and copies of another device reach the pool's memory, also what it will take yet.
+    /// </summary>
     /// <exception cref="CudaException">The device cannot: see <see cref="CudaContext.CanAccess"/>.</exception>
     public void LetIn(CudaContext peer)
     {

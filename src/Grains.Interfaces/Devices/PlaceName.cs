@@ -4,7 +4,8 @@ namespace Krewe.Grains.Interfaces.Devices;
 
 /// <summary>
 /// Names of places. A place is a device of a silo: the silo's first has the silo's own name, the others <c>silo:1</c>,
-/// <c>silo:2</c> and so on, so a silo with one device is its place (docs/decisions/0014). Silos have no colon in their names.
+/// <c>silo:2</c> and so on, so a silo with one device is its place (docs/decisions/0014). Silos have no colon in their
+/// names.
 /// </summary>
 public static class PlaceName
 {
@@ -36,8 +37,9 @@ public static class PlaceName
     {
         int colon = place.LastIndexOf(Colon);
         return colon < 0 ? 0
-            : int.TryParse(place.AsSpan(colon + 1), NumberStyles.None, CultureInfo.InvariantCulture, out int number) ? number
-            : throw new ArgumentException($"'{place}' is not a place such as silo or silo:1");
+            : int.TryParse(place.AsSpan(colon + 1), NumberStyles.None, CultureInfo.InvariantCulture, out int number)
+                ? number
+                : throw new ArgumentException($"'{place}' is not a place such as silo or silo:1");
     }
 
     /// <summary>True where a place is the named one, or one of the named silo's.</summary>

@@ -7,8 +7,8 @@ namespace Krewe.Grains.Interfaces.Experts;
 
 /// <summary>
 /// The gateway to all experts of one model at one place: a stage calls it once per layer, however many experts it needs
-/// there. Key: <c>model@place</c>. Reentrant; the calls for one (layer, slot) must come one after the other. It also speaks
-/// for the whole place in what concerns all parts of the model there: opening a step, snapshots, freeing.
+/// there. Key: <c>model@place</c>. Reentrant; the calls for one (layer, slot) must come one after the other. It also
+/// speaks for the whole place in what concerns all parts of the model there: opening a step, snapshots, freeing.
 /// </summary>
 /// <remarks>
 /// A forward may be repeated; a step that failed is begun anew under a higher attempt (<see cref="BeginAsync"/>);

@@ -56,8 +56,8 @@ public sealed record PlacementPlan
     public string PlaceOfCopy(int direction, int stage) => Silos[SiloOfCopy(direction, stage)];
 
     /// <summary>
-    /// The ordinal of the place that keeps the snapshots of another: one of the next silo, in their order, so that a silo may
-    /// die; the next place where there is one silo alone.
+    /// The ordinal of the place that keeps the snapshots of another: one of the next silo, in their order, so that a
+    /// silo may die; the next place where there is one silo alone.
     /// </summary>
     public int KeeperOf(int place)
     {
@@ -76,7 +76,9 @@ public sealed record PlacementPlan
     /// <summary>True where the two copies of a stage live on different places, each with its own parameters.</summary>
     public bool IsApart(int stage) => Directions == 2 && SiloOfStage[stage] != SiloOfMirror[stage];
 
-    /// <summary>The place ordinals that have the embedding, for the first stage, or the head, for the last one.</summary>
+    /// <summary>
+    /// The place ordinals that have the embedding, for the first stage, or the head, for the last one.
+    /// </summary>
     public IEnumerable<int> SilosOfTable(int stage) =>
         TableReplicas && IsApart(stage) ? [SiloOfStage[stage], SiloOfMirror[stage]] : [SiloOfStage[stage]];
 

@@ -35,8 +35,8 @@ public interface ITrainingRunGrain : IGrainWithStringKey
     Task AttendAsync(string folder);
 
     /// <summary>
-    /// Moves everything off a silo, or off one place of it such as <c>silo:1</c>, at the next step boundary and gives it
-    /// nothing more; completes when it is done. A silo is all of its places.
+    /// Moves everything off a silo, or off one place of it such as <c>silo:1</c>, at the next step boundary and gives
+    /// it nothing more; completes when it is done. A silo is all of its places.
     /// </summary>
     /// <exception cref="Model.KreweException">It is the run's only silo, or not one of its silos.</exception>
     [Alias("DrainAsync"), AlwaysInterleave]

@@ -6,7 +6,8 @@ namespace Krewe.Grains.Devices;
 
 /// <inheritdoc cref="IDeviceGrain"/>
 [GrainType(GrainTypes.Device), DevicePlacement]
-public sealed class DeviceGrain(DeviceHosts hosts, PlacementPlans plans, TensorPosts posts, IHostApplicationLifetime lifetime)
+public sealed class DeviceGrain(
+    DeviceHosts hosts, PlacementPlans plans, TensorPosts posts, IHostApplicationLifetime lifetime)
     : Grain, IDeviceGrain
 {
     private DeviceHost _host = null!;

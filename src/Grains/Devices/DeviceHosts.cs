@@ -4,8 +4,8 @@ using Krewe.Model.Tensors;
 namespace Krewe.Grains.Devices;
 
 /// <summary>
-/// The devices of a silo, each a place of its own (docs/decisions/0014): with its store, its thread and its share of every
-/// plan. Grains ask here for the host of their place.
+/// The devices of a silo, each a place of its own (docs/decisions/0014): with its store, its thread and its share of
+/// every plan. Grains ask here for the host of their place.
 /// </summary>
 public sealed class DeviceHosts : IDisposable
 {
@@ -13,7 +13,9 @@ public sealed class DeviceHosts : IDisposable
 
     /// <param name="silo">Name of the silo.</param>
     /// <param name="devices">Its devices, one or more; disposed with this.</param>
-    /// <param name="inBand">Sends tensors as bytes even to other silos of the process, as between machines; for tests.</param>
+    /// <param name="inBand">
+    /// Sends tensors as bytes even to other silos of the process, as between machines; for tests.
+    /// </param>
     public DeviceHosts(string silo, IReadOnlyList<IDevice> devices, bool inBand = false)
     {
         if (devices.Count == 0)

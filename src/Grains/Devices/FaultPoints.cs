@@ -54,7 +54,8 @@ public sealed class FaultPoints
         string rest = loses ? text[LosePrefix.Length..] : text;
         int colon = loses ? rest.IndexOf(':', StringComparison.Ordinal) : -1;
         int place = 0;
-        bool placed = colon < 0 || int.TryParse(rest[..colon], NumberStyles.None, CultureInfo.InvariantCulture, out place);
+        bool placed = colon < 0
+            || int.TryParse(rest[..colon], NumberStyles.None, CultureInfo.InvariantCulture, out place);
         string[] parts = rest[(colon + 1)..].Split('@');
         bool known = placed && parts[0] is Apply or Checkpoint or Snapshot or Commit or Forward;
         return parts.Length == 2 && known && long.TryParse(parts[1], CultureInfo.InvariantCulture, out long step)

@@ -4,7 +4,9 @@ using Orleans.Runtime;
 
 namespace Krewe.Grains.Devices;
 
-/// <summary>Keeps a silo in <see cref="ProcessSilos"/> while it is active, its places and the losses of their devices.</summary>
+/// <summary>
+/// Keeps a silo in <see cref="ProcessSilos"/> while it is active, its places and the losses of their devices.
+/// </summary>
 internal sealed class ProcessSiloRegistration(
     DeviceHosts hosts, IGrainFactory grains, IOptions<ClusterOptions> cluster) : ILifecycleParticipant<ISiloLifecycle>
 {

@@ -9,8 +9,8 @@ namespace Krewe.Grains.Devices;
 /// </summary>
 public static class ProcessSilos
 {
-    private static readonly ConcurrentDictionary<(string Cluster, string Silo), (string[] Places, IGrainFactory? Grains)> Silos =
-        new();
+    private static readonly
+        ConcurrentDictionary<(string Cluster, string Silo), (string[] Places, IGrainFactory? Grains)> Silos = new();
 
     private static readonly ConcurrentDictionary<(string Cluster, string Place), DeviceLostException> Retired = new();
 
@@ -38,7 +38,8 @@ public static class ProcessSilos
     /// Makes known that a place has lost its device. Its silo stays a member of its cluster where its process stays:
     /// others of the process talk through it. For runs the place has died.
     /// </summary>
-    public static void Retire(string cluster, string place, DeviceLostException loss) => Retired[(cluster, place)] = loss;
+    public static void Retire(string cluster, string place, DeviceLostException loss) =>
+        Retired[(cluster, place)] = loss;
 
     /// <summary>How a place of this process lost its device, or null.</summary>
     public static DeviceLostException? LossOf(string cluster, string place) =>

@@ -6,8 +6,8 @@ namespace Krewe.Grains.Devices;
 
 /// <summary>
 /// Wraps tensors for other silos and opens what they sent: by reference within a process, small ones in the grain call,
-/// all others through the tensor channel. What lies in a device's own memory goes by way of the host's, but to a device of
-/// the same process that can copy it itself.
+/// all others through the tensor channel. What lies in a device's own memory goes by way of the host's, but to a device
+/// of the same process that can copy it itself.
 /// </summary>
 /// <param name="host">The device whose tensors it sends, and to which it brings what came.</param>
 /// <param name="plans">Know the other silos' channels.</param>
@@ -35,8 +35,8 @@ public sealed partial class TensorPost(DeviceHost host, PlacementPlans plans, Te
 
     /// <summary>Starts sending; a large tensor may still be under way when the parcel is there.</summary>
     /// <param name="tensor">
-    /// On the place's device or in host memory, or empty; must not change before <see cref="PostedTensor.Sent"/>, and where
-    /// the receiver lives in the same process as long as the called method says.
+    /// On the place's device or in host memory, or empty; must not change before <see cref="PostedTensor.Sent"/>, and
+    /// where the receiver lives in the same process as long as the called method says.
     /// </param>
     /// <param name="process">Process of the receiver.</param>
     /// <param name="scope">What it belongs to; see <see cref="Discard"/>.</param>

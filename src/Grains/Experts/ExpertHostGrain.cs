@@ -63,10 +63,8 @@ public sealed partial class ExpertHostGrain(
     {
         using StepGate.Entry entry = Model.Gate.Enter(call.Attempt);
         PlacementPlan plan = await plans.GetAsync(_name);
-        int[] experts =
-        [
-            .. plan.ExpertsOf(Array.IndexOf(plan.Silos, _host.Place)).Where(e => e.Layer == layer).Select(e => e.Expert),
-        ];
+        int place = Array.IndexOf(plan.Silos, _host.Place);
+        int[] experts = [.. plan.ExpertsOf(place).Where(e => e.Layer == layer).Select(e => e.Expert)];
         await RunAsync(
             layer, experts.Length, i => (experts[i], 0), static (_, _) => { }, call.Priority, goesOn: null);
     }

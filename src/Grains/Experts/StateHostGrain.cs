@@ -170,7 +170,8 @@ public sealed class StateHostGrain(
         if (owner.Parameters.AppliedStep != step)
         {
             throw new InvalidOperationException(
-                $"{owner.Key} of '{_name}' on silo '{_host.Place}' is at step {owner.Parameters.AppliedStep}, not {step}");
+                $"{owner.Key} of '{_name}' on silo '{_host.Place}' is at step {owner.Parameters.AppliedStep}, " +
+                $"not {step}");
         }
 
         Arena arena = Model.Snapshots.CreateArena(owner.Key);

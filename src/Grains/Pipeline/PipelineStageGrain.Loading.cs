@@ -38,7 +38,9 @@ public sealed partial class PipelineStageGrain
         hosted.Filled = true;
         Connect(hosted, plan);
         ModelStage stage = hosted.Stage;
-        return new(_host.Place, _host.Device.Name, stage.ParameterSets.Sum(parameters => parameters.Count), [.. stage.MoeLayers]);
+        return new(
+            _host.Place, _host.Device.Name, stage.ParameterSets.Sum(parameters => parameters.Count),
+            [.. stage.MoeLayers]);
     }
 
     private HostedStage Create(ModelSource source, ModelConfig config, PlacementPlan plan)

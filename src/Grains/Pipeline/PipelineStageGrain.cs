@@ -33,7 +33,8 @@ public sealed partial class PipelineStageGrain(
 
     /// <summary>The stage in the silo's store: a grain that was activated anew finds it there.</summary>
     private HostedStage Hosted => Model.FindStage(_direction, _index)
-        ?? throw new InvalidOperationException($"stage {_index}, direction {_direction} of '{_name}' is not loaded on silo '{_host.Place}'");
+        ?? throw new InvalidOperationException(
+            $"stage {_index}, direction {_direction} of '{_name}' is not loaded on silo '{_host.Place}'");
 
     /// <inheritdoc/>
     public override async Task OnActivateAsync(CancellationToken cancellationToken)
@@ -227,7 +228,8 @@ public sealed partial class PipelineStageGrain(
         CancellationToken abandoned)
     {
         PostedTensor hidden = await _post.PostAsync(value.Hidden, neighbour.Process, _name, call.Attempt, abandoned);
-        PostedTensor embeddings = await _post.PostAsync(value.Embeddings, neighbour.Process, _name, call.Attempt, abandoned);
+        PostedTensor embeddings = await _post.PostAsync(
+            value.Embeddings, neighbour.Process, _name, call.Attempt, abandoned);
         var delivery = new StageDelivery(call, gradients, hidden.Parcel, embeddings.Parcel);
         await hidden.CompleteAsync(embeddings.CompleteAsync(
             neighbour.CallAsync(grain => grain.AcceptAsync(delivery)).WaitAsync(abandoned)));

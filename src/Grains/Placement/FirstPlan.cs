@@ -17,9 +17,9 @@ public static class FirstPlan
 
     /// <summary>
     /// The plan: experts spread evenly by whole groups, ranks spread evenly in their order. Under DualPipe ranks r and
-    /// P-1-r hold the same two stages: where a place gets at least two ranks it gets such pairs, whose copies then share
-    /// their memory; where there are more places than pairs, and silos with several of them, a pair goes to neighbouring
-    /// places, so that its gradients are exchanged within a silo.
+    /// P-1-r hold the same two stages: where a place gets at least two ranks it gets such pairs, whose copies then
+    /// share their memory; where there are more places than pairs, and silos with several of them, a pair goes to
+    /// neighbouring places, so that its gradients are exchanged within a silo.
     /// </summary>
     /// <param name="config">The model.</param>
     /// <param name="silos">The places, those of a silo side by side.</param>

@@ -9,9 +9,9 @@ using Orleans.Runtime.Messaging;
 namespace Krewe.Grains.Placement;
 
 /// <summary>
-/// The places that take part in the cluster now: the silos as this one's membership view knows them, and their devices as
-/// they themselves say. A place that has lost its device is retired: it counts as dead, though its silo's grains still
-/// answer and the silo's other places go on.
+/// The places that take part in the cluster now: the silos as this one's membership view knows them, and their devices
+/// as they themselves say. A place that has lost its device is retired: it counts as dead, though its silo's grains
+/// still answer and the silo's other places go on.
 /// </summary>
 /// <param name="statuses">The silo's view.</param>
 /// <param name="grains">Where other processes' silos are asked.</param>
@@ -68,7 +68,8 @@ public sealed class LivePlaces(ISiloStatusOracle statuses, IGrainFactory grains,
         {
             _told[address] = await grains.GetGrain<IDeviceGrain>(silo).PlacesAsync().WaitAsync(AnswerDeadline);
         }
-        catch (Exception exception) when (exception is OrleansException or ConnectionFailedException or TimeoutException)
+        catch (Exception exception)
+            when (exception is OrleansException or ConnectionFailedException or TimeoutException)
         {
             // It dies or hangs: membership decides.
         }
@@ -76,11 +77,14 @@ public sealed class LivePlaces(ISiloStatusOracle statuses, IGrainFactory grains,
 
     private string[] Named(bool isLost) =>
     [
-        .. Active().SelectMany(silo => PlacesHere(silo.Name) is { } here
-                ? here.Where(place => LossOf(place) is not null == isLost)
-                : _told.GetValueOrDefault(silo.Address, []).Where(place => place.IsLost == isLost).Select(place => place.Name))
-            .Distinct().Order(PlaceName.Order),
+        .. Active().SelectMany(silo => PlacesOf(silo.Address, silo.Name)).Where(place => place.IsLost == isLost)
+            .Select(place => place.Name).Distinct().Order(PlaceName.Order),
     ];
+
+    private IEnumerable<(string Name, bool IsLost)> PlacesOf(SiloAddress address, string silo) =>
+        PlacesHere(silo) is { } here
+            ? here.Select(place => (place, LossOf(place) is not null))
+            : _told.GetValueOrDefault(address, []).Select(place => (place.Name, place.IsLost));
 
     private string[]? PlacesHere(string silo) => ProcessSilos.PlacesOf(cluster.Value.ClusterId, silo);
 

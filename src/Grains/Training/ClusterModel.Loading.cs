@@ -65,11 +65,13 @@ public sealed partial class ClusterModel
 
         foreach (string silo in silos.Where(place => PlaceName.NumberOf(place) > 0).Select(PlaceName.SiloOf).Distinct())
         {
-            string[] places = [.. (await grains.GetGrain<IDeviceGrain>(silo).PlacesAsync()).Select(place => place.Name)];
+            PlaceStatus[] devices = await grains.GetGrain<IDeviceGrain>(silo).PlacesAsync();
+            string[] places = [.. devices.Select(place => place.Name)];
             if (silos.Where(place => PlaceName.SiloOf(place) == silo).Except(places).FirstOrDefault() is { } missing)
             {
                 throw new Model.KreweException(
-                    $"'{name}' shall use '{missing}', a device that silo '{silo}' does not have: it has {string.Join(", ", places)}");
+                    $"'{name}' shall use '{missing}', a device that silo '{silo}' does not have: " +
+                    $"it has {string.Join(", ", places)}");
             }
         }
     }

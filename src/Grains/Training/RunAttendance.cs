@@ -41,8 +41,7 @@ internal sealed partial class RunAttendance(
         {
             while (await timer.WaitForNextTickAsync(_stop.Token))
             {
-                IEnumerable<HostedModel> models = hosts.All.SelectMany(host => host.Models).DistinctBy(model => model.Name);
-                foreach (HostedModel model in models)
+                foreach (HostedModel model in hosts.All.SelectMany(host => host.Models).DistinctBy(model => model.Name))
                 {
                     if (model.RunFolder is { } folder)
                     {

@@ -41,7 +41,9 @@ public sealed partial class TrainingRunGrain
     /// <summary>True where the run has something on a silo or place.</summary>
     private bool Holds(string silo) => Loaded.Plan.Silos.Any(place => PlaceName.IsOf(place, silo));
 
-    /// <summary>Between two steps: gives places that joined their share, and moves everything off those that leave.</summary>
+    /// <summary>
+    /// Between two steps: gives places that joined their share, and moves everything off those that leave.
+    /// </summary>
     private async Task FollowClusterAsync()
     {
         if (!_request.Elastic && _draining.Count == 0)

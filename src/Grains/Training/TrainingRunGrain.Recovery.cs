@@ -202,7 +202,9 @@ public sealed partial class TrainingRunGrain
         _step = step;
     }
 
-    /// <summary>What to tell where every place has lost its device; the run's own is one of them: none can join.</summary>
+    /// <summary>
+    /// What to tell where every place has lost its device; the run's own is one of them: none can join.
+    /// </summary>
     private async Task<StrandedException?> StrandedAsync()
     {
         if (places.LossOf(Post.Self.Silo) is not { } loss)

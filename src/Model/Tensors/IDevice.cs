@@ -71,8 +71,8 @@ public interface IDevice : IDisposable
         Action<IKernels, TState> work, TState state, WorkPriority priority = default);
 
     /// <summary>
-    /// Copies a tensor from another device's memory to this one's, without the host's between them, where the two devices can
-    /// do that.
+    /// Copies a tensor from another device's memory to this one's, without the host's between them, where the two
+    /// devices can do that.
     /// </summary>
     /// <param name="source">Whose memory <paramref name="from"/> lies in.</param>
     /// <param name="from">Its values are there: no work that writes it is under way. Its rows may have gaps.</param>

@@ -98,7 +98,7 @@ internal sealed class LoadedModel : IAsyncDisposable
         if (request.DevicesOrCpu.Count > 1)
         {
             throw new KreweException(
-                "several devices need a cluster: give --silos 1 for one silo with all of them, or more silos to share them");
+                "several devices need a cluster: give --silos 1 for one silo with all of them, or more to share them");
         }
 
         ProcessDevices devices = Own(new ProcessDevices(request.DevicesOrCpu, request.CpuThreads));

@@ -144,7 +144,7 @@ public sealed class ClusterConnection : ITrainingCluster
         PlaceStatus[][] places = await Task.WhenAll(SiloNames.Select(AskPlacesAsync));
         string[] names = [.. places.SelectMany(all => all.Where(place => !place.IsLost)).Select(place => place.Name)];
         return names.Length > 0 ? names : throw new KreweException(
-            $"no silo of cluster '{Cluster}' says what it computes on: 'krewe status --cluster {Cluster}' shows their state");
+            $"no silo of cluster '{Cluster}' says what it computes on: 'krewe status --cluster {Cluster}' shows them");
     }
 
     /// <summary>The places of a silo; none where it does not answer.</summary>
@@ -154,7 +154,8 @@ public sealed class ClusterConnection : ITrainingCluster
         {
             return await Grains.GetGrain<IDeviceGrain>(silo).PlacesAsync().WaitAsync(AnswerDeadline);
         }
-        catch (Exception exception) when (exception is OrleansException or ConnectionFailedException or TimeoutException)
+        catch (Exception exception)
+            when (exception is OrleansException or ConnectionFailedException or TimeoutException)
         {
             return [];
         }

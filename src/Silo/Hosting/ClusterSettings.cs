@@ -112,7 +112,8 @@ public sealed record ClusterSettings
 
         if (Name?.Contains(':', StringComparison.Ordinal) == true)
         {
-            yield return $"'{Name}' cannot name a silo: '{Name[..Name.LastIndexOf(':')]}:1' would be the second device of a silo";
+            yield return
+                $"'{Name}' cannot name a silo: '{Name[..Name.LastIndexOf(':')]}:1' would be the second device of a silo";
         }
 
         if (Membership != MembershipKind.Localhost && string.IsNullOrWhiteSpace(Connection))

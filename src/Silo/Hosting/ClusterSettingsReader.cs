@@ -109,7 +109,7 @@ public static class ClusterSettingsReader
         return text is null ? [DeviceName.Cpu]
             : DeviceName.TryParse(text, out DeviceName[] devices) ? devices
             : throw new KreweException(
-                $"{Section}:{Device} is '{text}': cpu or cuda:N is wanted, such as cuda:0, or several with commas between");
+                $"{Section}:{Device} is '{text}': cpu or cuda:N is wanted, or several with commas between");
     }
 
     private static int Number(IConfigurationSection section, string key, int most)

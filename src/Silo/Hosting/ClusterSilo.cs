@@ -54,10 +54,13 @@ public sealed class ClusterSilo : IAsyncDisposable
     /// <summary>Starts the silo and waits until it is a member of its cluster.</summary>
     /// <param name="settings">Which cluster, and as whom.</param>
     /// <param name="end">
-    /// Gets one line and ends the process, where the cluster has given up this silo or has ended, or its last device is lost.
+    /// Gets one line and ends the process, where the cluster has given up this silo or has ended, or its last device is
+    /// lost.
     /// </param>
     /// <param name="verbose">Shows Orleans' own log on standard error.</param>
-    /// <param name="notice">Gets one line where one of several devices is lost, and the silo goes on with the others.</param>
+    /// <param name="notice">
+    /// Gets one line where one of several devices is lost, and the silo goes on with the others.
+    /// </param>
     /// <param name="cancellationToken">Gives up.</param>
     /// <exception cref="KreweException">It cannot join; the message says why.</exception>
     public static async Task<ClusterSilo> StartAsync(
@@ -83,7 +86,13 @@ public sealed class ClusterSilo : IAsyncDisposable
         var devices = new ProcessDevices(settings.Devices, threads);
         IDevice[] opened = devices.Open(0, settings.Devices.Count);
         var address = new IPEndPoint(settings.Advertise, siloPort);
-        var options = new SiloHostOptions { Name = name, Devices = opened, Verbose = verbose, Sockets = settings.Sockets };
+        var options = new SiloHostOptions
+        {
+            Name = name,
+            Devices = opened,
+            Verbose = verbose,
+            Sockets = settings.Sockets,
+        };
         IHost host = SiloHost.Build(options, silo =>
         {
             silo.Configure<ClusterOptions>(options => options.ClusterId = options.ServiceId = settings.Cluster);
@@ -115,12 +124,12 @@ public sealed class ClusterSilo : IAsyncDisposable
     /// <summary>A device is lost: its place is retired, and with the last one the silo ends.</summary>
     private void Lose(DeviceLostException loss, string cluster, Action<string> end, Action<string>? notice)
     {
-        if (Devices.Any(device => !device.Loss.IsLost))
+        string[] left = [.. Devices.Where(device => !device.Loss.IsLost).Select(device => device.Name)];
+        if (left.Length > 0)
         {
-            string left = string.Join(" and ", Devices.Where(device => !device.Loss.IsLost).Select(device => device.Name));
             notice?.Invoke(
-                $"silo '{Name}' of cluster '{cluster}' goes on with {left}: {loss.Message}; only a new start of the silo can " +
-                "use that device again");
+                $"silo '{Name}' of cluster '{cluster}' goes on with {string.Join(" and ", left)}: {loss.Message}; only a " +
+                "new start of the silo can use that device again");
             return;
         }
 

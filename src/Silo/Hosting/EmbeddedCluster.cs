@@ -18,8 +18,8 @@ public sealed record EmbeddedClusterOptions
     public int CpuThreads { get; init; }
 
     /// <summary>
-    /// Devices of the silos; the CPU by default. No more than there are silos go round, one for each; of more, each silo gets
-    /// several, neighbouring ones.
+    /// Devices of the silos; the CPU by default. No more than there are silos go round, one for each; of more, each
+    /// silo gets several, neighbouring ones.
     /// </summary>
     public IReadOnlyList<DeviceName> Devices { get; init; } = [DeviceName.Cpu];
 

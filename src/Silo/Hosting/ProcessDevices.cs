@@ -15,8 +15,8 @@ internal sealed class ProcessDevices(IReadOnlyList<DeviceName> names, int cpuThr
     private ComputePool? _pool;
 
     /// <summary>
-    /// Shares devices out to silos: as many as there are silos, or fewer, go round, one for each; of more, each silo gets
-    /// neighbouring ones, as evenly as they go.
+    /// Shares devices out to silos: as many as there are silos, or fewer, go round, one for each; of more, each silo
+    /// gets neighbouring ones, as evenly as they go.
     /// </summary>
     /// <param name="devices">How many devices are named.</param>
     /// <param name="silos">Silos of the process.</param>

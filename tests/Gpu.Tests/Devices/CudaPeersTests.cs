@@ -7,7 +7,9 @@ using Xunit;
 
 namespace Krewe.Gpu.Tests.Devices;
 
-/// <summary>Copies from one device's memory to another's: between two cards, and between two devices of one card.</summary>
+/// <summary>
+/// Copies from one device's memory to another's: between two cards, and between two devices of one card.
+/// </summary>
 public sealed class CudaPeersTests
 {
     [Theory]
@@ -62,7 +64,8 @@ public sealed class CudaPeersTests
         Tensor seen = await HostOf(receiver, data, sum);
         for (int row = 0; row < 5; row++)
         {
-            Assert.Equal(values.Row(row + 2).Slice(10, 30).ToArray().Select(value => value + 1), seen.Row(row).ToArray());
+            IEnumerable<float> expected = values.Row(row + 2).Slice(10, 30).ToArray().Select(value => value + 1);
+            Assert.Equal(expected, seen.Row(row).ToArray());
         }
     }
 

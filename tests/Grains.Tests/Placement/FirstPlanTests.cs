@@ -10,8 +10,8 @@ using Xunit;
 namespace Krewe.Grains.Tests.Placement;
 
 /// <summary>
-/// Plans by the order of places: embedding and head, which are held once where a second copy would weigh, for every number of
-/// silos alike; ranks, experts and snapshots on several devices of a silo.
+/// Plans by the order of places: embedding and head, which are held once where a second copy would weigh, for every
+/// number of silos alike; ranks, experts and snapshots on several devices of a silo.
 /// </summary>
 public class FirstPlanTests
 {
@@ -50,7 +50,8 @@ public class FirstPlanTests
     [Fact]
     public void Stages_and_experts_spread_over_the_devices_of_a_silo()
     {
-        PlacementPlan plan = Plan(ModelPresets.Get("tiny"), PipelineMethod.OneForwardOneBackward, "a", "a:1", "a:2", "a:3");
+        PlacementPlan plan = Plan(
+            ModelPresets.Get("tiny"), PipelineMethod.OneForwardOneBackward, "a", "a:1", "a:2", "a:3");
 
         Assert.Equal([0, 1, 2, 3], plan.SiloOfStage);
         Assert.Equal("a:2", plan.PlaceOfCopy(0, 2));
@@ -70,7 +71,8 @@ public class FirstPlanTests
 
         // Of four ranks, rank r holds stage r of direction 0.
         Assert.Equal(ofRanks, string.Join(' ', Enumerable.Range(0, 4).Select(rank => plan.PlaceOfCopy(0, rank))));
-        Assert.All(Enumerable.Range(0, 4), rank => Assert.Equal(plan.PlaceOfCopy(0, rank), plan.PlaceOfCopy(1, 3 - rank)));
+        Assert.All(
+            Enumerable.Range(0, 4), rank => Assert.Equal(plan.PlaceOfCopy(0, rank), plan.PlaceOfCopy(1, 3 - rank)));
     }
 
     [Theory]
@@ -90,8 +92,10 @@ public class FirstPlanTests
             plan.Silos.Length, holders.Values.SelectMany(places => places).Distinct().Count());
     }
 
-    private static PlacementPlan Plan(ModelConfig config, PipelineMethod method, params string[] places) => FirstPlan.Create(
-        config, [.. places.Select(place => new TensorPeer(place, Guid.Empty))], new PipelineLayout(method, 4), version: 1);
+    private static PlacementPlan Plan(ModelConfig config, PipelineMethod method, params string[] places) =>
+        FirstPlan.Create(
+            config, [.. places.Select(place => new TensorPeer(place, Guid.Empty))], new PipelineLayout(method, 4),
+            version: 1);
 
     private static PlacementPlan Plan(ModelConfig config, int silos, PipelineMethod method = PipelineMethod.DualPipe) =>
         FirstPlan.Create(

@@ -23,11 +23,12 @@ public class PlacesCommandTests
     {
         using var checkpoint = new SmallCheckpoint();
         string data = checkpoint["text.txt"];
-        await File.WriteAllTextAsync(data, string.Concat(Enumerable.Range(0, 3000).Select(i => $"Line {i * 7919 % 1000}. ")));
+        await File.WriteAllLinesAsync(data, Enumerable.Range(0, 3000).Select(i => $"Line {i * 7919 % 1000}."));
         string[] args =
         [
-            "train", "--config", checkpoint.Path, "--data", data, "--output", checkpoint["run"], "--steps", "3", "--batch",
-            "4", "--sequence-length", "32", "--no-checkpoint", "--evaluation-windows", "0", "--json", "--silos", "1", "--device",
+            "train", "--config", checkpoint.Path, "--data", data, "--output", checkpoint["run"], "--steps", "3",
+            "--batch", "4", "--sequence-length", "32", "--no-checkpoint", "--evaluation-windows", "0", "--json",
+            "--silos", "1", "--device",
         ];
 
         Outcome one = await KreweProgram.RunAsync([.. args, "cpu"]);
@@ -47,7 +48,8 @@ public class PlacesCommandTests
     public async Task A_text_is_the_same_on_several_devices_of_a_silo(string silos, string devices)
     {
         using var checkpoint = new SmallCheckpoint();
-        string[] args = ["generate", checkpoint.Path, "--prompt", "Hello", "--max-tokens", "12", "--ignore-eos", "--json"];
+        string[] args =
+            ["generate", checkpoint.Path, "--prompt", "Hello", "--max-tokens", "12", "--ignore-eos", "--json"];
 
         Outcome local = await KreweProgram.RunAsync(args);
         Outcome spread = await KreweProgram.RunAsync([.. args, "--silos", silos, "--stages", "2", "--device", devices]);

@@ -12,8 +12,8 @@ using Xunit;
 namespace Krewe.Silo.Tests.Faults;
 
 /// <summary>
-/// Runs on silos with several devices: one that is lost is retired and its silo goes on with the others, one that is drained
-/// gives up what it has, and the bits stay.
+/// Runs on silos with several devices: one that is lost is retired and its silo goes on with the others, one that is
+/// drained gives up what it has, and the bits stay.
 /// </summary>
 [Collection(ProcessClusters.Name)]
 public class PlaceTests(TestServers servers, ITestOutputHelper output)
@@ -45,7 +45,8 @@ public class PlaceTests(TestServers servers, ITestOutputHelper output)
         });
 
         RunRecovered recovery = Assert.Single(outcome.Recoveries);
-        output.WriteLine($"{recovery.FromStep} -> {recovery.ToStep} on {string.Join(", ", recovery.Silos)}: {recovery.Reason}");
+        output.WriteLine(
+            $"{recovery.FromStep} -> {recovery.ToStep} on {string.Join(", ", recovery.Silos)}: {recovery.Reason}");
         Assert.Equal(cluster.PlaceNames.Where(place => place != lost), recovery.Silos);
         // From the snapshot that another place keeps, not from the start.
         Assert.InRange(recovery.ToStep, After - 7, After + 10);
@@ -111,7 +112,8 @@ public class PlaceTests(TestServers servers, ITestOutputHelper output)
             TestServers.Connection(servers.Redis), silos: 2, "lose:1:apply@13", devices: "cpu,cpu");
 
         TrainingOutcome outcome = await cluster.TrainAsync(
-            TrainingCluster.Request(UndisturbedRun.WriteText(data)), long.MaxValue, _ => Task.CompletedTask, Cancellation);
+            TrainingCluster.Request(UndisturbedRun.WriteText(data)), long.MaxValue, _ => Task.CompletedTask,
+            Cancellation);
 
         Assert.Equal("cpu:0,cpu:1", (string)cluster.Silos["silo-1"].Ready["device"]!);
         Assert.Equal(["silo-0", "silo-0:1", "silo-1"], outcome.Recoveries[^1].Silos);
@@ -141,11 +143,13 @@ public class PlaceTests(TestServers servers, ITestOutputHelper output)
             TestServers.Connection(servers.Redis), silos: 2, "lose:forward@12", devices: "cpu,cpu");
 
         TrainingOutcome outcome = await cluster.TrainAsync(
-            TrainingCluster.Request(UndisturbedRun.WriteText(data)), long.MaxValue, _ => Task.CompletedTask, Cancellation);
+            TrainingCluster.Request(UndisturbedRun.WriteText(data)), long.MaxValue, _ => Task.CompletedTask,
+            Cancellation);
 
         Assert.Equal(1, await cluster.Silos["silo-1"].WaitForExitAsync(Patience));
         Assert.Contains(
-            cluster.Silos["silo-1"].Errors, line => line.Contains("ends, as a dead one does", StringComparison.Ordinal));
+            cluster.Silos["silo-1"].Errors,
+            line => line.Contains("ends, as a dead one does", StringComparison.Ordinal));
         Assert.Equal(["silo-0", "silo-0:1"], outcome.Recoveries[^1].Silos);
         expected.AssertSame(outcome, cluster.Folder);
     }

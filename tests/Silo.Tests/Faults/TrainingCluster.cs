@@ -36,7 +36,10 @@ internal sealed class TrainingCluster : IAsyncDisposable
             _verbose = ["--verbose"];
         }
 
-        _arguments = ["--cluster", name, "--membership", "redis", "--connection", redis, "--cpu-threads", "1", "--device", devices];
+        _arguments =
+        [
+            "--cluster", name, "--membership", "redis", "--connection", redis, "--cpu-threads", "1", "--device", devices,
+        ];
         _settings = new() { Cluster = name, Membership = MembershipKind.Redis, Connection = redis };
     }
 

@@ -88,7 +88,8 @@ internal sealed class SiloOptions : ClusterOptions
 
     /// <summary>Device.</summary>
     public Option<string?> Device { get; } = Text(
-        "--device", "cpu|cuda:N", "What the silo computes on (default: cpu); several, with commas, are places of their own");
+        "--device", "cpu|cuda:N",
+        "What the silo computes on (default: cpu); several, with commas, are places of their own");
 
     /// <summary>Folder of sockets.</summary>
     public Option<string?> Sockets { get; } = Text(

@@ -48,7 +48,8 @@ internal sealed record ClusterReport(
     private static async Task<DeviceStatus[]> StatusAsync(ClusterConnection cluster, string silo)
     {
         PlaceStatus[] places = await cluster.Grains.GetGrain<IDeviceGrain>(silo).PlacesAsync();
-        return await Task.WhenAll(places.Select(place => cluster.Grains.GetGrain<IDeviceGrain>(place.Name).StatusAsync()));
+        return await Task.WhenAll(
+            places.Select(place => cluster.Grains.GetGrain<IDeviceGrain>(place.Name).StatusAsync()));
     }
 
     private static async Task<IReadOnlyDictionary<string, int>?> CountAsync(ClusterConnection cluster)

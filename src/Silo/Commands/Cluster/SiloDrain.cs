@@ -104,7 +104,8 @@ internal sealed class SiloDrain(ClusterConnection cluster, string silo, TimeSpan
     private async Task<DeviceStatus[]> StatusAsync()
     {
         PlaceStatus[] places = await cluster.Grains.GetGrain<IDeviceGrain>(silo).PlacesAsync();
-        return await Task.WhenAll(places.Select(place => cluster.Grains.GetGrain<IDeviceGrain>(place.Name).StatusAsync()));
+        return await Task.WhenAll(
+            places.Select(place => cluster.Grains.GetGrain<IDeviceGrain>(place.Name).StatusAsync()));
     }
 
     /// <summary>True where a run owns the model, which then has moved.</summary>

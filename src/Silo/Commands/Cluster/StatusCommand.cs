@@ -19,7 +19,9 @@ internal static class StatusCommand
         var all = new Option<bool>("--all") { Description = "Also silos that died or left, as long as the cluster remembers them" };
         Option<bool> json = SharedOptions.Json("Everything as one JSON object");
         var command = new ToolCommand(
-            "status", "Shows a cluster: its silos and their devices, each a place, which models they hold, grains, runs and how far they are.",
+            "status",
+            "Shows a cluster: its silos and their devices, each a place, which models they hold, grains, runs and how far " +
+            "they are.",
             "krewe status --cluster lab",
             "krewe status --cluster lab --membership redis --connection 127.0.0.1:6379 --json");
         options.AddTo(command);
@@ -56,8 +58,8 @@ internal static class StatusCommand
             ["gateway_port"] = silo.Member.GatewayPort,
             ["state"] = StateOf(silo),
             ["started"] = silo.Member.Started.ToString("yyyy-MM-dd'T'HH:mm:ss'Z'", CultureInfo.InvariantCulture),
-            ["device"] = silo.Places.Count > 0 ? string.Join(',', silo.Places.Select(place => place.Device)) : null,
-            ["kernels"] = silo.Places.Count > 0 ? string.Join(", ", silo.Places.Select(place => place.Kernels).Distinct()) : null,
+            ["device"] = Joined(",", silo.Places.Select(place => place.Device)),
+            ["kernels"] = Joined(", ", silo.Places.Select(place => place.Kernels).Distinct()),
             ["reserved_bytes"] = silo.Places.Count > 0 ? silo.Places.Sum(place => place.ReservedBytes) : null,
             ["models"] = ToJson(silo.Places.SelectMany(place => place.Models).GroupBy(model => model.Name)
                 .Select(model => new HostedModelStatus(
@@ -84,6 +86,10 @@ internal static class StatusCommand
             ["checkpoint"] = run.Status.Checkpoint,
         })]) : null,
     };
+
+    /// <summary>Names of a silo's devices, or null where it gave no answer.</summary>
+    private static string? Joined(string separator, IEnumerable<string> names) =>
+        names.Any() ? string.Join(separator, names) : null;
 
     private static JsonArray ToJson(IEnumerable<HostedModelStatus> models) =>
         new([.. models.Select(model => (JsonNode)new JsonObject
@@ -144,7 +150,8 @@ internal static class StatusCommand
     {
         string[] cells =
         [
-            name, address, state, device is null ? "" : $"{device.Device} ({(device.IsLost ? "lost" : device.Kernels)})",
+            name, address, state,
+            device is null ? "" : $"{device.Device} ({(device.IsLost ? "lost" : device.Kernels)})",
             device is null ? "" : TrainText.Size(device.ReservedBytes), Holds(device),
         ];
         table.AddRow([.. cells.Select(Markup.Escape)]);

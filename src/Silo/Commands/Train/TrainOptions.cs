@@ -87,7 +87,8 @@ internal sealed class TrainOptions
     /// <summary>Ranks of the pipeline.</summary>
     public Option<int?> Ranks { get; } = SharedOptions.AtLeastOrNone(1, new Option<int?>("--ranks")
     {
-        Description = "Ranks of the pipeline (default: one per device of the silos; with the sequential schedule --stages)",
+        Description =
+            "Ranks of the pipeline (default: one per device of the silos; with the sequential schedule --stages)",
         HelpName = "N",
     });
 
@@ -151,8 +152,8 @@ internal sealed class TrainOptions
     public Option<int> Silos { get; } = SharedOptions.Within(
         1, SharedOptions.MostSilos, Number(
             "--silos",
-            "Silos of the embedded cluster, which share out the devices; where GPUs are named, one for each device by default",
-            2, 1));
+            "Silos of the embedded cluster, which share out the devices; where GPUs are named, one for each device by " +
+            "default", 2, 1));
 
     /// <summary>Stages.</summary>
     public Option<int> Stages { get; } = SharedOptions.Stages(2);
