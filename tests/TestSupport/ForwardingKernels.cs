@@ -1,5 +1,6 @@
 using System.Buffers;
 using Krewe.Model.Kernels;
+using Krewe.Model.Precision;
 using Krewe.Model.Tensors;
 
 namespace Krewe.TestSupport;
@@ -51,6 +52,22 @@ public abstract class ForwardingKernels(IKernels inner) : IKernels
 
     public virtual void Requantize(QuantizedTensor source, Tensor room, QuantizedTensor transposed) =>
         inner.Requantize(source, room, transposed);
+
+    public virtual bool MakesTiledGradients => inner.MakesTiledGradients;
+
+    public virtual void SwiGluBackwardTiles(
+        Tensor gradOutput, Tensor gate, Tensor up, TileFormat cache, DispatchTable table, in SwiGluTiles result) =>
+        inner.SwiGluBackwardTiles(gradOutput, gate, up, cache, table, result);
+
+    public virtual void RequantizeExperts(
+        QuantizedTensor source, DispatchTable table, bool gathers, QuantizedTensor transposed) =>
+        inner.RequantizeExperts(source, table, gathers, transposed);
+
+    public virtual void CombineExpertsBackwardTiles(
+        Tensor gradOutput, Tensor source, DispatchTable table, Tensor weights, DType precision,
+        QuantizedTensor straight, QuantizedTensor transposed, Tensor gradWeights) =>
+        inner.CombineExpertsBackwardTiles(
+            gradOutput, source, table, weights, precision, straight, transposed, gradWeights);
 
     public virtual void RmsNormQuantize(
         Tensor input, Tensor weight, Tensor output, Tensor inverseRms, float epsilon, QuantizedTensor straight,

@@ -98,6 +98,9 @@ public sealed class SeparateMemoryDevice(IDevice inner, bool direct = false) : I
         private readonly HostArena _onItsWay = new("on its way to the host");
         private readonly List<(Tensor Source, Tensor Destination)> _toHost = [];
 
+        /// <summary>As a GPU: layers go the ways that save passes there.</summary>
+        public override bool MakesTiledGradients => true;
+
         public override void Write<TState>(Tensor destination, TState state, SpanAction<float, TState> fill)
         {
             var values = new float[destination.Count];

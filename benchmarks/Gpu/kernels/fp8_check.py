@@ -46,12 +46,12 @@ def cases(kind):
 def reference(variant, a, b, scales_a, scales_b, case):
     """Product in float64 [output rows, columns] and a mask of the rows that the kernel may write."""
     rows, columns, depth, groups = case
-    values_a = E4M3[a] * np.repeat(scales_a, BLOCK, 0)[:depth].T[:len(a)]
+    values_a = E4M3[a] * np.repeat(scales_a, BLOCK, 1)[:, :depth]
 
     def values_b(group):
         part = E4M3[b[group * columns:(group + 1) * columns]]
         if variant.scales_b == ROW_SCALES:
-            return part * np.repeat(scales_b, BLOCK, 0)[:depth].T[:columns]
+            return part * np.repeat(scales_b, BLOCK, 1)[:columns, :depth]
         tiles = scales_b[group]
         return part * np.repeat(np.repeat(tiles, BLOCK, 0), BLOCK, 1)[:columns, :depth]
 
@@ -78,9 +78,9 @@ def run_case(driver, variant, function, case, random):
     rows_b = columns * (count if variant.kind in (GROUPED_ROWS, MASKED_ROWS) else 1)
     blocks = ceil_divide(depth, BLOCK)
     a, b = random_codes(random, rows_a, depth), random_codes(random, rows_b, depth)
-    scales_a = random.uniform(0.5, 2, (blocks, ceil_divide(rows_a, 4) * 4)).astype(np.float32)
+    scales_a = random.uniform(0.5, 2, (rows_a, blocks)).astype(np.float32)
     if variant.scales_b == ROW_SCALES:
-        scales_b = random.uniform(0.5, 2, (blocks, ceil_divide(rows_b, 4) * 4)).astype(np.float32)
+        scales_b = random.uniform(0.5, 2, (rows_b, blocks)).astype(np.float32)
     else:
         scales_b = random.uniform(0.5, 2, (count, ceil_divide(columns, BLOCK), blocks)).astype(np.float32)
     expected, mask = reference(variant, a, b, scales_a, scales_b, case)

@@ -51,8 +51,8 @@ class Operands:
 
     def problem(self):
         rows = self.rows // self.groups if self.kind == MASKED_ROWS else self.rows
-        return Problem(self.a.data_ptr(), self.b.data_ptr(), self.scales_a_by_block.data_ptr(),
-                       self.scales_b_by_block.data_ptr(), self.output.data_ptr(), rows, self.columns, self.depth,
+        return Problem(self.a.data_ptr(), self.b.data_ptr(), self.scales_a.data_ptr(),
+                       self.scales_b.data_ptr(), self.output.data_ptr(), rows, self.columns, self.depth,
                        self.bounds.data_ptr(), self.groups)
 
     def bytes(self):

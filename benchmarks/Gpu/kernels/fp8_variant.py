@@ -4,7 +4,7 @@ import ctypes
 import dataclasses
 
 import cuda_driver
-from cuda_driver import PLAIN, SWIZZLE_64_BYTES, SWIZZLE_128_BYTES, UINT8, compile_kernel
+from cuda_driver import SWIZZLE_64_BYTES, SWIZZLE_128_BYTES, UINT8, compile_kernel
 
 DENSE, GROUPED_ROWS, MASKED_ROWS, GROUPED_DEPTH = range(4)
 TILE_SCALES, ROW_SCALES = range(2)
@@ -17,14 +17,16 @@ def ceil_divide(value, divisor):
 
 
 class Arguments(ctypes.Structure):
-    _fields_ = [("scales_b", ctypes.c_uint64), ("output", ctypes.c_uint64), ("groups", ctypes.c_uint64),
-                ("group_count", ctypes.c_int), ("rows", ctypes.c_int), ("columns", ctypes.c_int),
-                ("depth", ctypes.c_int), ("pitch", ctypes.c_int), ("accumulate", ctypes.c_int)]
+    _fields_ = [("scales_a", ctypes.c_uint64), ("scales_b", ctypes.c_uint64), ("output", ctypes.c_uint64),
+                ("groups", ctypes.c_uint64), ("group_count", ctypes.c_int), ("rows", ctypes.c_int),
+                ("columns", ctypes.c_int), ("depth", ctypes.c_int), ("pitch", ctypes.c_int),
+                ("pitch_scales_a", ctypes.c_int), ("pitch_scales_b", ctypes.c_int), ("accumulate", ctypes.c_int),
+                ("of_separate_products", ctypes.c_uint8 * 32)]
 
 
 class Product(ctypes.Structure):
-    """Five tensor maps and the arguments; a multiple of 64 bytes."""
-    _fields_ = [("maps", ctypes.c_uint8 * 128 * 5), ("arguments", Arguments), ("pad", ctypes.c_uint8 * 16)]
+    """Three tensor maps and the arguments, 512 bytes."""
+    _fields_ = [("maps", ctypes.c_uint8 * 128 * 3), ("arguments", Arguments), ("pad", ctypes.c_uint8 * 32)]
 
 
 @dataclasses.dataclass(frozen=True)
@@ -106,23 +108,17 @@ class Launch:
             return driver.tensor_map(pointer, UINT8, problem.depth, rows, problem.depth, BLOCK, box_rows,
                                      SWIZZLE_128_BYTES)
 
-        def scales(pointer, rows, box_rows):
-            pitch = ceil_divide(rows, 4) * 16
-            return driver.tensor_map(pointer, cuda_driver.FLOAT32, rows, blocks, pitch, box_rows, 1, PLAIN)
-
         self.maps = [operand(problem.a, rows_a, variant.rows // variant.cluster),
-                     operand(problem.b, rows_b, variant.columns), scales(problem.scales_a, rows_a, variant.rows)]
-        by_row = variant.scales_b == ROW_SCALES
-        self.maps.append(scales(problem.scales_b, rows_b, variant.columns) if by_row else self.maps[2])
+                     operand(problem.b, rows_b, variant.columns)]
         rows_out = rows_a * (problem.group_count if variant.kind == GROUPED_DEPTH else 1)
         width = variant.patch_columns * variant.output_bytes
         self.maps.append(driver.tensor_map(
             problem.output, cuda_driver.BFLOAT16 if variant.output == BFLOAT16 else cuda_driver.FLOAT32,
             problem.columns, rows_out, problem.columns * variant.output_bytes, variant.patch_columns, 8,
             SWIZZLE_128_BYTES if width == 128 else SWIZZLE_64_BYTES))
-        self.arguments = Arguments(problem.scales_b, problem.output, problem.groups, problem.group_count,
-                                   problem.rows, problem.columns, problem.depth, problem.columns,
-                                   variant.output == FLOAT32_SUM)
+        self.arguments = Arguments(problem.scales_a, problem.scales_b, problem.output, problem.groups,
+                                   problem.group_count, problem.rows, problem.columns, problem.depth, problem.columns,
+                                   blocks, blocks, variant.output == FLOAT32_SUM)
         self.product = Product(type(Product().maps)(*(entry[0] for entry in self.maps)), self.arguments)
         clusters = driver.resident_clusters(function, variant.cluster, variant.threads, variant.shared_bytes)
         if variant.kind != GROUPED_ROWS:

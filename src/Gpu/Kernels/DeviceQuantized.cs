@@ -35,7 +35,7 @@ internal readonly struct DeviceQuantized(QuantizedTensor tensor)
     private readonly int _columns = tensor.Columns;
     private readonly int _tileRows = tensor.Format.Rows;
     private readonly int _tileColumns = tensor.Format.Columns;
-    private readonly float _elementMax = tensor.IsEmpty ? 0 : tensor.Format.ElementMax;
+    private readonly float _elementMax = tensor.Format.Columns == 0 ? 0 : tensor.Format.ElementMax;
     private readonly float _smallestMax = tensor.Format.SmallestMax;
     private readonly int _powerOfTwo = tensor.Format.PowerOfTwo ? 1 : 0;
     private readonly DeviceElement _element = tensor.IsEmpty ? default : ElementOf(tensor.Format.Element);

@@ -29,6 +29,8 @@ KREWE_DEVICE constexpr int ceil_divide(int value, int divisor) { return (value +
 
 KREWE_DEVICE constexpr int min_of(int a, int b) { return a < b ? a : b; }
 
+KREWE_DEVICE constexpr int max_of(int a, int b) { return a > b ? a : b; }
+
 /// The own thread's warp, the same register value in all lanes, so that the compiler knows branches on it as uniform.
 KREWE_DEVICE int warp_index() { return __shfl_sync(0xffffffffu, static_cast<int>(threadIdx.x) / WarpThreads, 0); }
 
@@ -128,6 +130,17 @@ KREWE_DEVICE void copy_box_multicast(uint32 target, const TensorMap* map, uint32
                  " [%0], [%1, {%3, %4}], [%2], %5;" ::"r"(target),
                  "l"(map), "r"(barrier), "r"(x), "r"(y), "h"(blocks)
                  : "memory");
+}
+
+/// Starts the copy of four bytes to shared memory by the own thread, or writes a zero there unless <present>.
+KREWE_DEVICE void copy_word(uint32 target, const void* source, bool present) {
+    asm volatile("cp.async.ca.shared.global [%0], [%1], 4, %2;" ::"r"(target), "l"(source), "r"(present ? 4 : 0)
+                 : "memory");
+}
+
+/// Arrives at the barrier once the copies that the own thread has started are done.
+KREWE_DEVICE void copies_arrive(uint32 barrier) {
+    asm volatile("cp.async.mbarrier.arrive.noinc.shared::cta.b64 [%0];" ::"r"(barrier) : "memory");
 }
 
 /// Shows the own writes to shared memory to the copy engine.

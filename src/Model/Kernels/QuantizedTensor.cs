@@ -57,9 +57,13 @@ public readonly record struct QuantizedCopies(Tensor Source, QuantizedTensor Str
 /// Int32 [2], begin and end on the device, or empty for all: columns of both operands that the sums run over, multiples of
 /// <see cref="DispatchTable.ColumnUnit"/>. Not together with a range.
 /// </param>
+/// <param name="Splits">
+/// A backend whose sums have an order of their own may sum parts of the depth side by side and add these up: for
+/// products that are the same wherever a layer runs, which those of experts are not.
+/// </param>
 public readonly record struct ScaledProduct(
     QuantizedTensor Input, QuantizedTensor Weight, Tensor Output, Tensor InputRows = default, bool Accumulate = false,
-    Tensor Range = default, Tensor Depth = default)
+    Tensor Range = default, Tensor Depth = default, bool Splits = false)
 {
     /// <summary>The product of the rows of its range, for who reads it on the host.</summary>
     internal unsafe ScaledProduct Resolved()

@@ -41,27 +41,19 @@ public sealed partial class ExpertBatch
     private ExpertGradients BackwardOnDevice(IKernels kernels, DeviceSlice own)
     {
         int assignments = _table.Count;
-        int width = _gate.Columns;
-        DType stored = ProducedOperand.StoredIn(kernels, _recipe.Experts);
         Tensor gradWeights = _arena.Allocate(own.Weights.Rows, own.Weights.Columns);
-        Tensor gradOutput = _arena.Allocate(assignments, _output.Columns, stored);
-        Tensor gradHidden = _arena.Allocate(assignments, width);
-        Tensor gradGate = _arena.Allocate(assignments, width, stored);
-        Tensor gradUp = _arena.Allocate(assignments, width, stored);
+        Tensor gradHidden = _arena.Allocate(assignments, _gate.Columns);
         Tensor gradInput = _arena.Allocate(assignments, _output.Columns);
-        kernels.CombineExpertsBackward(
-            Dispatched(kernels, own.Rows), _output, own.Table, own.Weights, _recipe.Combine, gradOutput, gradWeights);
-        SaveInputsOnDevice(kernels);
-        _all.GradOutput = Operand.ExpertsGradient(kernels, _arena, gradOutput, _table, _recipe.Experts);
+        bool makesTiles = ProducedOperand.MakesTiles(kernels, _recipe.SwiGluCache, _recipe.Experts);
+        _all.GradOutput = OutputGradient(kernels, own, gradWeights, makesTiles);
+        SaveInputsOnDevice(kernels, makesTiles);
         for (int i = 0; i < _experts.Length; i++)
         {
             _products.AddBackwardInput(kernels, _experts[i].Down, _all.GradOutput, gradHidden, range: RangeOf(i));
         }
 
         _products.LaunchBackwardInput(kernels);
-        kernels.SwiGluBackward(gradHidden, _gate, _up, gradGate, gradUp);
-        _all.GradGate = Operand.ExpertsGradient(kernels, _arena, gradGate, _table, _recipe.Experts);
-        _all.GradUp = Operand.ExpertsGradient(kernels, _arena, gradUp, _table, _recipe.Experts);
+        Differentiate(kernels, gradHidden, makesTiles);
         for (int i = 0; i < _experts.Length; i++)
         {
             _products.AddBackwardInput(kernels, _experts[i].Gate, _all.GradGate, gradInput, range: RangeOf(i));
@@ -99,11 +91,35 @@ public sealed partial class ExpertBatch
         _products.LaunchBackwardWeight(kernels);
     }
 
-    /// <summary>As <see cref="SaveInputs"/>, of all experts at once.</summary>
-    private void SaveInputsOnDevice(IKernels kernels)
+    /// <summary>Gradients of the gate weights, and of the experts' outputs, ready for both gradients.</summary>
+    private Operand OutputGradient(IKernels kernels, DeviceSlice own, Tensor gradWeights, bool makesTiles)
     {
         ProductPrecision precision = _recipe.Experts;
-        if (_recipe.SwiGluCache is { } format)
+        Tensor gradRows = Dispatched(kernels, own.Rows);
+        if (makesTiles)
+        {
+            var rows = QuantizedTensor.Allocate(_arena, _output.Rows, _output.Columns, precision.Gradient);
+            var columns = QuantizedTensor.Allocate(_arena, _output.Columns, _table.TurnedColumns, precision.Gradient);
+            kernels.CombineExpertsBackwardTiles(
+                gradRows, _output, own.Table, own.Weights, _recipe.Combine, rows, columns, gradWeights);
+            return new(default, rows, columns);
+        }
+
+        Tensor gradOutput = _arena.Allocate(
+            _output.Rows, _output.Columns, ProducedOperand.StoredIn(kernels, precision));
+        kernels.CombineExpertsBackward(
+            gradRows, _output, own.Table, own.Weights, _recipe.Combine, gradOutput, gradWeights);
+        return Operand.ExpertsGradient(kernels, _arena, gradOutput, _table, precision);
+    }
+
+    /// <summary>
+    /// As <see cref="SaveInputs"/>, of all experts at once; where gradients are made in tiles the activation comes with
+    /// them.
+    /// </summary>
+    private void SaveInputsOnDevice(IKernels kernels, bool makesTiles)
+    {
+        ProductPrecision precision = _recipe.Experts;
+        if (!makesTiles && _recipe.SwiGluCache is { } format)
         {
             Operand.RoundToTiles(kernels, _arena, _gate, format);
             Operand.RoundToTiles(kernels, _arena, _up, format);
@@ -114,17 +130,38 @@ public sealed partial class ExpertBatch
         (_all.Hidden, _all.Input) = (_hiddenRows, _input);
         if (precision.IsTiled)
         {
-            Tensor hidden = _hiddenRows.CachedValues(kernels, _arena, precision);
-            Tensor input = _input.CachedValues(kernels, _arena, precision);
-            _all.Hidden = _hiddenRows with
-            {
-                Columns = Operand.ExpertsTurned(kernels, _arena, hidden, _table, gathers: false, precision),
-            };
             _all.Input = _input with
             {
-                Columns = Operand.ExpertsTurned(kernels, _arena, input, _table, gathers: true, precision),
+                Columns = _input.ExpertsTurned(kernels, _arena, _table, gathers: true, precision),
             };
         }
+
+        if (precision.IsTiled && !makesTiles)
+        {
+            _all.Hidden = _hiddenRows with
+            {
+                Columns = _hiddenRows.ExpertsTurned(kernels, _arena, _table, gathers: false, precision),
+            };
+        }
+    }
+
+    /// <summary>Gradients of gate and up projections.</summary>
+    private void Differentiate(IKernels kernels, Tensor gradHidden, bool makesTiles)
+    {
+        ProductPrecision precision = _recipe.Experts;
+        if (makesTiles)
+        {
+            (_all.Hidden, _all.GradGate, _all.GradUp) = ProducedOperand.SwiGluBackward(
+                kernels, _arena, gradHidden, _gate, _up, _recipe.SwiGluCache!.Value, _table, precision);
+            return;
+        }
+
+        DType stored = ProducedOperand.StoredIn(kernels, precision);
+        Tensor gradGate = _arena.Allocate(gradHidden.Rows, gradHidden.Columns, stored);
+        Tensor gradUp = _arena.Allocate(gradHidden.Rows, gradHidden.Columns, stored);
+        kernels.SwiGluBackward(gradHidden, _gate, _up, gradGate, gradUp);
+        _all.GradGate = Operand.ExpertsGradient(kernels, _arena, gradGate, _table, precision);
+        _all.GradUp = Operand.ExpertsGradient(kernels, _arena, gradUp, _table, precision);
     }
 
     /// <summary>

@@ -46,8 +46,7 @@ public sealed partial class ExpertBatch
         }
 
         Tensor rounded = _arena.Allocate(gradRows.Rows, gradRows.Columns);
-        kernels.Copy(gradRows, rounded);
-        Operand.RoundToTiles(kernels, _arena, rounded, format);
+        Operand.RoundToTiles(kernels, _arena, gradRows, rounded, format);
         return rounded;
     }
 

@@ -61,26 +61,39 @@ public sealed class FeedForward(Linear gate, Linear up, Linear down, TileFormat?
         IKernels kernels, Arena arena, State state, Tensor gradOutput, Tensor gradInput, bool accumulate)
     {
         Tensor gradHidden = arena.Allocate(gradOutput.Rows, gate.Outputs);
-        DType stored = ProducedOperand.StoredIn(kernels, gate.Precision);
-        Tensor gradGate = arena.Allocate(gradOutput.Rows, gate.Outputs, stored);
-        Tensor gradUp = arena.Allocate(gradOutput.Rows, gate.Outputs, stored);
         state.GradOutput = Operand.Gradient(kernels, arena, gradOutput, down.Precision);
         down.BackwardInput(kernels, state.GradOutput, gradHidden);
-        TurnHidden(kernels, arena, state);
-        kernels.SwiGluBackward(gradHidden, state.Gate, state.Up, gradGate, gradUp);
-        state.GradGate = Operand.Gradient(kernels, arena, gradGate, gate.Precision);
-        state.GradUp = Operand.Gradient(kernels, arena, gradUp, up.Precision);
+        Differentiate(kernels, arena, state, gradHidden);
         gate.BackwardInput(kernels, state.GradGate, gradInput, accumulate);
         up.BackwardInput(kernels, state.GradUp, gradInput, accumulate: true);
         state.Input = state.Input.ForWeightGradient(kernels, arena, gate.Precision);
     }
 
-    /// <summary>Adds the three weight gradients.</summary>
-    public void BackwardWeight(IKernels kernels, State state)
+    /// <summary>Adds the three weight gradients, at once or with the launch of <paramref name="gradients"/>.</summary>
+    internal void BackwardWeight(IKernels kernels, WeightGradients gradients, State state)
     {
-        gate.BackwardWeight(kernels, state.GradGate, state.Input);
-        up.BackwardWeight(kernels, state.GradUp, state.Input);
-        down.BackwardWeight(kernels, state.GradOutput, state.Hidden);
+        gradients.Add(kernels, gate, state.GradGate, state.Input);
+        gradients.Add(kernels, up, state.GradUp, state.Input);
+        gradients.Add(kernels, down, state.GradOutput, state.Hidden);
+    }
+
+    /// <summary>Gradients of gate and up projections, and the activation as the weight gradient reads it.</summary>
+    private void Differentiate(IKernels kernels, Arena arena, State state, Tensor gradHidden)
+    {
+        if (down.Precision == gate.Precision && ProducedOperand.MakesTiles(kernels, cache, gate.Precision))
+        {
+            (state.Hidden, state.GradGate, state.GradUp) = ProducedOperand.SwiGluBackward(
+                kernels, arena, gradHidden, state.Gate, state.Up, cache!.Value, default, gate.Precision);
+            return;
+        }
+
+        DType stored = ProducedOperand.StoredIn(kernels, gate.Precision);
+        Tensor gradGate = arena.Allocate(gradHidden.Rows, gate.Outputs, stored);
+        Tensor gradUp = arena.Allocate(gradHidden.Rows, gate.Outputs, stored);
+        TurnHidden(kernels, arena, state);
+        kernels.SwiGluBackward(gradHidden, state.Gate, state.Up, gradGate, gradUp);
+        state.GradGate = Operand.Gradient(kernels, arena, gradGate, gate.Precision);
+        state.GradUp = Operand.Gradient(kernels, arena, gradUp, up.Precision);
     }
 
     /// <summary>

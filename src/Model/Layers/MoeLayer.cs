@@ -155,10 +155,10 @@ public sealed partial class MoeLayer
     }
 
     /// <summary>Adds the weight gradients of the gate and of the shared expert.</summary>
-    public void BackwardWeight(IKernels kernels, State state)
+    internal void BackwardWeight(IKernels kernels, WeightGradients gradients, State state)
     {
         Router.BackwardWeight(kernels, state.Router);
-        _shared?.BackwardWeight(kernels, state.Shared);
+        _shared?.BackwardWeight(kernels, gradients, state.Shared);
     }
 
     private static void Prepare(State state)

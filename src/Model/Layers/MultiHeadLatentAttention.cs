@@ -174,18 +174,19 @@ public sealed class MultiHeadLatentAttention
         TurnInputs(kernels, arena, state);
     }
 
-    /// <summary>Adds the gradients of all weights.</summary>
-    public void BackwardWeight(IKernels kernels, State state)
+    /// <summary>Adds the gradients of all weights, at once or with the launch of <paramref
+    /// name="gradients"/>.</summary>
+    internal void BackwardWeight(IKernels kernels, WeightGradients gradients, State state)
     {
-        _output.BackwardWeight(kernels, state.GradOutput, state.OutputInput);
-        _keyValueUp.BackwardWeight(kernels, state.GradKeyValue, state.KeyValueInput);
+        gradients.Add(kernels, _output, state.GradOutput, state.OutputInput);
+        gradients.Add(kernels, _keyValueUp, state.GradKeyValue, state.KeyValueInput);
         _keyValueNorm.BackwardWeight(kernels, state.KeyValueNorm, state.GradLatentNormed);
-        _keyValueDown.BackwardWeight(kernels, state.GradKeyValueLatent, state.Input);
-        _query.BackwardWeight(kernels, state.GradQuery, state.QueryInput);
+        gradients.Add(kernels, _keyValueDown, state.GradKeyValueLatent, state.Input);
+        gradients.Add(kernels, _query, state.GradQuery, state.QueryInput);
         if (_queryDown is not null)
         {
             _queryNorm!.BackwardWeight(kernels, state.QueryNorm, state.GradQueryNormed);
-            _queryDown.BackwardWeight(kernels, state.GradQueryLatent, state.Input);
+            gradients.Add(kernels, _queryDown, state.GradQueryLatent, state.Input);
         }
     }
 

@@ -98,11 +98,15 @@ public readonly record struct Operand(
     }
 
     /// <summary>Rounds values in place to what tiles of a format keep of them.</summary>
-    internal static void RoundToTiles(IKernels kernels, Arena arena, Tensor values, TileFormat format)
+    internal static void RoundToTiles(IKernels kernels, Arena arena, Tensor values, TileFormat format) =>
+        RoundToTiles(kernels, arena, values, values, format);
+
+    /// <summary>rounded = what tiles of a format keep of values.</summary>
+    internal static void RoundToTiles(IKernels kernels, Arena arena, Tensor values, Tensor rounded, TileFormat format)
     {
         var tiles = QuantizedTensor.Allocate(arena, values.Rows, values.Columns, format);
         kernels.Quantize(values, default, tiles, default);
-        kernels.Dequantize(tiles, values);
+        kernels.Dequantize(tiles, rounded);
     }
 
     /// <summary>
@@ -122,12 +126,24 @@ public readonly record struct Operand(
         return new(values, rows, columns);
     }
 
-    /// <summary>[D, columns of all experts] in tiles along each expert's own tokens.</summary>
-    internal static QuantizedTensor ExpertsTurned(
-        IKernels kernels, Arena arena, Tensor values, DispatchTable table, bool gathers, ProductPrecision precision)
+    /// <summary>
+    /// [D, columns of all experts]: what the weight gradient reads of this input, in tiles along each expert's own
+    /// tokens.
+    /// </summary>
+    internal QuantizedTensor ExpertsTurned(
+        IKernels kernels, Arena arena, DispatchTable table, bool gathers, ProductPrecision precision)
     {
-        var turned = QuantizedTensor.Allocate(arena, values.Columns, table.TurnedColumns, precision.Activation);
-        kernels.QuantizeExperts(values, table, gathers, default, turned);
+        var turned = QuantizedTensor.Allocate(arena, Values.Columns, table.TurnedColumns, precision.Activation);
+        if (kernels.MakesTiledGradients && precision.RetilesCached && !Rows.IsEmpty
+            && Rows.Format.Element == turned.Format.Element)
+        {
+            kernels.RequantizeExperts(Rows, table, gathers, turned);
+        }
+        else
+        {
+            kernels.QuantizeExperts(CachedValues(kernels, arena, precision), table, gathers, default, turned);
+        }
+
         return turned;
     }
 

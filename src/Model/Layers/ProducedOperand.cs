@@ -51,6 +51,48 @@ internal static class ProducedOperand
         return new(room, Columns: columns);
     }
 
+    /// <summary>
+    /// Whether <see cref="SwiGluBackward"/> is the way to the gradients of SwiGLU: the backend has it, and all of it is
+    /// tiles that it takes.
+    /// </summary>
+    /// <param name="kernels">Kernels of the device.</param>
+    /// <param name="cache">What gate and up projections are kept in.</param>
+    /// <param name="precision">Of the products around.</param>
+    public static bool MakesTiles(IKernels kernels, TileFormat? cache, ProductPrecision precision) =>
+        kernels.MakesTiledGradients && precision.IsTiled && cache is { } format && SwiGluTiles.Takes(format)
+        && SwiGluTiles.Takes(precision.Activation) && SwiGluTiles.Takes(precision.Gradient);
+
+    /// <summary>
+    /// Gradients of gate and up projections, ready for the products, and the activation for the weight gradient; the
+    /// projections are not rounded in place.
+    /// </summary>
+    /// <param name="kernels">Kernels of the device.</param>
+    /// <param name="arena">Arena of the micro-batch.</param>
+    /// <param name="gradHidden">[M, F].</param>
+    /// <param name="gate">[M, F], as the projection gave it.</param>
+    /// <param name="up">[M, F].</param>
+    /// <param name="cache">What they are kept in.</param>
+    /// <param name="table">Of M assignments, for tiles along each expert's own tokens; or empty.</param>
+    /// <param name="precision">Of the products around.</param>
+    public static (Operand Hidden, Operand Gate, Operand Up) SwiGluBackward(
+        IKernels kernels, Arena arena, Tensor gradHidden, Tensor gate, Tensor up, TileFormat cache, DispatchTable table,
+        ProductPrecision precision)
+    {
+        (int rows, int width) = (gate.Rows, gate.Columns);
+        int turned = table.Offsets.IsEmpty ? rows : table.TurnedColumns;
+        var tiles = new SwiGluTiles(
+            Tiles(width, turned, precision.Activation), Tiles(rows, width, precision.Gradient),
+            Tiles(width, turned, precision.Gradient), Tiles(rows, width, precision.Gradient),
+            Tiles(width, turned, precision.Gradient));
+        kernels.SwiGluBackwardTiles(gradHidden, gate, up, cache, table, tiles);
+        return (
+            new(default, Columns: tiles.Hidden), new(default, tiles.Gate, tiles.GateTurned),
+            new(default, tiles.Up, tiles.UpTurned));
+
+        QuantizedTensor Tiles(int height, int columns, TileFormat format) =>
+            QuantizedTensor.Allocate(arena, height, columns, format);
+    }
+
     /// <summary>RMSNorm of rows, ready for the forward.</summary>
     /// <param name="kernels">Kernels of the device.</param>
     /// <param name="arena">Arena of the micro-batch.</param>

@@ -13,6 +13,7 @@ namespace Krewe.Model.Layers;
 public sealed class TransformerBlock
 {
     private readonly RmsNorm _attentionNorm;
+    private readonly WeightGradients _weightGradients = new();
     private readonly MultiHeadLatentAttention _attention;
     private readonly RmsNorm _feedForwardNorm;
     private readonly FeedForward? _dense;
@@ -155,10 +156,11 @@ public sealed class TransformerBlock
     /// <summary>Adds the weight gradients of the block (the routed experts' are their hosts' affair).</summary>
     public void BackwardWeight(IKernels kernels, State state)
     {
-        Moe?.BackwardWeight(kernels, state.Moe);
-        _dense?.BackwardWeight(kernels, state.Dense);
+        Moe?.BackwardWeight(kernels, _weightGradients, state.Moe);
+        _dense?.BackwardWeight(kernels, _weightGradients, state.Dense);
         _feedForwardNorm.BackwardWeight(kernels, state.FeedForwardNorm, state.GradNormed);
-        _attention.BackwardWeight(kernels, state.Attention);
+        _attention.BackwardWeight(kernels, _weightGradients, state.Attention);
+        _weightGradients.Launch(kernels);
         _attentionNorm.BackwardWeight(kernels, state.AttentionNorm, state.GradAttentionNormed);
     }
 

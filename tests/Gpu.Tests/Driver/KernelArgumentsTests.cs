@@ -39,6 +39,10 @@ public sealed unsafe class KernelArgumentsTests
         Assert.Equal(16, sizeof(TokenTile));
         Assert.Equal(32, sizeof(DeviceRouting));
         Assert.Equal(88, sizeof(DeviceProduct));
+        Assert.Equal(48, sizeof(DeviceQuantized));
+        Assert.Equal(6 * 48, sizeof(DeviceSwiGluTiles));
+        Assert.Equal(512, sizeof(Krewe.Gpu.Kernels.MatrixProduct.Fp8Product));
+        Assert.Equal(64, sizeof(Krewe.Gpu.Kernels.MatrixProduct.PackedOperand));
         Assert.Equal(20, sizeof(Krewe.Gpu.Devices.KernelFault));
         Assert.Equal(128, sizeof(CudaTensorMap));
         Assert.Equal(72, sizeof(Krewe.Gpu.Driver.Native.LaunchAttribute));

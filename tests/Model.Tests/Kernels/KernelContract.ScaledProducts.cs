@@ -103,6 +103,44 @@ public abstract unsafe partial class KernelContract
     }
 
     [Fact]
+    public void Products_that_may_be_split_agree_and_do_not_depend_on_their_company()
+    {
+        (int M, int N, int D)[] sizes = [(24, 36, 9001), (140, 64, 6200), (8, 300, 3072), (5, 12, 100), (300, 8, 8192)];
+        Data.Reset();
+        QuantizedTensor[] inputs = [.. sizes.Select(size => Quantized(size.M, size.D, _rowTiles))];
+        QuantizedTensor[] weights = [.. sizes.Select(size => Quantized(size.N, size.D, _rowTiles))];
+        Tensor[] tensors =
+        [
+            .. inputs.Select(x => x.Codes), .. inputs.Select(x => x.Scales), .. weights.Select(x => x.Codes),
+            .. weights.Select(x => x.Scales), .. sizes.Select(size => Data.Normal(size.M, size.N, gap: 4)),
+        ];
+        int count = sizes.Length;
+        void Together(IKernels k, Tensor[] t) =>
+            k.GroupedScaledLinear([.. Enumerable.Range(0, count).Select(i => Item(t, i))]);
+        CompareScaledProducts("split", Together, tensors);
+        Tensor[] together = RunOnDevice(Together, tensors);
+        Tensor[] alone = RunOnDevice(
+            (k, t) =>
+            {
+                for (int i = count - 1; i >= 0; i--)
+                {
+                    k.GroupedScaledLinear([Item(t, i)]);
+                }
+            },
+            tensors);
+        for (int i = 4 * count; i < tensors.Length; i++)
+        {
+            TensorAssert.Same(together[i], alone[i], $"product {i - (4 * count)}");
+        }
+
+        ScaledProduct Item(Tensor[] t, int i)
+        {
+            QuantizedTensor At(int list) => new(t[(list * count) + i], t[((list + 1) * count) + i], _rowTiles);
+            return new(At(0), At(2), t[(4 * count) + i], Accumulate: i % 2 == 1, Splits: true);
+        }
+    }
+
+    [Fact]
     public void A_scaled_product_is_near_its_float64_result()
     {
         foreach ((TileFormat a, TileFormat b) in (ReadOnlySpan<(TileFormat, TileFormat)>)

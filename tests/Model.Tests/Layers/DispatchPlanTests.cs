@@ -228,7 +228,9 @@ public class DispatchPlanTests
         }
 
         float[] gradInput = TensorValues.ToFloats(layer.CombineBackward(kernels, arena, balance, state));
-        layer.BackwardWeight(kernels, state);
+        var weightGradients = new WeightGradients();
+        layer.BackwardWeight(kernels, weightGradients, state);
+        weightGradients.Launch(kernels);
         await Task.WhenAll(hosts.Select(host => host.BackwardWeightAsync(call)));
         float[][] results =
         [

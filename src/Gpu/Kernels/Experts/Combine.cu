@@ -1,7 +1,6 @@
 // Combine of experts that live on this device, and its gradients; the bits of sum_rows, gather_rows and dot_rows over lists
 // of the host. Bytes: the rows of all assignments once, the tokens' once each way.
-#include "Tensors.cuh"
-#include "BFloat16.cuh"
+#include "RowDots.cuh"
 
 constexpr int CombineThreads = 256, Lanes = 32;
 
@@ -9,8 +8,6 @@ constexpr int CombineThreads = 256, Lanes = 32;
 __device__ inline bool in_fours(const Matrix& matrix) {
     return (unsigned long long)matrix.data % 16 == 0 && matrix.stride % 4 == 0;
 }
-
-__device__ inline float rounded(float x, int rounds) { return rounds ? __uint_as_float(bfloat16_bits(x) << 16) : x; }
 
 // Four channels of a row or one, as the tensors allow.
 template <int Each>
@@ -83,9 +80,9 @@ extern "C" __global__ void __launch_bounds__(CombineThreads) combine_experts(
             source, own, indices.row(token), factors, top_k, group_size, rounds, output.row(token), output.columns);
 }
 
-// grad_source[a] = weight grad_output[t]; grad_weights[t, k] = dot(round(source[a]), grad_output[t]) in the order of
-// dot_rows. Grid: a warp for each (token, choice), 8 a block. `stored`: the gradient is bfloat16; `aligned`: rows of the
-// gradient that is written take four channels at a time.
+// grad_source[a] = weight grad_output[t], unless that is null; grad_weights[t, k] = dot(round(source[a]),
+// grad_output[t]), see row_dot. Grid: a warp for each (token, choice), 8 a block. `stored`: the gradient is bfloat16;
+// `aligned`: rows of the gradient that is written take four channels at a time.
 extern "C" __global__ void __launch_bounds__(CombineThreads) combine_experts_backward(
     Matrix grad_output, Matrix source, const int* assignments, Matrix weights, int rounds, void* grad_source, int stride,
     int stored, int aligned, Matrix grad_weights) {
@@ -97,20 +94,9 @@ extern "C" __global__ void __launch_bounds__(CombineThreads) combine_experts_bac
     const float* x = source.row(assignment);
     const float weight = weights.row(token)[k];
     const long long start = (long long)assignment * stride;
-    const int fours = in_fours(source) && in_fours(grad_output) ? columns / 4 * 4 : 0;
-    float sum = 0;
-#pragma unroll 4
-    for (int d = lane * 4; d < fours; d += Lanes * 4) {
-        const Channels<4> left = Channels<4>::load(x + d), right = Channels<4>::load(g + d);
-        sum = fmaf(
-            rounded(left.x[0], rounds), right.x[0],
-            fmaf(rounded(left.x[1], rounds), right.x[1],
-                 fmaf(rounded(left.x[2], rounds), right.x[2], fmaf(rounded(left.x[3], rounds), right.x[3], sum))));
-    }
-
-    for (int d = fours + lane; d < columns; d += Lanes) sum = fmaf(rounded(x[d], rounds), g[d], sum);
-    sum = warp_sum(sum);
+    const float sum = row_dot(x, g, columns, rounds, in_fours(source) && in_fours(grad_output));
     if (lane == 0) grad_weights.row(token)[k] = sum;
+    if (!grad_source) return;
 
     const int stores = aligned && in_fours(grad_output) ? columns / 4 * 4 : 0;
 #pragma unroll 4

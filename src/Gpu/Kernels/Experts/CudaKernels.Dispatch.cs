@@ -84,6 +84,14 @@ internal sealed partial class CudaKernels
         Tensor gradWeights)
     {
         KernelChecks.CombineExpertsBackward(gradOutput, source, table, weights, precision, gradSource, gradWeights);
+        LaunchCombineBackward(gradOutput, source, table, weights, precision, gradSource, gradWeights);
+    }
+
+    /// <summary>The gradient of the rows is not made where <paramref name="gradSource"/> is empty.</summary>
+    private void LaunchCombineBackward(
+        Tensor gradOutput, Tensor source, DispatchTable table, Tensor weights, DType precision, Tensor gradSource,
+        Tensor gradWeights)
+    {
         KernelArguments arguments = new();
         arguments.Add(Device(gradOutput));
         arguments.Add(Device(source));

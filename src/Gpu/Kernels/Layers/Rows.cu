@@ -1,7 +1,7 @@
 // Kernels that pick, add and compare rows: dispatch, combine and the embedding. A warp for each row of the result, eight
 // in a block, but for the embedding's gradient; sums and copies have a warp for each 1024 columns. Four columns a lane
 // where rows lie on 16 bytes. Bytes: each row once.
-#include "Tensors.cuh"
+#include "RowDots.cuh"
 
 constexpr int RowsOfBlock = 8, ColumnsOfWarp = 1024;
 
@@ -72,25 +72,15 @@ extern "C" __global__ void __launch_bounds__(256) gather_rows(
     for (int d = fours + lane; d < stop; d += 32) y[d] = factor * x[d];
 }
 
-// output[i] = dot(left[left_rows[i]], right[right_rows[i]]): as 256 threads of a block would add it up, each a chain over
-// every 256th column, then lanes, then warps.
+// output[i] = dot(left[left_rows[i]], right[right_rows[i]]); see row_dot.
 extern "C" __global__ void __launch_bounds__(256) dot_rows(
     Matrix left, const int* left_rows, Matrix right, const int* right_rows, float* output, int count,
     const Fault* fault) {
-    constexpr int Warps = 8;
-    const int row = blockIdx.x * RowsOfBlock + threadIdx.x / 32, lane = threadIdx.x % 32;
+    const int row = blockIdx.x * RowsOfBlock + threadIdx.x / 32;
     if (row >= count || is_set(fault)) return;
-    const float* a = left.row(left_rows[row]);
-    const float* b = right.row(right_rows[row]);
-    float sums[Warps] = {};
-    for (int d = lane; d < left.columns; d += 32 * Warps)
-#pragma unroll
-        for (int w = 0; w < Warps; w++)
-            if (d + w * 32 < left.columns) sums[w] = fmaf(a[d + w * 32], b[d + w * 32], sums[w]);
-    float sum = warp_sum(sums[0]);
-#pragma unroll
-    for (int w = 1; w < Warps; w++) sum += warp_sum(sums[w]);
-    if (lane == 0) output[row] = sum;
+    const float sum = row_dot(
+        left.row(left_rows[row]), right.row(right_rows[row]), left.columns, 0, in_fours(left) && in_fours(right));
+    if (threadIdx.x % 32 == 0) output[row] = sum;
 }
 
 // gradTable[ids[t]] += gradOutput[t], tokens in order. Grid: tokens by blocks of 256 columns; the block of an id's

@@ -10,7 +10,7 @@ internal sealed class CompiledFp8Product
     {
         Variant = variant;
         Kernel = library.Kernel("MatrixProduct/Fp8MatrixProduct.cu", "fp8_matrix_product", variant.Options);
-        ResidentClusters = Kernel.ResidentClusters(Shape(Fp8ProductVariant.Cluster));
+        ResidentClusters = Kernel.ResidentClusters(Shape((uint)variant.Cluster));
     }
 
     /// <summary>What was compiled.</summary>
@@ -24,5 +24,5 @@ internal sealed class CompiledFp8Product
 
     /// <summary>A launch of that many blocks.</summary>
     public LaunchShape Shape(uint blocks) => new(
-        new(blocks), new((uint)Variant.Threads), Variant.SharedBytes, new(Fp8ProductVariant.Cluster), true);
+        new(blocks), new((uint)Variant.Threads), Variant.SharedBytes, new((uint)Variant.Cluster), true);
 }

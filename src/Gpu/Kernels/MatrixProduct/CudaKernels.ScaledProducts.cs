@@ -51,6 +51,7 @@ internal sealed partial class CudaKernels
             }
         }
 
+        LaunchChecks();
         _fp8Products?.Launch(Submission, sharers);
         LaunchScaledProducts();
     }

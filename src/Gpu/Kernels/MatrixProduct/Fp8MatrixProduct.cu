@@ -18,9 +18,9 @@
 // Buffers. A and B: E4M3, K contiguous, depth a multiple of 16 (what is missing to a block counts as zero).
 //   a        [rows, depth]; masked [groups * rows, depth]
 //   b        [columns, depth]; grouped and masked rows [groups * columns, depth]
-//   scalesA  float32 [ceil(depth / 128), rows of a], block of K first; rows padded to a multiple of 4
+//   scalesA  float32 [rows of a, ceil(depth / 128)]
 //   scalesB  per tile: float32 [groups, ceil(columns / 128), ceil(depth / 128)];
-//            per row: float32 [ceil(depth / 128), columns] like scalesA
+//            per row: float32 [rows of b, ceil(depth / 128)]
 //   output   [rows of a, columns], grouped depth [groups * rows, columns], rows a multiple of 8 there;
 //            bfloat16 or float32, rows a multiple of 16 bytes apart, overwritten or added to
 //
@@ -37,16 +37,14 @@
 // where one is set nothing is done. An Fp8Product is
 //   tensor map of a        uint8, box [tile rows / cluster, 128], swizzle 128 bytes
 //   tensor map of b        uint8, box [tile columns, 128], swizzle 128 bytes
-//   tensor map of scalesA  float32, box [1, tile rows], no swizzle
-//   tensor map of scalesB  float32, box [1, tile columns], no swizzle; with scales per tile any valid map
 //   tensor map of output   bfloat16 or float32, box [8, min(tile columns, 128 bytes)], swizzle as wide as the box's row
-//   Arguments              scalesB, output, groups, groupCount, rows, columns, depth, pitch, accumulate
+//   Arguments              as Shape.cuh has them
 //
-// A persistent block walks tiles of C (Schedule.cuh). One thread has the copy engine fill a ring of stages (Producer),
-// two warpgroups multiply (Consumer), and the copy engine brings the result away (Epilogue). Each output element is
-// written or added to once, in a fixed order of sums, so a result has the same bits every time. Bytes moved: each
-// operand about once from device memory, since bands of 2048 rows share the L2 cache; of A a cluster reads each row
-// once for all its blocks.
+// A persistent block walks tiles of C (Schedule.cuh). One thread has the copy engine fill a ring of stages; a warp
+// copies the scales four bytes at a time, since no tensor map could turn them (Producer); two warpgroups multiply
+// (Consumer), and the copy engine brings the result away (Epilogue). Each output element is written or added to once,
+// in a fixed order of sums, so a result has the same bits every time. Bytes moved: each operand about once from device
+// memory, since bands of 2048 rows share the L2 cache; of A a cluster reads each row once for all its blocks.
 //
 // Measured on an H100 (benchmarks/Gpu/results/fp8-matrix-product.txt), TFLOP/s in a burst, cuBLASLt in brackets:
 // 4096 x 4096 x 7168 1348 (1296), 4096 x 7168 x 2048 1214 (1158); 8 groups of 4096 rows 1302 and 1216.
@@ -64,7 +62,7 @@ extern "C" __global__ void __cluster_dims__(Shape::Cluster, 1, 1) __launch_bound
     const int warp = warp_index();
     if (threadIdx.x == 0) {
         for (int stage = 0; stage < Shape::Stages; ++stage) {
-            barrier_init(memory.filled(stage), 1);
+            barrier_init(memory.filled(stage), 1 + WarpThreads);
             barrier_init(memory.emptied(stage), Shape::Cluster * Shape::Consumers * WarpgroupWarps);
         }
         barrier_init_fence();
@@ -82,6 +80,8 @@ extern "C" __global__ void __cluster_dims__(Shape::Cluster, 1, 1) __launch_bound
         }
         if (warp == Shape::Consumers * WarpgroupWarps && lane_index() == 0) {
             produce(products, memory);
+        } else if (warp == Shape::Consumers * WarpgroupWarps + 1) {
+            produce_scales(products, memory);
         }
         __syncwarp();
     } else {

@@ -45,12 +45,11 @@ public enum Fp8ProductOutput
 /// <param name="Stages">Blocks of the depth in flight.</param>
 /// <param name="RowScales">Whether the second operand has a scale per row and 128 of the depth, as weight gradients
 /// have, instead of one per 128 x 128 tile.</param>
+/// <param name="Cluster">Blocks side by side that share their rows of the first operand.</param>
 public readonly record struct Fp8ProductVariant(
-    Fp8ProductKind Kind, Fp8ProductOutput Output, int TileRows, int TileColumns, int Stages, bool RowScales)
+    Fp8ProductKind Kind, Fp8ProductOutput Output, int TileRows, int TileColumns, int Stages, bool RowScales,
+    int Cluster = 2)
 {
-    /// <summary>Blocks side by side that share their rows of the first operand.</summary>
-    public const int Cluster = 2;
-
     /// <summary>Elements of the depth that share a scale, and bytes of an operand's row in a tile.</summary>
     public const int Block = 128;
 
@@ -119,7 +118,7 @@ public readonly record struct Fp8ProductVariant(
         foreach ((int width, int stages) in (ReadOnlySpan<(int, int)>)[(32, 12), (64, 10), (128, 8)])
         {
             Fp8ProductVariant low = Tiles(64, width, stages);
-            if (low.Units(groups, rows, columns) * Cluster <= multiprocessors)
+            if (low.Units(groups, rows, columns) * low.Cluster <= multiprocessors)
             {
                 return low;
             }
@@ -129,8 +128,9 @@ public readonly record struct Fp8ProductVariant(
             ? Tiles(64, 128, stages: 8)
             : Cheaper(Tiles(256, 128, stages: 4), Tiles(128, 128, rowScales ? 5 : 6));
 
+        // Of two blocks side by side the second would have nothing to compute.
         Fp8ProductVariant Tiles(int height, int width, int stages) =>
-            new(kind, output, height, width, stages, rowScales);
+            new(kind, output, height, width, stages, rowScales, columns <= width ? 1 : 2);
 
         Fp8ProductVariant Cheaper(Fp8ProductVariant high, Fp8ProductVariant low) =>
             Cost(low) * LowTileCost < Cost(high) ? low : high;
@@ -138,7 +138,7 @@ public readonly record struct Fp8ProductVariant(
         double Cost(Fp8ProductVariant variant)
         {
             long units = variant.Units(groups, rows, columns);
-            long clusters = multiprocessors / Cluster;
+            long clusters = multiprocessors / variant.Cluster;
             return (units + clusters - 1) / clusters * (double)variant.TileRows;
         }
     }

@@ -7,13 +7,13 @@ using Krewe.Model.Tensors;
 namespace Krewe.Gpu.Kernels.MatrixProduct;
 
 /// <summary>
-/// Products of FP8 matrices on the tensor cores: collects them, makes operands ready where they are not
+/// Products of FP8 matrices on the tensor cores: collects them, copies codes that no tensor map can describe
 /// (<c>PackOperands.cu</c>) and launches all in one grid (<c>Fp8MatrixProduct.cu</c>). One product goes as a kernel's
 /// parameter, several as a list in device memory. Scratch memory lives until the kernels are done.
 /// </summary>
 /// <remarks>On the submitting thread. Allocates nothing on the managed heap once its lists have grown.</remarks>
-internal sealed class Fp8Products(KernelLibrary library, CudaMemoryPool pool, CudaStream stream, int multiprocessors)
-    : IDisposable
+internal sealed partial class Fp8Products(
+    KernelLibrary library, CudaMemoryPool pool, CudaStream stream, int multiprocessors) : IDisposable
 {
     private const int Block = Fp8ProductVariant.Block;
     private const int PackThreads = 256;
@@ -31,9 +31,8 @@ internal sealed class Fp8Products(KernelLibrary library, CudaMemoryPool pool, Cu
     private readonly List<(PackedOperand A, PackedOperand B)> _operands = [];
     private readonly List<PackedOperand> _packed = [];
     private readonly List<Fp8Product> _products = [];
-    private readonly Dictionary<(nint Codes, nint Gather, int Rows, bool TurnsScales), PackedOperand> _planned = [];
+    private readonly Dictionary<(nint Codes, nint Gather, int Rows), PackedOperand> _planned = [];
     private nint _keptScratch;
-    private RowRanges _ranges;
 
     private CudaKernel PlaceKernel =>
         field ??= library.Kernel("MatrixProduct/PlaceFp8Products.cu", "place_fp8_products");
@@ -93,14 +92,13 @@ internal sealed class Fp8Products(KernelLibrary library, CudaMemoryPool pool, Cu
         }
 
         ReadOnlySpan<ScaledProduct> products = CollectionsMarshal.AsSpan(list);
-        _ranges = RowRanges.Of(products);
         (CompiledFp8Product compiled, long units) = Choose(products, rowScales, sharers);
         (long bytes, _) = Plan(products, AnyAddress);
-        nint scratch = TakeScratch(bytes);
+        nint scratch = TakeScratch(bytes + BytesOfSlices(products));
         try
         {
             (_, int pieces) = Plan(products, scratch);
-            Describe(compiled.Variant, products);
+            Describe(compiled.Variant, products, scratch + (nint)bytes);
             bool placed = _products.Exists(product => product.Arguments.IsPlaced);
             nint uploaded = _products.Count > 1 || placed
                 ? submission.Upload<Fp8Product>(CollectionsMarshal.AsSpan(_products))
@@ -112,6 +110,7 @@ internal sealed class Fp8Products(KernelLibrary library, CudaMemoryPool pool, Cu
 
             Pack(submission, pieces);
             Multiply(submission, compiled, units, uploaded);
+            AddUp(submission);
         }
         finally
         {
@@ -150,16 +149,18 @@ internal sealed class Fp8Products(KernelLibrary library, CudaMemoryPool pool, Cu
         ReadOnlySpan<ScaledProduct> products, bool rowScales, int sharers)
     {
         long rows = 0;
-        int columns = 0;
+        int columns = 0, parts = 0;
         foreach (ref readonly ScaledProduct product in products)
         {
-            rows += LikelyRows(product, sharers);
+            int slices = SlicesOf(product);
+            parts += slices;
+            rows += (long)slices * LikelyRows(product, sharers);
             columns = Math.Max(columns, product.Output.Columns);
         }
 
         var variant = Fp8ProductVariant.Choose(
-            Fp8ProductKind.Separate, Fp8ProductOutput.Float32, rowScales, products.Length,
-            (int)((rows + products.Length - 1) / products.Length), columns, multiprocessors);
+            Fp8ProductKind.Separate, Fp8ProductOutput.Float32, rowScales, parts, (int)((rows + parts - 1) / parts),
+            columns, multiprocessors);
         if (!_compiled.TryGetValue(variant, out CompiledFp8Product? compiled))
         {
             compiled = new(variant, library);
@@ -169,7 +170,7 @@ internal sealed class Fp8Products(KernelLibrary library, CudaMemoryPool pool, Cu
         long units = 0;
         foreach (ref readonly ScaledProduct product in products)
         {
-            units += variant.Units(1, LikelyRows(product, sharers), product.Output.Columns)
+            units += variant.Units(SlicesOf(product), LikelyRows(product, sharers), product.Output.Columns)
                 + (product.Range.IsEmpty ? 0 : variant.Units(1, 1, product.Output.Columns));
         }
 
@@ -186,24 +187,22 @@ internal sealed class Fp8Products(KernelLibrary library, CudaMemoryPool pool, Cu
         _planned.Clear();
         foreach (ref readonly ScaledProduct product in products)
         {
-            RowRanges ranges = product.Range.IsEmpty ? default : _ranges;
-            PackedOperand a = Add(product.Input, product.InputRows, product.Output.Rows, true, ranges);
-            PackedOperand b = Add(product.Weight, default, product.Weight.Rows, HasRowScales(product), default);
-            _operands.Add((a, b));
+            PackedOperand a = Add(product.Input, product.InputRows, product.Output.Rows);
+            _operands.Add((a, Add(product.Weight, default, product.Weight.Rows)));
         }
 
         return (next - scratch, pieces);
 
         // What several products read is made ready once: the input of gate and up projections, that of all experts.
-        PackedOperand Add(QuantizedTensor source, Tensor gather, int rows, bool turnsScales, RowRanges ranges)
+        PackedOperand Add(QuantizedTensor source, Tensor gather, int rows)
         {
-            (nint, nint, int, bool) key = (source.Codes.Address, gather.Address, rows, turnsScales);
+            (nint, nint, int) key = (source.Codes.Address, gather.Address, rows);
             if (_planned.TryGetValue(key, out PackedOperand planned))
             {
                 return planned;
             }
 
-            var operand = new PackedOperand(source, gather, rows, turnsScales, ranges, ref next, ref pieces);
+            var operand = new PackedOperand(source, gather, rows, ref next, ref pieces);
             if (operand.IsPacked)
             {
                 _packed.Add(operand);
@@ -224,6 +223,11 @@ internal sealed class Fp8Products(KernelLibrary library, CudaMemoryPool pool, Cu
 
     private void Pack(CudaSubmission submission, int pieces)
     {
+        if (pieces == 0)
+        {
+            return;
+        }
+
         Span<PackedOperand> packed = CollectionsMarshal.AsSpan(_packed);
         OwnedOperands own = default;
         bool listed = packed.Length > OwnedOperands.Count;
@@ -240,7 +244,7 @@ internal sealed class Fp8Products(KernelLibrary library, CudaMemoryPool pool, Cu
         PackKernel.Launch(stream, new(new((uint)pieces), new(PackThreads)), ref arguments);
     }
 
-    /// <summary>Right behind the packing, during whose end it starts.</summary>
+    /// <summary>Starts during the end of the kernel before.</summary>
     private void Multiply(CudaSubmission submission, CompiledFp8Product compiled, long units, nint uploaded)
     {
         KernelArguments arguments = new();
@@ -252,12 +256,23 @@ internal sealed class Fp8Products(KernelLibrary library, CudaMemoryPool pool, Cu
         compiled.Kernel.Launch(stream, compiled.Shape((uint)blocks), ref arguments);
     }
 
-    private void Describe(Fp8ProductVariant variant, ReadOnlySpan<ScaledProduct> products)
+    /// <summary>Lists the products, those in slices one by one, with room for the slices' sums.</summary>
+    private void Describe(Fp8ProductVariant variant, ReadOnlySpan<ScaledProduct> products, nint room)
     {
         _products.Clear();
+        _sliced.Clear();
         for (int i = 0; i < products.Length; i++)
         {
-            _products.Add(Describe(variant, products[i], _operands[i].A, _operands[i].B));
+            (PackedOperand a, PackedOperand b) = _operands[i];
+            int slices = SlicesOf(products[i]);
+            if (slices > 1)
+            {
+                room = DescribeSlices(variant, products[i], a, b, slices, room);
+            }
+            else
+            {
+                _products.Add(Describe(variant, products[i], a, b));
+            }
         }
     }
 
@@ -265,22 +280,16 @@ internal sealed class Fp8Products(KernelLibrary library, CudaMemoryPool pool, Cu
         Fp8ProductVariant variant, in ScaledProduct product, in PackedOperand a, in PackedOperand b)
     {
         Tensor output = product.Output;
-        CudaTensorMap scalesA = _maps.Of(a.Scales, 1, variant.TileRows, TensorMapSwizzle.None);
         return new()
         {
             A = _maps.Of(a.Codes, variant.BoxRowsA, Block, TensorMapSwizzle.Bytes128),
             B = _maps.Of(b.Codes, variant.TileColumns, Block, TensorMapSwizzle.Bytes128),
-            ScalesA = scalesA,
-            ScalesB = variant.RowScales
-                ? _maps.Of(b.Scales, 1, variant.TileColumns, TensorMapSwizzle.None)
-                : scalesA,
             Output = _maps.Of(
                 output, Fp8ProductVariant.OutputBoxRows, variant.OutputBoxColumns, TensorMapSwizzle.Bytes128),
             Arguments = new(
-                product.Weight.Scales.Address, output.Address, 0, 1, output.Rows, output.Columns,
-                product.Weight.Columns, output.RowStride, product.Accumulate ? 1 : 0, 0, 0, 0,
-                (product.Weight.Columns + Block - 1) / Block, product.Range.Address, product.Depth.Address,
-                _ranges.NumberOf(product.Range)),
+                a.Scales, product.Weight.Scales.Address, output.Address, 0, 1, output.Rows, output.Columns,
+                product.Weight.Columns, output.RowStride, product.Input.Scales.Columns, product.Weight.Scales.Columns,
+                product.Accumulate ? 1 : 0, 0, 0, BlocksOf(product), product.Range.Address, product.Depth.Address),
         };
     }
 }

@@ -9,8 +9,6 @@ namespace krewe {
 struct alignas(128) Fp8Product {
     TensorMap a;
     TensorMap b;
-    TensorMap scalesA;
-    TensorMap scalesB;
     TensorMap output;
     Arguments arguments;
 };

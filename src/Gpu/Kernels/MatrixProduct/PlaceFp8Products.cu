@@ -40,7 +40,6 @@ extern "C" __global__ void __launch_bounds__(32) place_fp8_products(Fp8Product* 
         arguments.output = output;
         arguments.rows = rows;
         arguments.firstRow = first;
-        arguments.firstScale = first_scale(first, arguments.rangeNumber);
     }
     __syncwarp();
     asm volatile("tensormap.cp_fenceproxy.global.shared::cta.tensormap::generic.release.gpu.sync.aligned [%0], [%1], 128;"

@@ -1,25 +1,26 @@
-// The producer: one thread that has the copy engine bring the blocks of K, as many ahead as there are stages.
+// The producers: one thread that has the copy engine bring the blocks of K, as many ahead as there are stages, and a
+// warp that brings their scales, which lie as quantisation wrote them.
 #pragma once
 
 #include "MatrixProduct/Schedule.cuh"
 
 namespace krewe {
 
-/// Asks for eight rows of the tile's output that will be added to with each block of K, so that the additions at the
+/// Asks for <rows> rows of the tile's output that will be added to with each block of K, so that the additions at the
 /// tile's end find them in the L2 cache.
-KREWE_DEVICE void prefetch_output(const Tile& tile, int block) {
-    constexpr int rows = 8;
+KREWE_DEVICE void prefetch_output(const Tile& tile, int block, int rows) {
     const Arguments& arguments = tile.product->arguments;
     const int offset = (block - tile.firstBlock) * rows;
     const int row = tile.outputRow + offset;
     if (offset >= Shape::TileRows || row >= tile.outputEnd || tile.column >= arguments.columns) {
         return;
     }
+    const int count = min_of(rows, tile.outputEnd - row);
     const int bytes = min_of(Shape::TileColumns, arguments.columns - tile.column) / 4 * 16;
     const float* line = static_cast<const float*>(arguments.output) +
                         static_cast<int64>(row) * arguments.pitch + tile.column;
 #pragma unroll 1
-    for (int i = 0; i < rows; ++i) {
+    for (int i = 0; i < count; ++i) {
         prefetch_line(line, bytes);
         line += arguments.pitch;
     }
@@ -39,10 +40,14 @@ KREWE_DEVICE void produce(const Fp8Products& products, SharedMemory memory) {
             shown = tile.product;
             acquire_tensor_map(&product.a);
             acquire_tensor_map(&product.b);
-            acquire_tensor_map(&product.scalesA);
-            acquire_tensor_map(&product.scalesB);
         }
         const bool adds = is_added(&product.arguments);
+        // Of a weight gradient all rows, of however few blocks: the next tile's are asked for while this one's are
+        // added.
+        constexpr int leastRows = 8;
+        const int blocks = max_of(1, tile.lastBlock - tile.firstBlock);
+        const int addedRows =
+            Shape::scalesB == ScalesB::Row ? max_of(leastRows, ceil_divide(Shape::TileRows, blocks)) : leastRows;
 #pragma unroll 1
         for (int block = tile.firstBlock; block < tile.lastBlock; ++block) {
             const int stage = cursor.stage;
@@ -58,13 +63,47 @@ KREWE_DEVICE void produce(const Fp8Products& products, SharedMemory memory) {
                 copy_box_multicast(share, &product.a, filled, k, shareRow, (1 << Shape::Cluster) - 1);
             }
             copy_box(memory.b(stage), &product.b, filled, k, tile.rowB);
-            copy_box(memory.scales_a(stage), &product.scalesA, filled, tile.rowScales, block);
-            if (Shape::scalesB == ScalesB::Row) {
-                copy_box(memory.scales_b(cursor.scalePlace), &product.scalesB, filled, tile.rowB, block);
-            }
             if (adds) {
-                prefetch_output(tile, block);
+                prefetch_output(tile, block, addedRows);
             }
+            cursor.advance();
+        }
+    }
+}
+
+/// Brings the scale of each of <Count> rows, <pitch> apart from <scales> on, a lane every 32nd of them; zeros for those
+/// beyond <present>.
+template <int Count>
+KREWE_DEVICE void copy_scales(uint32 target, const float* scales, int pitch, int present) {
+    const float* own = scales + static_cast<int64>(lane_index()) * pitch;
+#pragma unroll
+    for (int row = lane_index(), i = 0; i < Count / WarpThreads; ++i, row += WarpThreads) {
+        copy_word(target + row * 4, row < present ? own : scales, row < present);
+        own += WarpThreads * pitch;
+    }
+}
+
+/// Brings the scales of all blocks of K of all tiles, a warp: of A by row, and of B where it has one for each row.
+KREWE_DEVICE void produce_scales(const Fp8Products& products, SharedMemory memory) {
+    constexpr bool byRow = Shape::scalesB == ScalesB::Row;
+    Schedule schedule(products);
+    StageCursor cursor;
+    Tile tile;
+    while (schedule.next(tile)) {
+        const Arguments& arguments = tile.product->arguments;
+        const float* scalesA = arguments.scalesA + static_cast<int64>(tile.rowA) * arguments.pitchScalesA;
+        const float* scalesB = arguments.scalesB + static_cast<int64>(tile.rowB) * arguments.pitchScalesB;
+        const int rows = tile.outputEnd - tile.outputRow, columns = arguments.columns - tile.column;
+#pragma unroll 1
+        for (int block = tile.firstBlock; block < tile.lastBlock; ++block) {
+            barrier_wait(memory.emptied(cursor.stage), cursor.parity ^ 1);
+            copy_scales<Shape::TileRows>(
+                memory.scales_a(cursor.stage), scalesA + block, arguments.pitchScalesA, rows);
+            if (byRow) {
+                copy_scales<Shape::TileColumns>(
+                    memory.scales_b(cursor.scalePlace), scalesB + block, arguments.pitchScalesB, columns);
+            }
+            copies_arrive(memory.filled(cursor.stage));
             cursor.advance();
         }
     }

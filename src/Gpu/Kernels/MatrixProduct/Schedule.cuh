@@ -11,8 +11,6 @@ struct Tile {
     int group;
     /// First row within A, which its tensor map knows.
     int rowA;
-    /// First column within the scales of A.
-    int rowScales;
     /// First row within B, all groups counted.
     int rowB;
     int column;
@@ -86,7 +84,6 @@ private:
         tile.product = product;
         tile.group = group;
         tile.rowA = groupFirst + row;
-        tile.rowScales = tile.rowA;
         tile.column = (unitColumn * Shape::Cluster + rank) * Shape::TileColumns;
         tile.rowB = tile.column + (grouped ? group * arguments.columns : 0);
         tile.firstBlock = 0;
@@ -95,7 +92,6 @@ private:
         tile.outputEnd = groupEnd;
         if (Shape::kind == Kind::Separate) {
             tile.rowA += arguments.firstRow;
-            tile.rowScales += arguments.firstScale;
             tile.firstBlock = arguments.firstBlock;
             tile.lastBlock = arguments.lastBlock;
         }

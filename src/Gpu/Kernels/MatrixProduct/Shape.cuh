@@ -59,7 +59,8 @@ struct Shape {
     static constexpr int BytesB = TileColumns * Block;
     static constexpr int BytesScalesA = scaled ? TileRows * 4 : 0;
     static constexpr int BytesScalesB = scaled && scalesB == ScalesB::Row ? TileColumns * 4 : 0;
-    static constexpr int StageBytes = BytesA + BytesB + BytesScalesA + BytesScalesB;
+    /// What the copy engine brings of a block of K.
+    static constexpr int StageBytes = BytesA + BytesB;
 
     /// A warp hands 8 rows at a time, 128 bytes wide or a narrower tile's width, to the copy engine.
     static constexpr int OutputBytes = output == Output::BFloat16 ? 2 : 4;
@@ -92,7 +93,11 @@ struct Shape {
 
 /// What a product needs beside the tensor maps.
 struct Arguments {
-    /// float32 [groups, ceil(columns / 128), ceil(depth / 128)]; unused with one scale per row of B.
+    /// float32 [rows of A, ceil(depth / 128)], rows <pitchScalesA> apart.
+    const float* scalesA;
+    /// float32 [groups, ceil(columns / 128), ceil(depth / 128)]; with one per row of B [rows of B, ceil(depth / 128)],
+    /// rows
+    /// <pitchScalesB> apart.
     const float* scalesB;
     /// bfloat16 or float32 [rows, columns] of the kind.
     void* output;
@@ -103,26 +108,21 @@ struct Arguments {
     int rows;
     int columns;
     int depth;
-    /// Elements from one row of the output to the next.
+    /// Elements from one row of the output to the next, and of the scales.
     int pitch;
+    int pitchScalesA;
+    int pitchScalesB;
     /// Separate products: added to the output instead of overwriting it.
     int accumulate;
-    /// Separate products: first row of A, first column of its scales, and the blocks of K.
+    /// Separate products: first row of A, and the blocks of K.
     int firstRow;
-    int firstScale;
     int firstBlock;
     int lastBlock;
     /// Separate products: begin and end on the device of the rows of A and the output that are the product's own, or of its
     /// part of K; or null. PlaceFp8Products.cu reads them.
     const int* range;
     const int* depthRange;
-    /// Number of the range among those that follow each other in memory.
-    int rangeNumber;
 };
-
-/// Where the scales of the range number <number> that begins at <first> lie among packed scales: the copy engine reads from
-/// multiples of 16 bytes on, so each range begins at a multiple of four, behind the one before.
-KREWE_DEVICE int first_scale(int first, int number) { return ceil_divide(first, 4) * 4 + number * 4; }
 
 /// Whether a product is added to what lies in its output.
 KREWE_DEVICE bool is_added(const Arguments* arguments) {

@@ -40,29 +40,6 @@ internal sealed partial class CudaKernels
     }
 
     /// <inheritdoc/>
-    public void QuantizeExperts(
-        Tensor source, DispatchTable table, bool gathers, QuantizedTensor straight, QuantizedTensor transposed)
-    {
-        KernelChecks.QuantizeExperts(source, table, gathers, straight, transposed);
-        if (!straight.IsEmpty && !transposed.IsEmpty && straight.Format.Element != transposed.Format.Element)
-        {
-            QuantizeExperts(source, table, gathers, straight, default);
-            QuantizeExperts(source, table, gathers, default, transposed);
-            return;
-        }
-
-        KernelArguments arguments = new();
-        arguments.Add(Device(source));
-        arguments.Add(gathers ? table.Rows.Address : 0);
-        arguments.Add(table.Offsets.Address);
-        arguments.Add(table.Experts);
-        arguments.Add(new DeviceQuantized(straight));
-        arguments.Add(new DeviceQuantized(transposed));
-        Launch(
-            KernelsFor(straight, transposed).QuantizeExperts, Pieces(table.TurnedColumns, source.Columns), ref arguments);
-    }
-
-    /// <inheritdoc/>
     public void QuantizeMany(ReadOnlySpan<QuantizedCopies> copies)
     {
         foreach (ref readonly QuantizedCopies copy in copies)
@@ -255,15 +232,22 @@ internal sealed partial class CudaKernels
         Launch(QuantizeAnyTileKernel, shape, ref arguments);
     }
 
-    /// <summary><c>QuantizePieces.cu</c>, compiled for one element.</summary>
+    /// <summary><c>QuantizePieces.cu</c> and <c>QuantizeExperts.cu</c>, compiled for one element.</summary>
     private sealed class PieceKernels(KernelLibrary library, DeviceElement element)
     {
         private const string File = "Quantization/QuantizePieces.cu";
+        private const string ExpertsFile = "Quantization/QuantizeExperts.cu";
         private readonly string _option = $"--define-macro=KREWE_ELEMENT=Element::{element}";
 
         public CudaKernel Quantize => field ??= library.Kernel(File, "quantize", _option);
 
-        public CudaKernel QuantizeExperts => field ??= library.Kernel(File, "quantize_experts", _option);
+        public CudaKernel QuantizeExperts => field ??= library.Kernel(ExpertsFile, "quantize_experts", _option);
+
+        public CudaKernel QuantizeWeightedExperts =>
+            field ??= library.Kernel(ExpertsFile, "quantize_weighted_experts", _option);
+
+        public CudaKernel RequantizeExperts => field ??= library.Kernel(ExpertsFile, "requantize_experts", _option);
+
         public CudaKernel QuantizeMany => field ??= library.Kernel(File, "quantize_many", _option);
 
         public CudaKernel Requantize => field ??= library.Kernel(File, "requantize", _option);

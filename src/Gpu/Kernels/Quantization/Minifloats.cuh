@@ -78,9 +78,10 @@ struct Scale {
             && (__float_as_uint(value) & 0x7FFFFFu) != 0x7FFFFFu;
     }
 
-    // x / value, rounded to nearest, where the inverse is not 0.
-    __device__ float quotient(float x) const {
+    // x / value, rounded to nearest, where the inverse is not 0; of a power of two that is one product.
+    __device__ float quotient(float x, bool power_of_two = false) const {
         float q = x * inverse;
+        if (power_of_two) return q;
         q = fmaf(fmaf(-value, q, x), inverse, q);
         return copysignf(fmaf(fmaf(-value, q, x), inverse, q), x);
     }
@@ -94,6 +95,15 @@ __device__ __noinline__ unsigned encode_quotient(float x, float scale) {
     if (quotient == quotient) return Minifloat<E>::encode(quotient);
     bool negative = x != x ? __float_as_uint(x) >> 31 : scale == scale;
     return (unsigned)negative << Minifloat<E>::SignPlace | Minifloat<E>::NaN;
+}
+
+// The codes of four quotients by one scale, as FourCodes has them.
+template <Element E>
+__device__ __noinline__ uint2 encode_quotients(float4 x, float scale) {
+    const unsigned a = encode_quotient<E>(x.x, scale), b = encode_quotient<E>(x.y, scale);
+    const unsigned c = encode_quotient<E>(x.z, scale), d = encode_quotient<E>(x.w, scale);
+    if (E == Element::E5M6) return {a | b << 16, c | d << 16};
+    return {a | b << 8 | c << 16 | d << 24, 0};
 }
 
 // Codes of four finite values, the first in the lowest place: 32 bits, of E5M6 64.
@@ -142,6 +152,39 @@ struct FourCodes {
 #pragma unroll
             for (int i = 0; i < 4; i++) code[i] = encode_quotient<E>(x[i], scale[i].value);
             set(code);
+        }
+    }
+
+    // Of x / scale.
+    __device__ void encode(const float (&x)[4], const Scale& scale, bool power_of_two) {
+        if (scale.inverse != 0) {
+            float quotient[4];
+#pragma unroll
+            for (int i = 0; i < 4; i++) quotient[i] = scale.quotient(x[i], power_of_two);
+            encode(quotient);
+        } else {
+            const uint2 codes = encode_quotients<E>({x[0], x[1], x[2], x[3]}, scale.value);
+            words[0] = codes.x;
+            if (E == Element::E5M6) words[E == Element::E5M6] = codes.y;
+        }
+    }
+
+    // The values of the codes.
+    __device__ void decode(float (&x)[4]) const {
+#if __CUDA_ARCH__ >= 890
+        if constexpr (E == Element::E4M3) {
+            asm("{ .reg .b16 low, high, a, b, c, d; .reg .b32 first, second;"
+                " mov.b32 {low, high}, %4; cvt.rn.f16x2.e4m3x2 first, low; cvt.rn.f16x2.e4m3x2 second, high;"
+                " mov.b32 {a, b}, first; mov.b32 {c, d}, second;"
+                " cvt.f32.f16 %0, a; cvt.f32.f16 %1, b; cvt.f32.f16 %2, c; cvt.f32.f16 %3, d; }"
+                : "=f"(x[0]), "=f"(x[1]), "=f"(x[2]), "=f"(x[3]) : "r"(words[0]));
+        } else
+#endif
+        {
+            constexpr int bits = E == Element::E5M6 ? 16 : 8;
+#pragma unroll
+            for (int i = 0; i < 4; i++)
+                x[i] = Minifloat<E>::decode(words[i * bits / 32] >> i * bits % 32 & ((1u << bits) - 1));
         }
     }
 };

@@ -3,55 +3,7 @@
 // Compiled for one element: KREWE_ELEMENT, one of Element in Minifloats.cuh.
 // Measured on an H100 that copies at 3008 GB/s (benchmarks/Gpu/results/h100-fp8.txt), 4096 x 7168, E4M3, GB/s: 1 x 128
 // 2330, turned 2438, both 1946, 128 x 128 both 2169; SwiGLU 1998, both 1805.
-#include "Quantization/QuantizedTile.cuh"
-
-#ifndef KREWE_ELEMENT
-#define KREWE_ELEMENT Element::E4M3
-#endif
-
-struct Rows {
-    Matrix source;
-    const int* gather;
-
-    __device__ void load(Values& values, int row, int count, int column) const {
-        const bool aligned = is_aligned(source);
-#pragma unroll
-        for (int r = 0; r < WarpRows; r++)
-            if (r < count)
-                load_four(
-                    values[r], source.row(gather ? gather[row + r] : row + r), column, source.columns, aligned);
-    }
-};
-
-// What the tiles of a matrix keep, four codes at a time where rows of codes start at multiples of them.
-struct Kept {
-    Quantized source;
-
-    __device__ void load(Values& values, int row, int count, int column) const {
-        using Codes = Minifloat<KREWE_ELEMENT>;
-        using Code = typename Codes::Code;
-        struct alignas(4 * sizeof(Code)) Four { Code codes[4]; };
-        const bool aligned = source.columns % 4 == 0 && (unsigned long long)source.codes % sizeof(Four) == 0
-            && source.tile_columns % 4 == 0;
-#pragma unroll
-        for (int r = 0; r < WarpRows; r++) {
-            if (r >= count) continue;
-            const Code* codes = (const Code*)source.codes + (long long)(row + r) * source.columns + column;
-            const float* scales = source.scales + (long long)((row + r) / source.tile_rows) * source.tiles();
-            if (aligned) {
-                const Four four = *(const Four*)codes;
-                const float scale = scales[column / source.tile_columns];
-#pragma unroll
-                for (int j = 0; j < 4; j++) values[r][j] = Codes::decode(four.codes[j]) * scale;
-            } else {
-#pragma unroll
-                for (int j = 0; j < 4; j++)
-                    if (column + j < source.columns)
-                        values[r][j] = Codes::decode(codes[j]) * scales[(column + j) / source.tile_columns];
-            }
-        }
-    }
-};
+#include "Quantization/QuantizedSources.cuh"
 
 // The values that a producer computes from two matrices, or one, four rows at a time: loads first, so that they wait
 // for memory together. They are written too where `keeps` says so.
@@ -146,11 +98,11 @@ struct Copies {
     int first_tile;
 };
 
-// Many matrices, one behind the other. Bytes: as quantize.
+// Many matrices, one behind the other: weights, in square tiles. Bytes: as quantize.
 extern "C" __global__ void __launch_bounds__(QuantizeThreads, 2) quantize_many(const Copies* copies, int count) {
     const Copies own = copies[item_of_tile(copies, count, blockIdx.x)];
     const int pieces = (own.source.columns + Side - 1) / Side, piece = blockIdx.x - own.first_tile;
-    quantize_piece<KREWE_ELEMENT>(
+    quantize_piece<KREWE_ELEMENT, false>(
         piece / pieces, piece % pieces, own.source.rows, own.source.columns, own.straight, own.transposed,
         Rows{own.source, nullptr});
 }
@@ -158,29 +110,7 @@ extern "C" __global__ void __launch_bounds__(QuantizeThreads, 2) quantize_many(c
 // Tiles of the transpose from tiles. Bytes: the codes once each way.
 extern "C" __global__ void __launch_bounds__(QuantizeThreads, 2) requantize(Quantized source, Quantized transposed) {
     quantize_piece<KREWE_ELEMENT>(
-        blockIdx.x, blockIdx.y, source.rows, source.columns, Quantized{}, transposed, Kept{source});
-}
-
-// As quantize, but each expert's rows by themselves: `offsets` of a DispatchTable, [2, experts + 1], has the rows of each
-// and the columns of each in the transpose. Grid: pieces of the transpose's columns by columns; those past the last expert
-// leave.
-extern "C" __global__ void __launch_bounds__(QuantizeThreads, 2)
-quantize_experts(
-    Matrix source, const int* gather, const int* offsets, int experts, Quantized straight, Quantized transposed) {
-    const int* columns = offsets + experts + 1;
-    const int turned = blockIdx.x * Side;
-    if (turned >= columns[experts]) return;
-    int low = 0, high = experts - 1;
-    while (low < high) {
-        const int middle = (low + high + 1) / 2;
-        if (columns[middle] <= turned) low = middle;
-        else high = middle - 1;
-    }
-
-    const int row = offsets[low] + turned - columns[low];
-    quantize_part<KREWE_ELEMENT>(
-        row, offsets[low + 1], turned, gridDim.x * Side, blockIdx.y * Side, source.columns, straight, transposed,
-        Rows{source, gather});
+        blockIdx.x, blockIdx.y, source.rows, source.columns, Quantized{}, transposed, Kept{source, nullptr});
 }
 
 // Bytes: the input once, beside its pass in rms_norm_scale; the codes once each way.
@@ -189,7 +119,7 @@ rms_norm_quantize(
     Matrix input, const float* weight, const float* inverse_rms, Matrix output, int keeps_output, Quantized straight,
     Quantized transposed) {
     const Produced<RmsNorm> values{{input, weight, inverse_rms}, output, keeps_output != 0};
-    quantize_piece<KREWE_ELEMENT>(
+    quantize_piece<KREWE_ELEMENT, false>(
         blockIdx.x, blockIdx.y, input.rows, input.columns, straight, transposed, values);
 }
 
@@ -198,6 +128,6 @@ extern "C" __global__ void __launch_bounds__(QuantizeThreads, 2)
 swiglu_quantize(
     Matrix gate, Matrix up, Matrix output, int keeps_output, Quantized straight, Quantized transposed) {
     const Produced<SwiGlu> values{{gate, up}, output, keeps_output != 0};
-    quantize_piece<KREWE_ELEMENT>(
+    quantize_piece<KREWE_ELEMENT, false>(
         blockIdx.x, blockIdx.y, gate.rows, gate.columns, straight, transposed, values);
 }

@@ -34,9 +34,9 @@ __device__ inline unsigned warp_maximum(unsigned value) {
 #endif
 }
 
-// Four values of a row from `column` on, zeros past its end; in one load where rows start at multiples of 16 bytes.
+// Four values of a row from `column` on, zeros past its end; in one load where the matrix is aligned.
 __device__ inline void load_four(float (&x)[4], const float* row, int column, int columns, bool aligned) {
-    if (aligned && column + 3 < columns) {
+    if (aligned) {
         const float4 four = *(const float4*)(row + column);
         x[0] = four.x, x[1] = four.y, x[2] = four.z, x[3] = four.w;
         return;
@@ -47,7 +47,7 @@ __device__ inline void load_four(float (&x)[4], const float* row, int column, in
 
 // The reverse, of which only what lies before the row's end is written.
 __device__ inline void store_four(const float (&x)[4], float* row, int column, int columns, bool aligned) {
-    if (aligned && column + 3 < columns) {
+    if (aligned) {
         *(float4*)(row + column) = {x[0], x[1], x[2], x[3]};
         return;
     }
@@ -56,7 +56,7 @@ __device__ inline void store_four(const float (&x)[4], float* row, int column, i
         if (column + j < columns) row[column + j] = x[j];
 }
 
-// Whether every row starts at a multiple of 16 bytes.
+// Whether every row starts at a multiple of 16 bytes and is whole fours.
 __device__ inline bool is_aligned(const Matrix& matrix) {
-    return (unsigned long long)matrix.data % 16 == 0 && matrix.stride % 4 == 0;
+    return (unsigned long long)matrix.data % 16 == 0 && matrix.stride % 4 == 0 && matrix.columns % 4 == 0;
 }

@@ -23,9 +23,20 @@ struct Tiling {
 // Values of a thread: four of each of its rows.
 using Values = float[WarpRows][4];
 
+__device__ inline unsigned four_maximum(const float (&x)[4]) {
+    return max(max(magnitude(x[0]), magnitude(x[1])), max(magnitude(x[2]), magnitude(x[3])));
+}
+
+// Of that many neighbouring lanes.
+__device__ inline unsigned lanes_maximum(const float (&x)[4], int lanes) {
+    unsigned max = four_maximum(x);
+    for (int distance = 1; distance < lanes; distance *= 2) max = ::max(max, __shfl_xor_sync(~0u, max, distance));
+    return max;
+}
+
+// Codes as a block's threads hold them, of one element.
 template <Element E>
-class QuantizedTile {
-public:
+struct TileLayout {
     using Code = typename Minifloat<E>::Code;
     static constexpr int CodeBytes = sizeof(Code);
     static constexpr int PieceCodes = 16 / CodeBytes;
@@ -37,9 +48,34 @@ public:
     // row against conflicts.
     struct alignas(16) Room {
         uint2 lines[Side][RowPieces * 2];
-        unsigned maxima[Side * Warps];
+        alignas(16) unsigned maxima[Side * Warps];
         Scale scales[Side * 4];
     };
+
+    // Place of a piece within its line.
+    __device__ static int turned(int line, int piece) { return piece ^ (line / 4 & 7); }
+
+    // The codes of a line that lie within a transpose of `rows` columns, in pieces that start at multiples of 16 bytes.
+    __device__ static void store_lines(
+        const Room& room, const Quantized& to, int row, int column, int rows, int columns) {
+        for (int i = threadIdx.x; i < Side * RowPieces; i += QuantizeThreads) {
+            const int line = i / RowPieces, piece = i % RowPieces;
+            const int d = column + line, m = row + piece * PieceCodes;
+            if (d < columns && m < rows)
+                *(uint4*)((char*)to.codes + ((long long)d * rows + m) * CodeBytes) =
+                    *(const uint4*)&room.lines[line][turned(line, piece) * 2];
+        }
+    }
+};
+
+template <Element E>
+class QuantizedTile {
+public:
+    using Layout = TileLayout<E>;
+    using Code = typename Layout::Code;
+    using Room = typename Layout::Room;
+    static constexpr int CodeBytes = Layout::CodeBytes, PieceCodes = Layout::PieceCodes;
+    static constexpr int RowPieces = Layout::RowPieces, OwnHalves = Layout::OwnHalves;
 
     // The piece at (row, column) of a source of that many rows and columns.
     __device__ QuantizedTile(Room& room, int row, int column, int rows, int columns)
@@ -68,7 +104,8 @@ public:
         });
         fill_lines(values, tiling);
         __syncthreads();
-        if (rows % PieceCodes == 0 && (unsigned long long)to.codes % 16 == 0) store_lines(to);
+        if (rows % PieceCodes == 0 && (unsigned long long)to.codes % 16 == 0)
+            Layout::store_lines(room, to, row, column, rows, columns);
         else store_codes(to);
     }
 
@@ -143,14 +180,6 @@ private:
         });
     }
 
-    // Of that many neighbouring lanes.
-    __device__ static unsigned lanes_maximum(const float (&x)[4], int lanes) {
-        unsigned max = four_maximum(x);
-        for (int distance = 1; distance < lanes; distance *= 2)
-            max = ::max(max, __shfl_xor_sync(~0u, max, distance));
-        return max;
-    }
-
     // Each warp's maxima of the columns; gives the warps of a tile.
     __device__ int column_maxima(const Values& values, Tiling tiling) {
 #pragma unroll
@@ -169,10 +198,6 @@ private:
         max = warp_maximum(max);
         if (lane == 0) room.maxima[warp] = max;
         return Warps;
-    }
-
-    __device__ static unsigned four_maximum(const float (&x)[4]) {
-        return max(max(magnitude(x[0]), magnitude(x[1])), max(magnitude(x[2]), magnitude(x[3])));
     }
 
     __device__ void fill_lines(const Values& values, Tiling tiling) {
@@ -199,21 +224,8 @@ private:
 #pragma unroll
             for (int i = 0; i < OwnHalves; i++) {
                 const int half = warp * OwnHalves + i;
-                room.lines[line][turned(line, half / 2) * 2 + half % 2] = {words[i * 2], words[i * 2 + 1]};
+                room.lines[line][Layout::turned(line, half / 2) * 2 + half % 2] = {words[i * 2], words[i * 2 + 1]};
             }
-        }
-    }
-
-    // Place of a piece within its line.
-    __device__ static int turned(int line, int piece) { return piece ^ (line / 4 & 7); }
-
-    __device__ void store_lines(const Quantized& to) const {
-        for (int i = threadIdx.x; i < Side * RowPieces; i += QuantizeThreads) {
-            const int line = i / RowPieces, piece = i % RowPieces;
-            const int d = column + line, m = row + piece * PieceCodes;
-            if (d < columns && m < rows)
-                *(uint4*)((char*)to.codes + ((long long)d * rows + m) * CodeBytes) =
-                    *(const uint4*)&room.lines[line][turned(line, piece) * 2];
         }
     }
 
@@ -224,7 +236,7 @@ private:
             const int d = column + line, m = row + place;
             if (d < columns && m < rows)
                 ((Code*)to.codes)[(long long)d * rows + m] =
-                    ((const Code*)&room.lines[line][turned(line, place / PieceCodes) * 2])[place % PieceCodes];
+                    ((const Code*)&room.lines[line][Layout::turned(line, place / PieceCodes) * 2])[place % PieceCodes];
         }
     }
 
@@ -241,26 +253,3 @@ private:
     Room& room;
     int row, column, rows, columns, warp, lane;
 };
-
-// Rows [row, rows) of a source, a piece of them from column `column` on: `source.load(values, row, count, column)` gives
-// four values each of some rows, and leaves those from `count` on. In the transpose they are columns from `turned` on of
-// `turned_rows`.
-template <Element E, class Source>
-__device__ void quantize_part(
-    int row, int rows, int turned, int turned_rows, int column, int columns, const Quantized& straight,
-    const Quantized& transposed, const Source& source) {
-    __shared__ typename QuantizedTile<E>::Room room;
-    const int first = row + threadIdx.x / Lanes * WarpRows, own_column = column + threadIdx.x % Lanes * 4;
-    Values values = {};
-    if (own_column < columns) source.load(values, first, min(WarpRows, rows - first), own_column);
-    if (straight.codes) QuantizedTile<E>(room, row, column, rows, columns).write_straight(values, straight);
-    if (transposed.codes) QuantizedTile<E>(room, turned, column, turned_rows, columns).write_transposed(values, transposed);
-}
-
-// Piece (x, y) of a source of `rows` x `columns`.
-template <Element E, class Source>
-__device__ void quantize_piece(
-    int x, int y, int rows, int columns, const Quantized& straight, const Quantized& transposed, const Source& source) {
-    const int row = x * Side;
-    quantize_part<E>(row, rows, row, rows, y * Side, columns, straight, transposed, source);
-}

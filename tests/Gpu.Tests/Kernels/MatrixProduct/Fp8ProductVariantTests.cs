@@ -35,6 +35,14 @@ public sealed class Fp8ProductVariantTests
     }
 
     [Fact]
+    public void A_narrow_output_gets_no_block_without_work()
+    {
+        Assert.Equal(1, Choose(Fp8ProductKind.Separate, 32, 4096, 128).Cluster);
+        Assert.Equal(2, Choose(Fp8ProductKind.Separate, 32, 4096, 136).Cluster);
+        Assert.Equal(132, Choose(Fp8ProductKind.Separate, 32, 4096, 128).GridBlocks(132, 512));
+    }
+
+    [Fact]
     public void Every_choice_fits_into_shared_memory()
     {
         foreach (Fp8ProductKind kind in Enum.GetValues<Fp8ProductKind>())
