@@ -85,7 +85,7 @@ internal sealed class ChannelProcesses : IAsyncDisposable
         {
             silo.UseLocalhostClustering(
                 siloPort, gatewayPort, new IPEndPoint(IPAddress.Loopback, primaryPort), "channel", "channel");
-            silo.AddKrewe(name, _ => new CpuDevice(ComputePool.ForThisMachine(1), "cpu:0"));
+            silo.AddKrewe(name, _ => [new CpuDevice(ComputePool.ForThisMachine(1), "cpu:0")]);
         });
         return builder.Build();
     }

@@ -22,7 +22,7 @@ internal static class GrainCostInTurns
         ModelConfig config = ModelPresets.Get(options.Preset ?? "3b");
         await using EmbeddedCluster cluster = await EmbeddedCluster.StartAsync(
             new() { Silos = options.Silos, Devices = options.Devices });
-        IDevice device = cluster.ServicesOf(0).GetRequiredService<DeviceHost>().Device;
+        IDevice device = cluster.ServicesOf(0).GetRequiredService<DeviceHosts>().First.Device;
         List<double> clustered = [], without = [], ratios = [];
         double others = await Machine.OthersDuringAsync(async () =>
         {

@@ -32,7 +32,7 @@ internal static class ParameterMemory
                     new() { ConfigJson = config.ToJson(), Seed = 1, Training = true, MaxPositions = 64 },
                     cluster.SiloNames, new PipelineLayout(method, 4));
                 HostedModel[] stores = [.. cluster.SiloNames.Select((_, silo) =>
-                    cluster.ServicesOf(silo).GetRequiredService<DeviceHost>().ModelOf(name))];
+                    cluster.ServicesOf(silo).GetRequiredService<DeviceHosts>().First.ModelOf(name))];
                 ParameterSet[] sets = [.. stores.SelectMany(store => store.ParameterSets)];
                 double values = Sum(sets, set => set.All.Sum(parameter => Bytes(parameter.Value)));
                 double gradients = Sum(sets, set => set.GradientBanks.Sum(Bytes));

@@ -13,8 +13,8 @@ public static class GrainKeys
     public static string Stage(string model, int stage, int direction = 0) =>
         string.Create(CultureInfo.InvariantCulture, $"{model}/{direction}/{stage}");
 
-    /// <summary>Key of a gateway: <c>model@silo</c>.</summary>
-    public static string Host(string model, string silo) => $"{model}@{silo}";
+    /// <summary>Key of a gateway: <c>model@place</c>, the place named as in <see cref="Devices.PlaceName"/>.</summary>
+    public static string Host(string model, string place) => $"{model}@{place}";
 
     /// <summary>Key of a router: <c>run/layer</c>.</summary>
     public static string Router(string run, int layer) => string.Create(CultureInfo.InvariantCulture, $"{run}/{layer}");
@@ -34,10 +34,12 @@ public static class GrainKeys
     }
 
     /// <summary>Reads a gateway's key.</summary>
-    public static (string Model, string Silo) ParseHost(string key)
+    public static (string Model, string Place) ParseHost(string key)
     {
         int at = key.LastIndexOf('@');
-        return at > 0 ? (key[..at], key[(at + 1)..]) : throw new ArgumentException($"'{key}' is not a key like model@silo");
+        return at > 0
+            ? (key[..at], key[(at + 1)..])
+            : throw new ArgumentException($"'{key}' is not a key like model@place");
     }
 
     /// <summary>Names that may be a model or run: keys are cut at '/' and '@'.</summary>

@@ -58,7 +58,12 @@ public sealed class LosingDevice(IDevice inner) : IDevice
     public Task SubmitAsync<TState>(Action<IKernels, TState> work, TState state, WorkPriority priority = default) =>
         SubmitAsync(kernels => work(kernels, state), priority);
 
+    public Task? TryCopyFrom(IDevice source, Tensor from, Tensor to) =>
+        inner.TryCopyFrom(source is LosingDevice other ? other.Inner : source, from, to);
+
     public void Dispose() => inner.Dispose();
+
+    private IDevice Inner => inner;
 
     private sealed class LosingKernels(IKernels inner, DeviceLoss loss) : ForwardingKernels(inner)
     {

@@ -74,6 +74,9 @@ public sealed class PacedDevice : IDevice
         Action<IKernels, TState> work, TState state, WorkPriority priority = default) =>
         SubmitAsync(kernels => work(kernels, state), priority);
 
+    public Task? TryCopyFrom(IDevice source, Tensor from, Tensor to) =>
+        _inner.TryCopyFrom(source is PacedDevice other ? other._inner : source, from, to);
+
     public void Dispose()
     {
         lock (_queue)

@@ -10,7 +10,10 @@ namespace Krewe.TestSupport;
 /// reads or writes them, what is read is a copy, and what is copied to the host is there only once the work is done.
 /// </summary>
 /// <param name="inner">Computes; in host memory. Disposed with this device.</param>
-public sealed class SeparateMemoryDevice(IDevice inner) : IDevice
+/// <param name="direct">
+/// Copies from another such device's memory itself, as between two GPUs that reach each other.
+/// </param>
+public sealed class SeparateMemoryDevice(IDevice inner, bool direct = false) : IDevice
 {
     private readonly SeparateKernels _kernels = new(inner.Kernels);
     private long _reservedBytes;
@@ -47,6 +50,16 @@ public sealed class SeparateMemoryDevice(IDevice inner) : IDevice
     public Task SubmitAsync<TState>(
         Action<IKernels, TState> work, TState state, WorkPriority priority = default) =>
         SubmitAsync(kernels => work(kernels, state), priority);
+
+    public Task? TryCopyFrom(IDevice source, Tensor from, Tensor to) => direct && source is SeparateMemoryDevice
+        ? SubmitAsync(kernels =>
+        {
+            for (int row = 0; row < from.Rows; row++)
+            {
+                kernels.Transfer(from.SliceRows(row, 1), to.SliceRows(row, 1));
+            }
+        })
+        : null;
 
     public void Dispose()
     {

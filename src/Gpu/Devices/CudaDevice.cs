@@ -17,7 +17,7 @@ namespace Krewe.Gpu.Devices;
 /// same <see cref="ArgumentException"/> as on a CPU, once its kernels are done, and none of its kernels that index by
 /// data has written after the fault.
 /// </remarks>
-public sealed class CudaDevice : IDevice
+public sealed partial class CudaDevice : IDevice
 {
     /// <summary>Enough to keep the stream busy; more would run background work ahead of what somebody waits for.</summary>
     private const int MaxInFlight = 4;

@@ -78,6 +78,21 @@ public sealed unsafe class CudaMemoryPool : IDisposable
         return DriverApi.cuMemFreeAsync(address, stream.Handle) == CudaResult.Success;
     }
 
+    /// <summary>
+    /// Lets kernels and copies of another device reach the pool's memory, also what it will take yet.
+    /// </summary>
+    /// <exception cref="CudaException">The device cannot: see <see cref="CudaContext.CanAccess"/>.</exception>
+    public void LetIn(CudaContext peer)
+    {
+        MemoryAccess access = new()
+        {
+            LocationType = MemoryPoolProperties.OnDevice,
+            LocationId = peer.Device,
+            Flags = MemoryAccess.ReadWrite,
+        };
+        CudaResult.Check(DriverApi.cuMemPoolSetAccess(_handle, &access, 1));
+    }
+
     /// <summary>Gives the device back what is not handed out.</summary>
     public void Trim() => CudaResult.Check(DriverApi.cuMemPoolTrimTo(_handle, 0));
 

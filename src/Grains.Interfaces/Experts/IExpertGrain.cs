@@ -3,8 +3,8 @@ using Orleans.Concurrency;
 namespace Krewe.Grains.Interfaces.Experts;
 
 /// <summary>
-/// One routed expert. Key: <c>model/layer/expert/replica</c>. Pinned to the silo that the placement plan names; its
-/// weights live in that silo's device store, the grain is a handle that attaches to them.
+/// One routed expert. Key: <c>model/layer/expert/replica</c>. Pinned to the silo of the place that the placement plan
+/// names; its weights live in that place's device store, the grain is a handle that attaches to them.
 /// </summary>
 /// <remarks>
 /// Reentrant: it never computes in its turn, it joins batches that its silo's device runs for all at once.
@@ -42,7 +42,7 @@ public interface IExpertGrain : IGrainWithStringKey
 [GenerateSerializer, Immutable, Alias("krewe.ExpertStatus")]
 public sealed record ExpertStatus
 {
-    /// <summary>Name of the silo.</summary>
+    /// <summary>Name of the place.</summary>
     [Id(0)] public required string Silo { get; init; }
 
     /// <summary>Name of the device.</summary>

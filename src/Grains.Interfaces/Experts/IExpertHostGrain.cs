@@ -6,9 +6,9 @@ using Krewe.Model.Training;
 namespace Krewe.Grains.Interfaces.Experts;
 
 /// <summary>
-/// The gateway to all experts of one model on one silo: a stage calls it once per layer, however many experts it needs
-/// there. Key: <c>model@silo</c>. Reentrant; the calls for one (layer, slot) must come one after the other. It also speaks
-/// for the whole silo in what concerns all parts of the model there: opening a step, snapshots, freeing.
+/// The gateway to all experts of one model at one place: a stage calls it once per layer, however many experts it needs
+/// there. Key: <c>model@place</c>. Reentrant; the calls for one (layer, slot) must come one after the other. It also
+/// speaks for the whole place in what concerns all parts of the model there: opening a step, snapshots, freeing.
 /// </summary>
 /// <remarks>
 /// A forward may be repeated; a step that failed is begun anew under a higher attempt (<see cref="BeginAsync"/>);
@@ -78,7 +78,7 @@ public interface IExpertHostGrain : IGrainWithStringKey
 }
 
 /// <summary>Who answers behind a gateway.</summary>
-/// <param name="Silo">Name of the silo.</param>
+/// <param name="Silo">Name of the place.</param>
 /// <param name="Process">Its process.</param>
 /// <param name="Device">Name of its device.</param>
 /// <param name="ReservedBytes">Bytes that its device holds.</param>

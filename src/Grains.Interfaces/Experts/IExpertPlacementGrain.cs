@@ -12,7 +12,7 @@ public interface IExpertPlacementGrain : IGrainWithStringKey
 {
     /// <summary>Makes and keeps the plan; each call makes a new version.</summary>
     /// <param name="configJson">The model's config.json.</param>
-    /// <param name="silos">The silos that take part.</param>
+    /// <param name="silos">The places that take part.</param>
     /// <param name="layout">Ranks and schedule of the pipeline.</param>
     [Alias("CreateAsync")]
     Task<PlacementPlan> CreateAsync(string configJson, [Immutable] TensorPeer[] silos, PipelineLayout layout);

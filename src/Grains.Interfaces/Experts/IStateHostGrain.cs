@@ -4,8 +4,8 @@ using Orleans.Concurrency;
 namespace Krewe.Grains.Interfaces.Experts;
 
 /// <summary>
-/// The state that a silo holds of a run, in memory: saved at a step, kept by a peer, handed to whoever takes over. The
-/// gateway's second face: the same grain, the same key <c>model@silo</c>.
+/// The state that a place holds of a run, in memory: saved at a step, kept by a peer, handed to whoever takes over. The
+/// gateway's second face: the same key <c>model@place</c>.
 /// </summary>
 /// <remarks>Owners are experts (<c>expert/3/12</c>), stages (<c>stage/0</c>), <c>embedding</c> and <c>head</c>.</remarks>
 [Alias("krewe.IStateHostGrain")]

@@ -3,31 +3,34 @@ using Krewe.Model.Layers;
 
 namespace Krewe.Grains.Interfaces.Experts;
 
-/// <summary>Which silo holds what of one model: the source of every placement decision.</summary>
+/// <summary>
+/// Which place holds what of one model: the source of every placement decision. A place is a device of a silo
+/// (<see cref="PlaceName"/>); that of a silo with one device has the silo's name.
+/// </summary>
 [GenerateSerializer, Immutable, Alias("krewe.PlacementPlan")]
 public sealed record PlacementPlan
 {
     /// <summary>Rises with every change.</summary>
     [Id(0)] public long Version { get; init; }
 
-    /// <summary>Names of the silos; the ordinals below index this list.</summary>
+    /// <summary>Names of the places; the ordinals below index this list.</summary>
     [Id(1)] public required string[] Silos { get; init; }
 
     /// <summary>Number of groups in the experts' reduction tree.</summary>
     [Id(2)] public int CanonicalGroups { get; init; }
 
-    /// <summary>For each MoE layer the silo ordinal of each expert.</summary>
+    /// <summary>For each MoE layer the ordinal of each expert's place.</summary>
     [Id(3)] public required Dictionary<int, int[]> SiloOfExpert { get; init; }
 
-    /// <summary>The silo ordinal of each stage.</summary>
+    /// <summary>The ordinal of each stage's place.</summary>
     [Id(4)] public required int[] SiloOfStage { get; init; }
 
     /// <summary>
-    /// The silo ordinal of each stage's copy for direction 1; empty where the pipeline has one direction.
+    /// The place ordinal of each stage's copy for direction 1; empty where the pipeline has one direction.
     /// </summary>
     [Id(6)] public int[] SiloOfMirror { get; init; } = [];
 
-    /// <summary>The silos as senders and receivers of tensors, in the order of <see cref="Silos"/>.</summary>
+    /// <summary>The places as senders and receivers of tensors, in the order of <see cref="Silos"/>.</summary>
     [Id(7)] public TensorPeer[] Peers { get; init; } = [];
 
     /// <summary>
@@ -42,17 +45,40 @@ public sealed record PlacementPlan
     /// <summary>First main layer of each stage.</summary>
     [Id(5)] public required int[] FirstLayerOfStage { get; init; }
 
-    /// <summary>Name of the silo that holds an expert.</summary>
+    /// <summary>Name of the place that holds an expert.</summary>
     /// <exception cref="KeyNotFoundException">The model has no such layer of experts.</exception>
     public string SiloOf(int layer, int expert) => Silos[SiloOfExpert[layer][expert]];
 
-    /// <summary>The silo ordinal of a stage's copy.</summary>
+    /// <summary>The place ordinal of a stage's copy.</summary>
     public int SiloOfCopy(int direction, int stage) => direction == 0 ? SiloOfStage[stage] : SiloOfMirror[stage];
 
-    /// <summary>True where the two copies of a stage live on different silos, each with its own parameters.</summary>
+    /// <summary>Name of the place that holds a stage's copy.</summary>
+    public string PlaceOfCopy(int direction, int stage) => Silos[SiloOfCopy(direction, stage)];
+
+    /// <summary>
+    /// The ordinal of the place that keeps the snapshots of another: one of the next silo, in their order, so that a
+    /// silo may die; the next place where there is one silo alone.
+    /// </summary>
+    public int KeeperOf(int place)
+    {
+        string[] silos = [.. Silos.Select(PlaceName.SiloOf)];
+        string[] all = [.. silos.Distinct()];
+        if (all.Length == 1)
+        {
+            return (place + 1) % Silos.Length;
+        }
+
+        int[] PlacesOf(string silo) => [.. silos.Index().Where(s => s.Item == silo).Select(s => s.Index)];
+        int[] next = PlacesOf(all[(Array.IndexOf(all, silos[place]) + 1) % all.Length]);
+        return next[Array.IndexOf(PlacesOf(silos[place]), place) % next.Length];
+    }
+
+    /// <summary>True where the two copies of a stage live on different places, each with its own parameters.</summary>
     public bool IsApart(int stage) => Directions == 2 && SiloOfStage[stage] != SiloOfMirror[stage];
 
-    /// <summary>The silo ordinals that have the embedding, for the first stage, or the head, for the last one.</summary>
+    /// <summary>
+    /// The place ordinals that have the embedding, for the first stage, or the head, for the last one.
+    /// </summary>
     public IEnumerable<int> SilosOfTable(int stage) =>
         TableReplicas && IsApart(stage) ? [SiloOfStage[stage], SiloOfMirror[stage]] : [SiloOfStage[stage]];
 
@@ -66,10 +92,10 @@ public sealed record PlacementPlan
         return new(stage, stages, FirstLayerOfStage[stage], end - FirstLayerOfStage[stage]);
     }
 
-    /// <summary>The topology of one layer, hosts by silo ordinal.</summary>
+    /// <summary>The topology of one layer, hosts by place ordinal.</summary>
     public ExpertTopology TopologyOf(int layer) => new(SiloOfExpert[layer], CanonicalGroups);
 
-    /// <summary>Experts of a silo, by layer and index.</summary>
+    /// <summary>Experts of a place, by layer and index.</summary>
     public IEnumerable<(int Layer, int Expert)> ExpertsOf(int silo) => SiloOfExpert.OrderBy(layer => layer.Key)
         .SelectMany(layer => layer.Value.Index().Where(e => e.Item == silo).Select(e => (layer.Key, e.Index)));
 

@@ -65,7 +65,7 @@ public sealed record StepOutcome([property: Id(0)] MicroBatchLosses[] Losses, [p
 /// </summary>
 /// <param name="Step">Step number.</param>
 /// <param name="Method">Schedule.</param>
-/// <param name="Silos">Name of the silo of each rank.</param>
+/// <param name="Silos">Name of the place of each rank.</param>
 /// <param name="Devices">Name of the device of each rank.</param>
 /// <param name="Operations">For each rank the operations in order, in the notation of the schedules.</param>
 /// <param name="Starts">Their starts, seconds from the start of the step.</param>

@@ -160,7 +160,7 @@ public interface IPipelineStageGrain : IGrainWithStringKey
 }
 
 /// <summary>Where a stage is and what it holds.</summary>
-/// <param name="Silo">Name of the silo.</param>
+/// <param name="Silo">Name of the place.</param>
 /// <param name="Device">Name of its device.</param>
 /// <param name="Parameters">
 /// Number of parameters, embedding and head included where they are on its silo, the routed experts' excluded.

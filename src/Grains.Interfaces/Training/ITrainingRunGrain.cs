@@ -35,7 +35,8 @@ public interface ITrainingRunGrain : IGrainWithStringKey
     Task AttendAsync(string folder);
 
     /// <summary>
-    /// Moves everything off a silo at the next step boundary and gives it nothing more; completes when it is done.
+    /// Moves everything off a silo, or off one place of it such as <c>silo:1</c>, at the next step boundary and gives
+    /// it nothing more; completes when it is done. A silo is all of its places.
     /// </summary>
     /// <exception cref="Model.KreweException">It is the run's only silo, or not one of its silos.</exception>
     [Alias("DrainAsync"), AlwaysInterleave]
@@ -69,7 +70,7 @@ public sealed record RunRequest
     /// <summary>Folder of the run: checkpoints go to <c>step-000100</c> and so on below it.</summary>
     [Id(4)] public required string Folder { get; init; }
 
-    /// <summary>Names of the silos that take part.</summary>
+    /// <summary>Names of the places that take part: see <see cref="Devices.PlaceName"/>.</summary>
     [Id(5)] public required string[] Silos { get; init; }
 
     /// <summary>Number of pipeline stages.</summary>
@@ -141,7 +142,7 @@ public sealed record RunStarted
     /// <summary>Something the user should know, such as a replaced corpus; null for nothing.</summary>
     [Id(7)] public string? Notice { get; init; }
 
-    /// <summary>Experts per silo, by silo name.</summary>
+    /// <summary>Experts per place, by its name.</summary>
     [Id(8)] public required Dictionary<string, int> ExpertsOfSilo { get; init; }
 }
 

@@ -37,7 +37,7 @@ public sealed record CheckpointWritten(
 /// <param name="ToStep">Steps that the run goes on from.</param>
 /// <param name="Seconds">How long it paused.</param>
 /// <param name="Reason">What happened, one line.</param>
-/// <param name="Silos">Silos that take part from now on.</param>
+/// <param name="Silos">Places that take part from now on.</param>
 [GenerateSerializer, Immutable, Alias("krewe.RunRecovered")]
 public sealed record RunRecovered(
     [property: Id(0)] long FromStep, [property: Id(1)] long ToStep, [property: Id(2)] double Seconds,
@@ -46,7 +46,7 @@ public sealed record RunRecovered(
 /// <summary>Experts and stages were moved: a silo joined, or was drained.</summary>
 /// <param name="Step">Steps committed.</param>
 /// <param name="Seconds">How long it took.</param>
-/// <param name="Silos">Silos that take part from now on.</param>
+/// <param name="Silos">Places that take part from now on.</param>
 [GenerateSerializer, Immutable, Alias("krewe.RunMoved")]
 public sealed record RunMoved(
     [property: Id(0)] long Step, [property: Id(1)] double Seconds, [property: Id(2)] string[] Silos) : RunEvent;

@@ -1,26 +1,42 @@
 using Krewe.Grains.Placement;
+using Krewe.Model.Tensors;
 using Microsoft.Extensions.Hosting;
 
 namespace Krewe.Grains.Devices;
 
 /// <inheritdoc cref="IDeviceGrain"/>
 [GrainType(GrainTypes.Device), DevicePlacement]
-public sealed class DeviceGrain(DeviceHost host, PlacementPlans plans, TensorPost post, IHostApplicationLifetime lifetime)
+public sealed class DeviceGrain(
+    DeviceHosts hosts, PlacementPlans plans, TensorPosts posts, IHostApplicationLifetime lifetime)
     : Grain, IDeviceGrain
 {
+    private DeviceHost _host = null!;
+
     /// <inheritdoc/>
-    public Task<DeviceStatus> StatusAsync()
+    public override Task OnActivateAsync(CancellationToken cancellationToken)
     {
-        HostedModelStatus[] models = [.. host.Models.Select(model => new HostedModelStatus(
-            model.Name, model.Experts.Count, model.Stages.Count())).OrderBy(model => model.Name, StringComparer.Ordinal)];
-        return Task.FromResult(new DeviceStatus(
-            host.Silo, host.Device.Name, host.Device.Kernels.Name, host.Device.ReservedBytes,
-            models.Sum(model => model.Experts), models.Sum(model => model.Stages), models,
-            GC.GetGCMemoryInfo().HeapSizeBytes, host.Device.PeakBytes, host.Device.BFloat16Rate));
+        _host = hosts.Of(this.GetPrimaryKeyString());
+        return Task.CompletedTask;
     }
 
     /// <inheritdoc/>
-    public Task<TensorPeer> PeerAsync() => Task.FromResult(post.Self);
+    public Task<DeviceStatus> StatusAsync()
+    {
+        IDevice device = _host.Device;
+        HostedModelStatus[] models = [.. _host.Models.Select(model => new HostedModelStatus(
+            model.Name, model.Experts.Count, model.Stages.Count())).OrderBy(model => model.Name, StringComparer.Ordinal)];
+        return Task.FromResult(new DeviceStatus(
+            _host.Place, device.Name, device.Kernels.Name, device.ReservedBytes,
+            models.Sum(model => model.Experts), models.Sum(model => model.Stages), models,
+            GC.GetGCMemoryInfo().HeapSizeBytes, device.PeakBytes, device.BFloat16Rate, device.Loss.IsLost));
+    }
+
+    /// <inheritdoc/>
+    public Task<TensorPeer> PeerAsync() => Task.FromResult(posts.Of(_host).Self);
+
+    /// <inheritdoc/>
+    public Task<PlaceStatus[]> PlacesAsync() => Task.FromResult<PlaceStatus[]>(
+        [.. hosts.All.Select(host => new PlaceStatus(host.Place, host.Device.Name, host.Device.Loss.IsLost))]);
 
     /// <inheritdoc/>
     public Task UsePlanAsync(string model, PlacementPlan plan)

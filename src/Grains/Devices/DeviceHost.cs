@@ -4,34 +4,31 @@ using Krewe.Model.Tensors;
 namespace Krewe.Grains.Devices;
 
 /// <summary>
-/// The device of a silo and its store: weights, moments and activations of every model, owned by the silo and not by
-/// any grain, so that a grain that is activated anew attaches in microseconds.
+/// A place, which is a device of a silo, and its store: weights, moments and activations of every model, owned by the
+/// silo and not by any grain, so that a grain that is activated anew attaches in microseconds.
 /// </summary>
-/// <param name="silo">Name of the silo.</param>
+/// <param name="place">Name of the place: see <see cref="PlaceName"/>.</param>
 /// <param name="device">Its device; disposed with the host.</param>
-/// <param name="inBand">Sends tensors as bytes even within the process, as between machines; for tests.</param>
-public sealed class DeviceHost(string silo, IDevice device, bool inBand = false) : IDisposable
+/// <param name="process">Process identity of the silo.</param>
+public sealed class DeviceHost(string place, IDevice device, Guid process) : IDisposable
 {
     private readonly ConcurrentDictionary<string, HostedModel> _models = new(StringComparer.Ordinal);
     private readonly ConcurrentBag<HostedModel> _abandoned = [];
 
-    /// <summary>Name of the silo.</summary>
-    public string Silo { get; } = silo;
+    /// <summary>Name of the place.</summary>
+    public string Place { get; } = place;
 
     /// <summary>The device.</summary>
     public IDevice Device { get; } = device;
 
-    /// <summary>True where tensors go as bytes even within the process.</summary>
-    public bool InBand { get; } = inBand;
-
-    /// <summary>What other silos may know this process by: they pass tensors by reference to the same one.</summary>
-    public Guid Process { get; } = inBand ? Guid.NewGuid() : ProcessExchange.ProcessId;
+    /// <summary>What others may know the silo's process by: they pass tensors by reference to the same one.</summary>
+    public Guid Process { get; } = process;
 
     /// <summary>Models with anything on this device.</summary>
     public IEnumerable<HostedModel> Models => _models.Values;
 
     /// <summary>The part of a model that lives here, created empty when first asked for.</summary>
-    public HostedModel ModelOf(string model) => _models.GetOrAdd(model, name => new(name, Silo, Device));
+    public HostedModel ModelOf(string model) => _models.GetOrAdd(model, name => new(name, Place, Device));
 
     /// <summary>Frees everything of a model.</summary>
     public void Unload(string model)

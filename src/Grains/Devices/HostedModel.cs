@@ -7,9 +7,9 @@ namespace Krewe.Grains.Devices;
 
 /// <summary>The part of one model that lives on one device: experts, stages and their work in progress.</summary>
 /// <param name="name">Model or run name.</param>
-/// <param name="silo">Name of the silo, for messages.</param>
+/// <param name="place">Name of the device's place.</param>
 /// <param name="device">The device.</param>
-public sealed partial class HostedModel(string name, string silo, IDevice device) : IDisposable
+public sealed partial class HostedModel(string name, string place, IDevice device) : IDisposable
 {
     private readonly ConcurrentDictionary<(int Layer, int Index), Expert> _experts = new();
     private readonly ConcurrentDictionary<(int Direction, int Stage), HostedStage> _stages = new();
@@ -19,7 +19,7 @@ public sealed partial class HostedModel(string name, string silo, IDevice device
     private readonly Dictionary<int, long[]> _tokens = [];
     private long _lastBatch;
 
-    /// <summary>Saved states of a run, this silo's and a peer's.</summary>
+    /// <summary>Saved states of a run, this place's and a peer's.</summary>
     internal SnapshotStore Snapshots { get; } = new(device, name);
 
     /// <summary>Work behind which calls to this silo went on.</summary>
@@ -39,11 +39,14 @@ public sealed partial class HostedModel(string name, string silo, IDevice device
     /// <summary>Model or run name.</summary>
     public string Name { get; } = name;
 
+    /// <summary>Name of the device's place.</summary>
+    public string Place { get; } = place;
+
     /// <summary>The device.</summary>
     public IDevice Device { get; } = device;
 
     /// <summary>Lets in the calls of the current attempt at a step.</summary>
-    public StepGate Gate { get; } = new($"'{name}' on silo '{silo}'");
+    public StepGate Gate { get; } = new($"'{name}' on silo '{place}'");
 
     /// <summary>Waits until the calls that the coordinator made to the rank before this one have begun.</summary>
     internal ValueTask TurnAsync(StepCall call, CancellationToken abandoned) => call.Rank >= 0

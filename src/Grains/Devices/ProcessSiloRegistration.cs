@@ -4,26 +4,29 @@ using Orleans.Runtime;
 
 namespace Krewe.Grains.Devices;
 
-/// <summary>Keeps a silo in <see cref="ProcessSilos"/> while it is active, and the loss of its device.</summary>
+/// <summary>
+/// Keeps a silo in <see cref="ProcessSilos"/> while it is active, its places and the losses of their devices.
+/// </summary>
 internal sealed class ProcessSiloRegistration(
-    DeviceHost host, IGrainFactory grains, IOptions<ClusterOptions> cluster) : ILifecycleParticipant<ISiloLifecycle>
+    DeviceHosts hosts, IGrainFactory grains, IOptions<ClusterOptions> cluster) : ILifecycleParticipant<ISiloLifecycle>
 {
     /// <inheritdoc/>
     public void Participate(ISiloLifecycle lifecycle) => lifecycle.Subscribe(
         nameof(ProcessSiloRegistration), ServiceLifecycleStage.Active,
         _ =>
         {
-            host.Device.Loss.Register(loss => ProcessSilos.Retire(cluster.Value.ClusterId, host.Silo, loss));
-            if (!host.InBand)
+            string id = cluster.Value.ClusterId;
+            ProcessSilos.Add(id, hosts.Silo, [.. hosts.All.Select(host => host.Place)], hosts.InBand ? null : grains);
+            foreach (DeviceHost host in hosts.All)
             {
-                ProcessSilos.Add(cluster.Value.ClusterId, host.Silo, grains);
+                host.Device.Loss.Register(loss => ProcessSilos.Retire(id, host.Place, loss));
             }
 
             return Task.CompletedTask;
         },
         _ =>
         {
-            ProcessSilos.Remove(cluster.Value.ClusterId, host.Silo);
+            ProcessSilos.Remove(cluster.Value.ClusterId, hosts.Silo);
             return Task.CompletedTask;
         });
 }

@@ -9,31 +9,47 @@ namespace Krewe.Grains.Devices;
 /// </summary>
 public static class ProcessSilos
 {
-    private static readonly ConcurrentDictionary<(string Cluster, string Silo), IGrainFactory> Silos = new();
-    private static readonly ConcurrentDictionary<(string Cluster, string Silo), DeviceLostException> Retired = new();
+    private static readonly
+        ConcurrentDictionary<(string Cluster, string Silo), (string[] Places, IGrainFactory? Grains)> Silos = new();
+
+    private static readonly ConcurrentDictionary<(string Cluster, string Place), DeviceLostException> Retired = new();
 
     /// <summary>Makes a silo known to the others of its process.</summary>
-    public static void Add(string cluster, string silo, IGrainFactory grains) => Silos[(cluster, silo)] = grains;
+    /// <param name="cluster">Its cluster.</param>
+    /// <param name="silo">Its name.</param>
+    /// <param name="places">Names of its places.</param>
+    /// <param name="grains">Its own grain factory; null where others shall call it as one of another process.</param>
+    public static void Add(string cluster, string silo, string[] places, IGrainFactory? grains) =>
+        Silos[(cluster, silo)] = (places, grains);
 
     /// <summary>Forgets a silo that stops.</summary>
     public static void Remove(string cluster, string silo)
     {
-        Silos.TryRemove((cluster, silo), out _);
-        Retired.TryRemove((cluster, silo), out _);
+        if (Silos.TryRemove((cluster, silo), out (string[] Places, IGrainFactory?) removed))
+        {
+            foreach (string place in removed.Places)
+            {
+                Retired.TryRemove((cluster, place), out _);
+            }
+        }
     }
 
     /// <summary>
-    /// Makes known that a silo has lost its device. As a member of its cluster it stays, where its process does: others
-    /// of the process talk through it. For runs it has died.
+    /// Makes known that a place has lost its device. Its silo stays a member of its cluster where its process stays:
+    /// others of the process talk through it. For runs the place has died.
     /// </summary>
-    public static void Retire(string cluster, string silo, DeviceLostException loss) => Retired[(cluster, silo)] = loss;
+    public static void Retire(string cluster, string place, DeviceLostException loss) =>
+        Retired[(cluster, place)] = loss;
 
-    /// <summary>How a silo of this process lost its device, or null.</summary>
-    public static DeviceLostException? LossOf(string cluster, string silo) =>
-        Retired.GetValueOrDefault((cluster, silo));
+    /// <summary>How a place of this process lost its device, or null.</summary>
+    public static DeviceLostException? LossOf(string cluster, string place) =>
+        Retired.GetValueOrDefault((cluster, place));
+
+    /// <summary>The places of a silo, or null where it lives in another process.</summary>
+    public static string[]? PlacesOf(string cluster, string silo) => Silos.GetValueOrDefault((cluster, silo)).Places;
 
     /// <summary>The silo's own grain factory, or null where it lives in another process.</summary>
-    public static IGrainFactory? Find(string cluster, string silo) => Silos.GetValueOrDefault((cluster, silo));
+    public static IGrainFactory? Find(string cluster, string silo) => Silos.GetValueOrDefault((cluster, silo)).Grains;
 
     /// <summary>
     /// Runs a call to another silo of the process. It leaves the calling grain's context, since the reply belongs to

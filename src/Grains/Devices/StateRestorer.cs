@@ -4,9 +4,8 @@ namespace Krewe.Grains.Devices;
 
 /// <summary>Brings an expert or a stage to the state of a step, from wherever in the cluster that state is.</summary>
 /// <param name="grains">The cluster.</param>
-/// <param name="host">The silo's device.</param>
-/// <param name="post">Opens what other silos send.</param>
-public sealed class StateRestorer(IGrainFactory grains, DeviceHost host, TensorPost post)
+/// <param name="posts">Open what other places send.</param>
+public sealed class StateRestorer(IGrainFactory grains, TensorPosts posts)
 {
     /// <summary>Restores one owner; where it is at that step already, nothing happens.</summary>
     /// <exception cref="SnapshotLostException">No silo has the state.</exception>
@@ -20,19 +19,19 @@ public sealed class StateRestorer(IGrainFactory grains, DeviceHost host, TensorP
         Tensor own = model.Snapshots.Find(owner.Key, source.Step);
         if (!own.IsEmpty)
         {
-            await host.Device.SubmitAsync(kernels => owner.Load(kernels, own, source.Step));
+            await model.Device.SubmitAsync(kernels => owner.Load(kernels, own, source.Step));
             return;
         }
 
-        foreach (string silo in source.HoldersOf(owner.Key).Where(silo => silo != host.Silo))
+        foreach (string place in source.HoldersOf(owner.Key).Where(place => place != model.Place))
         {
-            IStateHostGrain holder = grains.GetGrain<IStateHostGrain>(GrainKeys.Host(model.Name, silo));
-            TensorParcel parcel = await holder.ReadStateAsync(owner.Key, source.Step, host.Process);
+            IStateHostGrain holder = grains.GetGrain<IStateHostGrain>(GrainKeys.Host(model.Name, place));
+            TensorParcel parcel = await holder.ReadStateAsync(owner.Key, source.Step, posts.First.Process);
             if (!parcel.IsEmpty)
             {
-                using Arena arena = host.Device.CreateHostArena($"{model.Name}: state of {owner.Key}");
-                Tensor state = await post.OpenOnHostAsync(parcel, arena);
-                await host.Device.SubmitAsync(kernels => owner.Load(kernels, state, source.Step));
+                using Arena arena = model.Device.CreateHostArena($"{model.Name}: state of {owner.Key}");
+                Tensor state = await posts.First.OpenOnHostAsync(parcel, arena);
+                await model.Device.SubmitAsync(kernels => owner.Load(kernels, state, source.Step));
                 return;
             }
         }

@@ -2,11 +2,11 @@ using Krewe.Model.Tensors;
 
 namespace Krewe.Grains.Devices;
 
-/// <content>What others sent, on the silo's device or on the host.</content>
+/// <content>What others sent, on the place's device or on the host.</content>
 public sealed partial class TensorPost
 {
     /// <summary>
-    /// Opens a parcel: a view of the sender's tensor where the silo's device reaches it, else a tensor in the arena.
+    /// Opens a parcel: a view of the sender's tensor where the place's device reaches it, else a tensor in the arena.
     /// </summary>
     /// <param name="parcel">What came.</param>
     /// <param name="arena">
@@ -64,7 +64,9 @@ public sealed partial class TensorPost
         return await (shared.Device ?? host.Device).CopyAsync(shared.Tensor, arena);
     }
 
-    /// <summary>From the memory of another device of this process, or of the host.</summary>
+    /// <summary>
+    /// From the memory of another device of this process, from one to the other where they can do that, or of the host.
+    /// </summary>
     private async Task<Tensor> BringAsync(SharedTensor shared, Arena arena)
     {
         if (shared.Device is null || host.Device.SharesHostMemory())
@@ -74,6 +76,14 @@ public sealed partial class TensorPost
         }
 
         Tensor tensor = arena.Allocate(shared.Tensor.Shape, shared.Tensor.DType);
+        if (host.Device.TryCopyFrom(shared.Device, shared.Tensor, tensor) is { } direct)
+        {
+            Interlocked.Increment(ref _direct);
+            await direct;
+            return tensor;
+        }
+
+        Interlocked.Increment(ref _byHost);
         Arena room = _rooms.Take();
         await UploadAsync(await shared.OnHostAsync(room), tensor, room);
         return tensor;

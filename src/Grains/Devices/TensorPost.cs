@@ -6,28 +6,37 @@ namespace Krewe.Grains.Devices;
 
 /// <summary>
 /// Wraps tensors for other silos and opens what they sent: by reference within a process, small ones in the grain call,
-/// all others through the tensor channel. What lies in a device's own memory goes by way of the host's.
+/// all others through the tensor channel. What lies in a device's own memory goes by way of the host's, but to a device
+/// of the same process that can copy it itself.
 /// </summary>
-/// <param name="host">The silo's device.</param>
+/// <param name="host">The device whose tensors it sends, and to which it brings what came.</param>
 /// <param name="plans">Know the other silos' channels.</param>
-/// <param name="channel">The silo's own.</param>
+/// <param name="channel">The silo's.</param>
 public sealed partial class TensorPost(DeviceHost host, PlacementPlans plans, TensorChannel channel) : IDisposable
 {
     private readonly HostRooms _rooms = new(host.Device);
+    private long _direct;
+    private long _byHost;
 
     /// <summary>Largest tensor that rides in the grain call itself.</summary>
     public const int InBandBytes = 64 << 10;
 
+    /// <summary>Tensors of other devices of the process that came straight from their memory.</summary>
+    public long DirectCopies => Interlocked.Read(ref _direct);
+
+    /// <summary>Tensors of other devices of the process that came by way of the host's memory.</summary>
+    public long CopiesByHost => Interlocked.Read(ref _byHost);
+
     /// <summary>Process identity of the silo.</summary>
     public Guid Process => host.Process;
 
-    /// <summary>How others send tensors to this silo.</summary>
-    public TensorPeer Self => new(host.Silo, host.Process, channel.Address, host.Device.Name);
+    /// <summary>How others send tensors to this place.</summary>
+    public TensorPeer Self => new(host.Place, host.Process, channel.Address, host.Device.Name);
 
     /// <summary>Starts sending; a large tensor may still be under way when the parcel is there.</summary>
     /// <param name="tensor">
-    /// On the silo's device or in host memory, or empty; must not change before <see cref="PostedTensor.Sent"/>, and where
-    /// the receiver lives in the same process as long as the called method says.
+    /// On the place's device or in host memory, or empty; must not change before <see cref="PostedTensor.Sent"/>, and
+    /// where the receiver lives in the same process as long as the called method says.
     /// </param>
     /// <param name="process">Process of the receiver.</param>
     /// <param name="scope">What it belongs to; see <see cref="Discard"/>.</param>

@@ -10,8 +10,11 @@ namespace Krewe.Grains.Experts;
 
 /// <inheritdoc cref="IExpertGrain"/>
 [GrainType(GrainTypes.Expert), DevicePlacement, Reentrant, KeepAlive, Immovable]
-public sealed class ExpertGrain(DeviceHost host, ParameterSources sources, PlacementPlans plans, StateRestorer restorer, GrainMoves moves) : Grain, IExpertGrain
+public sealed class ExpertGrain(
+    DeviceHosts hosts, ParameterSources sources, PlacementPlans plans, StateRestorer restorer, GrainMoves moves)
+    : Grain, IExpertGrain
 {
+    private DeviceHost _host = null!;
     private string _name = "";
     private int _layer;
     private int _index;
@@ -20,14 +23,16 @@ public sealed class ExpertGrain(DeviceHost host, ParameterSources sources, Place
     private long _tokens;
     private long _tokensBefore;
 
-    private HostedModel Hosted => host.ModelOf(_name);
+    private HostedModel Hosted => _host.ModelOf(_name);
 
     /// <inheritdoc/>
-    public override Task OnActivateAsync(CancellationToken cancellationToken)
+    public override async Task OnActivateAsync(CancellationToken cancellationToken)
     {
         (_name, _layer, _index) = GrainKeys.ParseExpert(this.GetPrimaryKeyString());
+        // Where the plan wants it on another silo, it is sent there when it is loaded.
+        PlacementPlan? plan = await plans.FindAsync(_name);
+        _host = (plan is null ? null : hosts.Find(plan.SiloOf(_layer, _index))) ?? hosts.First;
         _tokensBefore = Hosted.TokensOf(_layer, _index);
-        return Task.CompletedTask;
     }
 
     /// <inheritdoc/>
@@ -66,8 +71,8 @@ public sealed class ExpertGrain(DeviceHost host, ParameterSources sources, Place
     /// <inheritdoc/>
     public Task<ExpertStatus> StatusAsync() => Task.FromResult(new ExpertStatus
     {
-        Silo = host.Silo,
-        Device = host.Device.Name,
+        Silo = _host.Place,
+        Device = _host.Device.Name,
         Parameters = Hosted.FindExpert(_layer, _index)?.Parameters.Count ?? 0,
         Batches = _batches,
         Tokens = _tokens + Hosted.TokensOf(_layer, _index) - _tokensBefore,
@@ -75,9 +80,18 @@ public sealed class ExpertGrain(DeviceHost host, ParameterSources sources, Place
 
     private async Task ReadAsync(ModelSource source)
     {
+        // A new plan may have put it at another place of the silo: the weights there are other ones.
+        DeviceHost host = moves.EnsureAtHome(
+            this.MigrateOnIdle, this.GetGrainId(), (await plans.GetAsync(_name)).SiloOf(_layer, _index));
+        if (host != _host)
+        {
+            _tokens += Hosted.TokensOf(_layer, _index) - _tokensBefore;
+            _host = host;
+            _tokensBefore = Hosted.TokensOf(_layer, _index);
+        }
+
         using StepGate.Entry entry = Hosted.Gate.Enter(source.Attempt);
         ModelConfig config = ModelConfig.Parse(source.ConfigJson, "the load request");
-        moves.EnsureAtHome(this.MigrateOnIdle, this.GetGrainId(), (await plans.GetAsync(_name)).SiloOf(_layer, _index));
 
         Expert? loaded = Hosted.FindExpert(_layer, _index);
         if (loaded?.Parameters.AppliedStep == source.Step)
@@ -86,7 +100,7 @@ public sealed class ExpertGrain(DeviceHost host, ParameterSources sources, Place
         }
 
         Expert expert = loaded ?? new Expert(
-            config, host.Device, _layer, _index, source.Recipe);
+            config, _host.Device, _layer, _index, source.Recipe);
         try
         {
             await sources.FillAsync(source, OwnerState.Of(expert), Hosted, restorer, isNew: loaded is null);

@@ -35,7 +35,7 @@ public sealed partial class ExpertHostGrain
     /// <inheritdoc/>
     public async Task ApplyAsync(AdamWStep rates, long attempt)
     {
-        faults.Reached(FaultPoints.Apply, rates.Step);
+        faults.Reached(FaultPoints.Apply, rates.Step, _host);
         using StepGate.Entry entry = Model.Gate.Enter(attempt);
         using CommonLaunch launch = _step is { } announced && announced.Attempt == attempt
             ? announced

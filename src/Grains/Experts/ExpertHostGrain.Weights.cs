@@ -60,8 +60,8 @@ public sealed partial class ExpertHostGrain
             if (queue.Waiting > 0)
             {
                 throw new InvalidOperationException(
-                    $"'{_name}' on silo '{host.Silo}': {queue.Waiting} weight gradients of layer {layer} wait for micro-batch " +
-                    $"{queue.Next}, whose own were never asked for");
+                    $"'{_name}' on silo '{_host.Place}': {queue.Waiting} weight gradients of layer {layer} wait for " +
+                    $"micro-batch {queue.Next}, whose own were never asked for");
             }
         }
     }

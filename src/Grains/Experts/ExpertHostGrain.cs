@@ -11,18 +11,22 @@ namespace Krewe.Grains.Experts;
 /// <inheritdoc cref="IExpertHostGrain"/>
 [GrainType(GrainTypes.Host), DevicePlacement, Reentrant, KeepAlive, Orleans.Placement.Immovable]
 public sealed partial class ExpertHostGrain(
-    DeviceHost host, PlacementPlans plans, TensorPost post, FaultPoints faults)
+    DeviceHosts hosts, PlacementPlans plans, TensorPosts posts, FaultPoints faults)
     : Grain, IExpertHostGrain
 {
     private readonly Dictionary<(int Layer, int Expert), IExpertGrain> _grains = [];
     private string _name = "";
+    private DeviceHost _host = null!;
+    private TensorPost _post = null!;
 
-    private HostedModel Model => host.ModelOf(_name);
+    private HostedModel Model => _host.ModelOf(_name);
 
     /// <inheritdoc/>
     public override Task OnActivateAsync(CancellationToken cancellationToken)
     {
-        _name = GrainKeys.ParseHost(this.GetPrimaryKeyString()).Model;
+        (_name, string place) = GrainKeys.ParseHost(this.GetPrimaryKeyString());
+        _host = hosts.Of(place);
+        _post = posts.Of(_host);
         return Task.CompletedTask;
     }
 
@@ -32,10 +36,10 @@ public sealed partial class ExpertHostGrain(
         using StepGate.Entry entry = Model.Gate.Enter(source.Attempt);
         Model.RunFolder = source.RunFolder;
         PlacementPlan plan = await plans.GetAsync(_name);
-        int silo = Array.IndexOf(plan.Silos, host.Silo);
+        int silo = Array.IndexOf(plan.Silos, _host.Place);
         await Task.WhenAll(plan.ExpertsOf(silo).Select(e =>
             GrainMoves.UntilAtHomeAsync(() => GrainOf(e.Layer, e.Expert).LoadAsync(source))));
-        return new(host.Silo, host.Process, host.Device.Name, host.Device.ReservedBytes);
+        return new(_host.Place, _host.Process, _host.Device.Name, _host.Device.ReservedBytes);
     }
 
     /// <inheritdoc/>
@@ -44,7 +48,7 @@ public sealed partial class ExpertHostGrain(
         bool anew = await Model.Gate.BeginAsync(begin.Attempt);
         if (anew)
         {
-            post.Discard(_name, begin.Attempt);
+            _post.Discard(_name, begin.Attempt);
             _weights.Clear();
             GiveUpStep();
         }
@@ -59,10 +63,8 @@ public sealed partial class ExpertHostGrain(
     {
         using StepGate.Entry entry = Model.Gate.Enter(call.Attempt);
         PlacementPlan plan = await plans.GetAsync(_name);
-        int[] experts =
-        [
-            .. plan.ExpertsOf(Array.IndexOf(plan.Silos, host.Silo)).Where(e => e.Layer == layer).Select(e => e.Expert),
-        ];
+        int place = Array.IndexOf(plan.Silos, _host.Place);
+        int[] experts = [.. plan.ExpertsOf(place).Where(e => e.Layer == layer).Select(e => e.Expert)];
         await RunAsync(
             layer, experts.Length, i => (experts[i], 0), static (_, _) => { }, call.Priority, static batch => batch.Done);
     }
@@ -70,13 +72,13 @@ public sealed partial class ExpertHostGrain(
     /// <inheritdoc/>
     public async Task<TensorParcel> ForwardAsync(ExpertForward request)
     {
-        faults.Reached(FaultPoints.Forward, request.Call.Step);
+        faults.Reached(FaultPoints.Forward, request.Call.Step, _host);
         using StepGate.Entry entry = Model.Gate.Enter(request.Call.Attempt);
         ExpertPass pass = await Model.PassAsync(request.Layer, request.Call.Slot);
         pass.Received.Reset();
         pass.HasGradients = false;
         pass.Slice = request.Slice.Open();
-        Tensor rows = await post.OpenAsync(request.Rows, pass.Received, entry.Abandoned);
+        Tensor rows = await _post.OpenAsync(request.Rows, pass.Received, entry.Abandoned);
         ExpertSlice slice = pass.Slice;
         bool planned = slice.OnDevice is not null;
         bool copy = request.BackwardFollows && (planned || request.Rows.IsByReference);
@@ -96,7 +98,7 @@ public sealed partial class ExpertHostGrain(
             ?? throw new InvalidOperationException(
                 $"no forward of layer {request.Layer}, slot {request.Call.Slot} came before its backward");
         pass.HasGradients = true;
-        Tensor gradRows = await post.OpenAsync(request.GradRows, pass.Received, entry.Abandoned);
+        Tensor gradRows = await _post.OpenAsync(request.GradRows, pass.Received, entry.Abandoned);
         bool planned = pass.Slice.OnDevice is not null;
         ExpertGradients gradients = default;
         await RunAsync(
@@ -142,20 +144,20 @@ public sealed partial class ExpertHostGrain(
         (int layer, int index) = PlacementPlan.ExpertOf(name)
             ?? throw new ArgumentException($"'{name}' is no routed expert's parameter");
         Parameter parameter = Model.FindExpert(layer, index)?.Parameters.Find(name)
-            ?? throw new ArgumentException($"'{name}' is not on silo '{host.Silo}'");
-        return await (await post.PostAsync(Parts.Of(parameter, part), process, _name + "/read")).ReplyAsync();
+            ?? throw new ArgumentException($"'{name}' is not on silo '{_host.Place}'");
+        return await (await _post.PostAsync(Parts.Of(parameter, part), process, _name + "/read")).ReplyAsync();
     }
 
     /// <inheritdoc/>
     public async Task UnloadAsync()
     {
         await Task.WhenAll(Model.Experts.Select(e => GrainOf(e.Layer, e.Index).UnloadAsync()));
-        await host.UnloadAsync(_name);
+        await _host.UnloadAsync(_name);
         plans.Forget(_name);
     }
 
     private async Task<TensorParcel> SendAsync(Tensor tensor, Guid process, StepCall call, CancellationToken abandoned) =>
-        await (await post.PostAsync(tensor, process, _name, call.Attempt, abandoned)).ReplyAsync();
+        await (await _post.PostAsync(tensor, process, _name, call.Attempt, abandoned)).ReplyAsync();
 
     private Task RunAsync(
         int layer, ExpertPass pass, Action<IKernels, Expert[]> work, WorkPriority priority,

@@ -10,19 +10,23 @@ namespace Krewe.Grains.Experts;
 /// <inheritdoc cref="IStateHostGrain"/>
 [GrainType(GrainTypes.State), DevicePlacement, Reentrant, KeepAlive, Immovable]
 public sealed class StateHostGrain(
-    DeviceHost host, PlacementPlans plans, TensorPost post, FaultPoints faults) : Grain, IStateHostGrain
+    DeviceHosts hosts, PlacementPlans plans, TensorPosts posts, FaultPoints faults) : Grain, IStateHostGrain
 {
     /// <summary>Ends the scope of states: they belong to no attempt at a step.</summary>
     private const string StateScope = "/state";
 
     private string _name = "";
+    private DeviceHost _host = null!;
+    private TensorPost _post = null!;
 
-    private HostedModel Model => host.ModelOf(_name);
+    private HostedModel Model => _host.ModelOf(_name);
 
     /// <inheritdoc/>
     public override Task OnActivateAsync(CancellationToken cancellationToken)
     {
-        _name = GrainKeys.ParseHost(this.GetPrimaryKeyString()).Model;
+        (_name, string place) = GrainKeys.ParseHost(this.GetPrimaryKeyString());
+        _host = hosts.Of(place);
+        _post = posts.Of(_host);
         return Task.CompletedTask;
     }
 
@@ -55,7 +59,7 @@ public sealed class StateHostGrain(
                 continue;
             }
 
-            PostedTensor posted = await post.PostAsync(state, peer.Process, _name + StateScope);
+            PostedTensor posted = await _post.PostAsync(state, peer.Process, _name + StateScope);
             await posted.CompleteAsync(grain.KeepAsync(owner.Key, step, posted.Parcel));
         }
     }
@@ -63,11 +67,11 @@ public sealed class StateHostGrain(
     /// <inheritdoc/>
     public async Task KeepAsync(string owner, int step, TensorParcel state)
     {
-        faults.Reached(FaultPoints.Snapshot, step);
+        faults.Reached(FaultPoints.Snapshot, step, _host);
         Arena arena = Model.Snapshots.CreateArena(owner);
         try
         {
-            Tensor kept = await post.TakeOnHostAsync(state, arena);
+            Tensor kept = await _post.TakeOnHostAsync(state, arena);
             Model.Snapshots.Add(owner, step, arena, kept);
         }
         catch
@@ -104,7 +108,7 @@ public sealed class StateHostGrain(
     public async Task<TensorParcel> ReadSavedAsync(string owner, int step, string name, ParameterPart part, Guid process)
     {
         Tensor state = Model.Snapshots.Find(owner, step);
-        faults.Reached(FaultPoints.Checkpoint, step);
+        faults.Reached(FaultPoints.Checkpoint, step, _host);
         Tensor view = state.IsEmpty ? default
             : Model.Owners().FirstOrDefault(o => o.Key == owner)?.View(state, name, part) ?? default;
         using IDisposable pin = Model.Snapshots.Pin(step);
@@ -116,7 +120,7 @@ public sealed class StateHostGrain(
     {
         using StepGate.Entry entry = Model.Gate.Enter(attempt);
         PlacementPlan plan = await plans.GetAsync(_name);
-        int silo = Array.IndexOf(plan.Silos, host.Silo);
+        int silo = Array.IndexOf(plan.Silos, _host.Place);
         await Task.WhenAll(Model.Experts.Where(e => plan.SiloOfExpert[e.Layer][e.Index] != silo).Select(e =>
             GrainFactory.GetGrain<IExpertGrain>(GrainKeys.Expert(_name, e.Layer, e.Index)).MoveAsync()));
         await Task.WhenAll(Model.StageKeys.Where(key => !IsHere(plan, silo, key)).Select(key =>
@@ -127,17 +131,17 @@ public sealed class StateHostGrain(
     public async Task TrimAsync(long attempt)
     {
         using StepGate.Entry entry = Model.Gate.Enter(attempt);
-        if (host.Device.Loss.IsLost)
+        if (_host.Device.Loss.IsLost)
         {
-            await host.UnloadAsync(_name);
+            await _host.UnloadAsync(_name);
             return;
         }
 
         PlacementPlan plan = await plans.GetAsync(_name);
-        int silo = Array.IndexOf(plan.Silos, host.Silo);
+        int silo = Array.IndexOf(plan.Silos, _host.Place);
         HostedModel model = Model;
         // On the device, behind all work that touches the memory.
-        await host.Device.SubmitAsync(
+        await _host.Device.SubmitAsync(
             _ =>
             {
                 foreach (Expert expert in model.Experts.Where(e => plan.SiloOfExpert[e.Layer][e.Index] != silo).ToArray())
@@ -166,12 +170,13 @@ public sealed class StateHostGrain(
         if (owner.Parameters.AppliedStep != step)
         {
             throw new InvalidOperationException(
-                $"{owner.Key} of '{_name}' on silo '{host.Silo}' is at step {owner.Parameters.AppliedStep}, not {step}");
+                $"{owner.Key} of '{_name}' on silo '{_host.Place}' is at step {owner.Parameters.AppliedStep}, " +
+                $"not {step}");
         }
 
         Arena arena = Model.Snapshots.CreateArena(owner.Key);
         Tensor state = default;
-        await host.Device.SubmitAsync(kernels =>
+        await _host.Device.SubmitAsync(kernels =>
         {
             state = owner.Allocate(arena);
             owner.Save(kernels, state);
@@ -182,5 +187,5 @@ public sealed class StateHostGrain(
     }
 
     private async Task<TensorParcel> SendAsync(Tensor tensor, Guid process) =>
-        await (await post.PostAsync(tensor, process, _name + StateScope)).ReplyAsync();
+        await (await _post.PostAsync(tensor, process, _name + StateScope)).ReplyAsync();
 }

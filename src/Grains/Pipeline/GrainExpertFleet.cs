@@ -4,12 +4,12 @@ using Krewe.Model.Tensors;
 
 namespace Krewe.Grains.Pipeline;
 
-/// <summary>All silos with experts of a model, as one of its stages sees them.</summary>
+/// <summary>All places with experts of a model, as one of its stages sees them.</summary>
 /// <param name="scope">Model or run name.</param>
 /// <param name="device">Device of the stage.</param>
 /// <param name="post">Sends and opens tensors.</param>
 /// <param name="process">Process identity of the stage's silo.</param>
-/// <param name="model">What of the model is on the stage's silo.</param>
+/// <param name="model">What of the model is at the stage's place.</param>
 internal sealed class GrainExpertFleet(string scope, IDevice device, TensorPost post, Guid process, HostedModel model)
     : IExpertFleet, IDisposable
 {
@@ -25,13 +25,13 @@ internal sealed class GrainExpertFleet(string scope, IDevice device, TensorPost 
     public ExpertTopology TopologyOf(int layer) => _topologies[layer];
 
     /// <inheritdoc/>
-    /// <remarks>A device plans for its own silo alone, so the experts are here.</remarks>
+    /// <remarks>A device plans for its own place alone, so the experts are here.</remarks>
     public void Count(int layer, ReadOnlySpan<int> load) => model.Count(layer, load);
 
     /// <summary>Goes over to a plan; not while calls are under way.</summary>
     /// <param name="plan">Who holds what.</param>
-    /// <param name="gateways">Gateway of each silo of the plan.</param>
-    /// <param name="here">Name of the stage's silo.</param>
+    /// <param name="gateways">Gateway of each place of the plan.</param>
+    /// <param name="here">Name of the stage's place.</param>
     public void Connect(PlacementPlan plan, IReadOnlyList<Neighbour<IExpertHostGrain>> gateways, string here)
     {
         _topologies = plan.SiloOfExpert.Keys.ToDictionary(layer => layer, plan.TopologyOf);

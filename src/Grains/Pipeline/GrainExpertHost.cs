@@ -4,13 +4,13 @@ using Krewe.Model.Tensors;
 
 namespace Krewe.Grains.Pipeline;
 
-/// <summary>A silo's experts as a stage sees them: every call goes to that silo's gateway grain once.</summary>
+/// <summary>A place's experts as a stage sees them: every call goes to that place's gateway grain once.</summary>
 /// <param name="gateway">The gateway.</param>
 /// <param name="post">Sends and opens tensors.</param>
 /// <param name="scope">Model or run name.</param>
 /// <param name="process">Process identity of the stage's silo.</param>
-/// <param name="isHere">True where the silo is the stage's own.</param>
-/// <param name="model">What of the model is on the stage's silo.</param>
+/// <param name="isHere">True where the place is the stage's own.</param>
+/// <param name="model">What of the model is at the stage's place.</param>
 /// <param name="received">Where tensors that come as bytes are put, one arena per layer and slot.</param>
 internal sealed class GrainExpertHost(
     Neighbour<IExpertHostGrain> gateway, TensorPost post, string scope, Guid process, bool isHere, HostedModel model,

@@ -15,14 +15,15 @@ internal sealed class Neighbour<TGrain>(TGrain grain, bool direct, Guid process)
     /// <summary>Finds the shortest way to a grain.</summary>
     /// <param name="grains">Factory of the calling silo.</param>
     /// <param name="cluster">Cluster of the calling silo.</param>
-    /// <param name="here">Name of the calling silo.</param>
-    /// <param name="there">Name of the grain's silo.</param>
+    /// <param name="here">Name of the calling place.</param>
+    /// <param name="there">Name of the grain's place; one of the same silo is called as any grain here.</param>
     /// <param name="process">Process identity of the grain's silo.</param>
     /// <param name="key">Key of the grain.</param>
     public static Neighbour<TGrain> Reach(
         IGrainFactory grains, string cluster, string here, string there, Guid process, string key)
     {
-        IGrainFactory? other = here == there ? null : ProcessSilos.Find(cluster, there);
+        string silo = PlaceName.SiloOf(there);
+        IGrainFactory? other = PlaceName.SiloOf(here) == silo ? null : ProcessSilos.Find(cluster, silo);
         return new((other ?? grains).GetGrain<TGrain>(key), other is not null, process);
     }
 

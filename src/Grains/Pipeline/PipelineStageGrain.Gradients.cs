@@ -36,7 +36,7 @@ public sealed partial class PipelineStageGrain
         using StepGate.Entry entry = Model.Gate.Enter(attempt);
         var norms = new List<GradientNorm>();
         ModelStage stage = Hosted.Stage;
-        await host.Device.SubmitAsync(kernels => Optimizer.Norms(kernels, stage.ParameterSets, norms));
+        await _host.Device.SubmitAsync(kernels => Optimizer.Norms(kernels, stage.ParameterSets, norms));
         // They were ahead of the norms, and are done.
         await Model.Behind.EndedAsync();
         return norms;
@@ -47,7 +47,7 @@ public sealed partial class PipelineStageGrain
     {
         using StepGate.Entry entry = Model.Gate.Enter(attempt);
         ModelStage stage = Hosted.Stage;
-        (Task launched, Task done) = host.Device.Launch(kernels => Optimizer.Apply(kernels, stage.ParameterSets, rates));
+        (Task launched, Task done) = _host.Device.Launch(kernels => Optimizer.Apply(kernels, stage.ParameterSets, rates));
         if (Model.GoesOn)
         {
             Model.Behind.Add(done, Model.Gate.Enter(attempt));
@@ -59,18 +59,18 @@ public sealed partial class PipelineStageGrain
     private async Task ExchangeAsync(
         Neighbour<IPipelineStageGrain> mirror, StepCall call, ParameterSet parameters, int set, CancellationToken abandoned)
     {
-        PostedTensor posted = await post.PostAsync(
+        PostedTensor posted = await _post.PostAsync(
             parameters.GradientBanks[_direction], mirror.Process, _name, call.Attempt, abandoned);
         TensorParcel reply = await posted.CompleteAsync(mirror.CallAsync(
-            grain => grain.AcceptGradientsAsync(call, set, posted.Parcel, host.Process)).WaitAsync(abandoned));
+            grain => grain.AcceptGradientsAsync(call, set, posted.Parcel, _host.Process)).WaitAsync(abandoned));
         await FillAsync(parameters.GradientBanks[1 - _direction], reply, abandoned);
     }
 
     /// <summary>Copies a tensor that came into a bank of gradients, on the device.</summary>
     private async Task FillAsync(Tensor bank, TensorParcel parcel, CancellationToken abandoned)
     {
-        using Arena arena = host.Device.CreateArena("gradients of the other direction");
-        Tensor gradients = await post.OpenAsync(parcel, arena, abandoned);
-        await host.Device.SubmitAsync(kernels => kernels.Copy(gradients, bank));
+        using Arena arena = _host.Device.CreateArena("gradients of the other direction");
+        Tensor gradients = await _post.OpenAsync(parcel, arena, abandoned);
+        await _host.Device.SubmitAsync(kernels => kernels.Copy(gradients, bank));
     }
 }

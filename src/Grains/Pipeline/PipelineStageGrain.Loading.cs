@@ -12,10 +12,11 @@ public sealed partial class PipelineStageGrain
     /// <inheritdoc/>
     public async Task<StageDescription> LoadAsync(ModelSource source)
     {
+        PlacementPlan plan = await plans.GetAsync(_name);
+        // Also where a new plan has put it at another place of the silo.
+        GoTo(moves.EnsureAtHome(this.MigrateOnIdle, this.GetGrainId(), plan.PlaceOfCopy(_direction, _index)));
         using StepGate.Entry entry = Model.Gate.Enter(source.Attempt);
         ModelConfig config = ModelConfig.Parse(source.ConfigJson, "the load request");
-        PlacementPlan plan = await plans.GetAsync(_name);
-        moves.EnsureAtHome(this.MigrateOnIdle, this.GetGrainId(), plan.Silos[plan.SiloOfCopy(_direction, _index)]);
 
         HostedStage hosted = Model.FindStage(_direction, _index) ?? Create(source, config, plan);
         try
@@ -37,29 +38,31 @@ public sealed partial class PipelineStageGrain
         hosted.Filled = true;
         Connect(hosted, plan);
         ModelStage stage = hosted.Stage;
-        return new(host.Silo, host.Device.Name, stage.ParameterSets.Sum(parameters => parameters.Count), [.. stage.MoeLayers]);
+        return new(
+            _host.Place, _host.Device.Name, stage.ParameterSets.Sum(parameters => parameters.Count),
+            [.. stage.MoeLayers]);
     }
 
     private HostedStage Create(ModelSource source, ModelConfig config, PlacementPlan plan)
     {
         StageRange range = plan.RangeOf(_index, config.NumHiddenLayers);
         int positions = source.MaxPositions > 0 ? source.MaxPositions : config.MaxPositionEmbeddings;
-        var fleet = new GrainExpertFleet(_name, host.Device, post, host.Process, Model);
+        var fleet = new GrainExpertFleet(_name, _host.Device, _post, _host.Process, Model);
         // The copy for the other direction has the same parameters: on one device they are one.
         ModelStage? twin = FindTwin(plan)?.Stage;
-        var stage = new ModelStage(config, range, host.Device, fleet, positions, source.Recipe, twin);
+        var stage = new ModelStage(config, range, _host.Device, fleet, positions, source.Recipe, twin);
         string name = $"stage {_index}{(_direction == 0 ? "" : " of direction 1")} of '{_name}'";
-        var hosted = new HostedStage(name, stage, fleet, host.Device);
+        var hosted = new HostedStage(name, stage, fleet, _host.Device);
         Model.Add(_direction, hosted);
         return hosted;
     }
 
     /// <summary>
-    /// The copy for the other direction, where it stays on this silo. One that is about to leave is no twin: nobody
+    /// The copy for the other direction, where it stays at this place. One that is about to leave is no twin: nobody
     /// brings it to the step that is loaded.
     /// </summary>
     private HostedStage? FindTwin(PlacementPlan plan) =>
-        plan.Directions == 2 && plan.Silos[plan.SiloOfCopy(1 - _direction, _index)] == host.Silo
+        plan.Directions == 2 && plan.PlaceOfCopy(1 - _direction, _index) == _host.Place
             ? Model.FindStage(1 - _direction, _index)
             : null;
 
@@ -71,7 +74,7 @@ public sealed partial class PipelineStageGrain
         {
             // The twin was filled before: only the buffers are this copy's own. One that the plan has put elsewhere was not,
             // and is where it was left.
-            await host.Device.ReadAsync(kernels =>
+            await _host.Device.ReadAsync(kernels =>
             {
                 foreach ((int layer, Tensor bias) in stage.Biases)
                 {
@@ -93,7 +96,7 @@ public sealed partial class PipelineStageGrain
     private void Connect(HostedStage hosted, PlacementPlan plan)
     {
         hosted.Fleet.Connect(plan, [.. plan.Silos.Select((silo, ordinal) =>
-            Reach<IExpertHostGrain>(plan, ordinal, GrainKeys.Host(_name, silo)))], host.Silo);
+            Reach<IExpertHostGrain>(plan, ordinal, GrainKeys.Host(_name, silo)))], _host.Place);
         int stages = plan.SiloOfStage.Length;
         hosted.Previous = _index > 0 ? StageAt(_direction, _index - 1) : null;
         hosted.Next = _index < stages - 1 ? StageAt(_direction, _index + 1) : null;
@@ -106,5 +109,5 @@ public sealed partial class PipelineStageGrain
 
     private Neighbour<TGrain> Reach<TGrain>(PlacementPlan plan, int silo, string key)
         where TGrain : IGrainWithStringKey => Neighbour<TGrain>.Reach(
-            GrainFactory, cluster.Value.ClusterId, host.Silo, plan.Silos[silo], plan.Peers[silo].Process, key);
+            GrainFactory, cluster.Value.ClusterId, _host.Place, plan.Silos[silo], plan.Peers[silo].Process, key);
 }

@@ -18,7 +18,7 @@ public sealed partial class PipelineStageGrain
         Tensor tensor = part == ParameterPart.Value ? stage.FindBias(name) : default;
         if (part == ParameterPart.Gradient)
         {
-            await host.Device.SubmitAsync(kernels =>
+            await _host.Device.SubmitAsync(kernels =>
             {
                 foreach (ParameterSet parameters in stage.ParameterSets)
                 {
@@ -56,14 +56,14 @@ public sealed partial class PipelineStageGrain
     public async Task<int[]> DecodeAsync(long session, DecodeStep step, TensorParcel hidden)
     {
         HostedStage hosted = Hosted;
-        Tensor input = await post.OpenAsync(hidden, hosted.ArenaFor(session, gradients: false));
+        Tensor input = await _post.OpenAsync(hidden, hosted.ArenaFor(session, gradients: false));
         DecodeResult result = await hosted.Stage.DecodeAsync(session, step, input);
         if (hosted.Next is not { } next)
         {
             return result.Tokens;
         }
 
-        PostedTensor posted = await post.PostAsync(result.Hidden, next.Process, _name);
+        PostedTensor posted = await _post.PostAsync(result.Hidden, next.Process, _name);
         return await posted.CompleteAsync(next.CallAsync(grain => grain.DecodeAsync(session, step, posted.Parcel)));
     }
 
@@ -80,5 +80,5 @@ public sealed partial class PipelineStageGrain
     }
 
     private async Task<TensorParcel> ReadAsync(Tensor tensor, Guid process) =>
-        await (await post.PostAsync(tensor, process, _name + ReadScope)).ReplyAsync();
+        await (await _post.PostAsync(tensor, process, _name + ReadScope)).ReplyAsync();
 }

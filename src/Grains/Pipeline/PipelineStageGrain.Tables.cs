@@ -21,7 +21,7 @@ public sealed partial class PipelineStageGrain
         Arena arena = hosted.Lent;
         arena.Reset();
         Tensor rows = default;
-        await host.Device.SubmitAsync(
+        await _host.Device.SubmitAsync(
             kernels => rows = embedding.Forward(kernels, arena, arena.Upload(kernels, tokens.AsSpan())), call.Priority);
         return await SendAsync(rows, process, call, entry);
     }
@@ -37,9 +37,9 @@ public sealed partial class PipelineStageGrain
         try
         {
             var rows = new StageActivations(
-                await post.OpenAsync(gradients.Hidden, arena, entry.Abandoned),
-                await post.OpenAsync(gradients.Embeddings, arena, entry.Abandoned));
-            await host.Device.SubmitAsync(kernels => embedding.BackwardWeight(
+                await _post.OpenAsync(gradients.Hidden, arena, entry.Abandoned),
+                await _post.OpenAsync(gradients.Embeddings, arena, entry.Abandoned));
+            await _host.Device.SubmitAsync(kernels => embedding.BackwardWeight(
                 kernels, call.Slot, arena.Upload(kernels, gradients.Tokens.AsSpan()), rows));
         }
         finally
@@ -57,11 +57,11 @@ public sealed partial class PipelineStageGrain
         OutputHead head = hosted.Stage.Head ?? throw NotHere("head");
         Arena arena = hosted.Lent;
         arena.Reset();
-        Tensor hidden = await post.OpenAsync(request.Hidden, arena, entry.Abandoned);
-        Tensor targets = await post.OpenAsync(request.Targets, arena, entry.Abandoned);
+        Tensor hidden = await _post.OpenAsync(request.Hidden, arena, entry.Abandoned);
+        Tensor targets = await _post.OpenAsync(request.Targets, arena, entry.Abandoned);
         var state = new OutputHead.State();
         Tensor gradHidden = default;
-        await host.Device.SubmitAsync(
+        await _host.Device.SubmitAsync(
             kernels =>
             {
                 head.Forward(kernels, arena, hidden, targets, (float)request.GradScale, keepLogits: false, state);
@@ -84,7 +84,7 @@ public sealed partial class PipelineStageGrain
         if (loads && range.IsFirst)
         {
             await LoadTableAsync(
-                source, tables.Embedding, () => new TokenEmbedding(config, host.Device), OwnerState.Of, tables.Keep,
+                source, tables.Embedding, () => new TokenEmbedding(config, _host.Device), OwnerState.Of, tables.Keep,
                 tables.RemoveEmbedding);
         }
 
@@ -92,7 +92,7 @@ public sealed partial class PipelineStageGrain
         {
             await LoadTableAsync(
                 source, tables.Head,
-                () => new OutputHead(config, host.Device, source.Recipe), OwnerState.Of,
+                () => new OutputHead(config, _host.Device, source.Recipe), OwnerState.Of,
                 tables.Keep, tables.RemoveHead);
         }
     }
@@ -129,14 +129,14 @@ public sealed partial class PipelineStageGrain
         HostedTables tables = Model.Tables;
         stage.Embedding = stage.Range.IsFirst && owner is null ? tables.Embedding : null;
         stage.Head = stage.Range.IsLast && owner is null ? tables.Head : null;
-        stage.RemoteHead = stage.Range.IsLast && owner is not null ? new RemoteHead(owner, post, _name) : null;
-        hosted.RemoteEmbedding = stage.Range.IsFirst && owner is not null ? new(owner, post, _name) : null;
+        stage.RemoteHead = stage.Range.IsLast && owner is not null ? new RemoteHead(owner, _post, _name) : null;
+        hosted.RemoteEmbedding = stage.Range.IsFirst && owner is not null ? new(owner, _post, _name) : null;
         hosted.Mirrored = plan.TableReplicas ? [.. stage.ParameterSets] : [stage.Parameters];
     }
 
     private InvalidOperationException NotHere(string table) =>
-        new($"the {table} of '{_name}' is not with stage {_index}, direction {_direction}, on silo '{host.Silo}'");
+        new($"the {table} of '{_name}' is not with stage {_index}, direction {_direction}, on silo '{_host.Place}'");
 
     private async Task<TensorParcel> SendAsync(Tensor tensor, Guid process, StepCall call, StepGate.Entry entry) =>
-        await (await post.PostAsync(tensor, process, _name, call.Attempt, entry.Abandoned)).ReplyAsync();
+        await (await _post.PostAsync(tensor, process, _name, call.Attempt, entry.Abandoned)).ReplyAsync();
 }

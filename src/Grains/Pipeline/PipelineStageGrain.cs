@@ -16,28 +16,33 @@ namespace Krewe.Grains.Pipeline;
 /// <inheritdoc cref="IPipelineStageGrain"/>
 [GrainType(GrainTypes.Stage), DevicePlacement, Reentrant, KeepAlive, Immovable]
 public sealed partial class PipelineStageGrain(
-    DeviceHost host, PlacementPlans plans, ParameterSources sources, TensorPost post, StateRestorer restorer, GrainMoves moves,
-    IOptions<ClusterOptions> cluster)
+    DeviceHosts hosts, PlacementPlans plans, ParameterSources sources, TensorPosts posts, StateRestorer restorer,
+    GrainMoves moves, IOptions<ClusterOptions> cluster)
     : Grain, IPipelineStageGrain
 {
     /// <summary>Longest wait for a neighbour: shorter than the coordinator's, so that its message is the one that is read.</summary>
     private static readonly TimeSpan DeliveryDeadline = TimeSpan.FromMinutes(8);
 
+    private DeviceHost _host = null!;
+    private TensorPost _post = null!;
     private string _name = "";
     private int _direction;
     private int _index;
 
-    private HostedModel Model => host.ModelOf(_name);
+    private HostedModel Model => _host.ModelOf(_name);
 
     /// <summary>The stage in the silo's store: a grain that was activated anew finds it there.</summary>
     private HostedStage Hosted => Model.FindStage(_direction, _index)
-        ?? throw new InvalidOperationException($"stage {_index}, direction {_direction} of '{_name}' is not loaded on silo '{host.Silo}'");
+        ?? throw new InvalidOperationException(
+            $"stage {_index}, direction {_direction} of '{_name}' is not loaded on silo '{_host.Place}'");
 
     /// <inheritdoc/>
-    public override Task OnActivateAsync(CancellationToken cancellationToken)
+    public override async Task OnActivateAsync(CancellationToken cancellationToken)
     {
         (_name, _direction, _index) = GrainKeys.ParseStage(this.GetPrimaryKeyString());
-        return Task.CompletedTask;
+        // Where the plan wants it on another silo, it is sent there when it is loaded.
+        PlacementPlan? plan = await plans.FindAsync(_name);
+        GoTo((plan is null ? null : hosts.Find(plan.PlaceOfCopy(_direction, _index))) ?? hosts.First);
     }
 
     /// <inheritdoc/>
@@ -47,8 +52,8 @@ public sealed partial class PipelineStageGrain(
         using StepGate.Entry entry = Model.Gate.Enter(delivery.Call.Attempt);
         // The sender's memory goes to another micro-batch as soon as it is through with this one: always a copy.
         Arena arena = hosted.ArenaFor(delivery.Call.Slot, delivery.Gradients);
-        Tensor hidden = await post.TakeAsync(delivery.Hidden, arena, entry.Abandoned);
-        Tensor embeddings = await post.TakeAsync(delivery.Embeddings, arena, entry.Abandoned);
+        Tensor hidden = await _post.TakeAsync(delivery.Hidden, arena, entry.Abandoned);
+        Tensor embeddings = await _post.TakeAsync(delivery.Embeddings, arena, entry.Abandoned);
         hosted.Deliver(delivery.Call.Slot, delivery.Gradients, new(hidden, embeddings));
     }
 
@@ -62,7 +67,7 @@ public sealed partial class PipelineStageGrain(
         StageActivations input = await InputAsync(hosted, call, batch, entry.Abandoned);
         double waited = Stopwatch.GetElapsedTime(called).TotalSeconds;
         SlotCall work = WorkOf(call, entry);
-        SubmittedWorks? behind = hosted.IsAlone ? new(host.Device) : null;
+        SubmittedWorks? behind = hosted.IsAlone ? new(_host.Device) : null;
         StageActivations output = await TellAsync(hosted.Stage.ForwardAsync(work, batch, input, options, behind));
         ForwardReport told = hosted.Stage.ReportOf(call.Slot);
         if (behind is not null)
@@ -88,7 +93,7 @@ public sealed partial class PipelineStageGrain(
             ? default
             : await hosted.TakeAsync(call.Slot, gradients: true, DeliveryDeadline, entry.Abandoned);
         double waited = Stopwatch.GetElapsedTime(called).TotalSeconds;
-        SubmittedWorks? behind = hosted.IsAlone ? new(host.Device) : null;
+        SubmittedWorks? behind = hosted.IsAlone ? new(_host.Device) : null;
         StageActivations gradInput = await TellAsync(
             hosted.Stage.BackwardAsync(WorkOf(call, entry), gradOutput, weightGradients, behind));
         GoOn(behind, call);
@@ -109,7 +114,7 @@ public sealed partial class PipelineStageGrain(
     {
         HostedStage hosted = Hosted;
         using StepGate.Entry entry = Model.Gate.Enter(call.Attempt);
-        SubmittedWorks? behind = hosted.IsAlone ? new(host.Device) : null;
+        SubmittedWorks? behind = hosted.IsAlone ? new(_host.Device) : null;
         await hosted.Stage.BackwardWeightAsync(WorkOf(call, entry), behind);
         GoOn(behind, call);
         hosted.EndOf(call.Slot);
@@ -133,7 +138,7 @@ public sealed partial class PipelineStageGrain(
     public async Task MoveAsync()
     {
         PlacementPlan plan = await plans.GetAsync(_name);
-        moves.Send(this.MigrateOnIdle, plan.Silos[plan.SiloOfCopy(_direction, _index)]);
+        moves.Send(this.MigrateOnIdle, plan.PlaceOfCopy(_direction, _index));
     }
 
     /// <inheritdoc/>
@@ -143,6 +148,9 @@ public sealed partial class PipelineStageGrain(
         DeactivateOnIdle();
         return Task.CompletedTask;
     }
+
+    /// <summary>Works at a place of this silo from now on.</summary>
+    private void GoTo(DeviceHost host) => (_host, _post) = (host, posts.Of(host));
 
     private static SlotCall WorkOf(StepCall call, StepGate.Entry entry) =>
         new(call.Slot, call.Step, call.Attempt, call.Turn, entry.Abandoned);
@@ -193,7 +201,7 @@ public sealed partial class PipelineStageGrain(
         HostedStage hosted, Guid process, StepCall call, bool gradients, StageActivations value,
         Func<StageActivations, CancellationToken, Task> deliver, CancellationToken abandoned)
     {
-        if (process == host.Process)
+        if (process == _host.Process)
         {
             await deliver(value, abandoned);
             return false;
@@ -222,8 +230,8 @@ public sealed partial class PipelineStageGrain(
         try
         {
             // Both are copied, or submitted to be, before this first waits: ahead of whatever takes their memory.
-            Task<Tensor> copied = host.Device.CopyAsync(value.Hidden, arena);
-            Task<Tensor> embeddings = host.Device.CopyAsync(value.Embeddings, arena);
+            Task<Tensor> copied = _host.Device.CopyAsync(value.Hidden, arena);
+            Task<Tensor> embeddings = _host.Device.CopyAsync(value.Embeddings, arena);
             value = new(await copied, await embeddings);
             await deliver(value, entry.Abandoned);
         }
@@ -237,8 +245,9 @@ public sealed partial class PipelineStageGrain(
         Neighbour<IPipelineStageGrain> neighbour, StepCall call, bool gradients, StageActivations value,
         CancellationToken abandoned)
     {
-        PostedTensor hidden = await post.PostAsync(value.Hidden, neighbour.Process, _name, call.Attempt, abandoned);
-        PostedTensor embeddings = await post.PostAsync(value.Embeddings, neighbour.Process, _name, call.Attempt, abandoned);
+        PostedTensor hidden = await _post.PostAsync(value.Hidden, neighbour.Process, _name, call.Attempt, abandoned);
+        PostedTensor embeddings = await _post.PostAsync(
+            value.Embeddings, neighbour.Process, _name, call.Attempt, abandoned);
         var delivery = new StageDelivery(call, gradients, hidden.Parcel, embeddings.Parcel);
         await hidden.CompleteAsync(embeddings.CompleteAsync(
             neighbour.CallAsync(grain => grain.AcceptAsync(delivery)).WaitAsync(abandoned)));

@@ -4,8 +4,8 @@ using Orleans.Runtime.Placement;
 namespace Krewe.Grains.Placement;
 
 /// <summary>
-/// Chooses the silo of a pinned grain: an expert's and a stage's from the placement plan, a gateway's and a device's
-/// from the key. Silos are known by their name in the membership table.
+/// Chooses the silo of a pinned grain, which is that of its place: an expert's and a stage's from the placement plan, a
+/// gateway's and a device's from the key. Silos are known by their name in the membership table.
 /// </summary>
 /// <param name="membership">All silos.</param>
 /// <param name="plans">Plans of the models.</param>
@@ -24,7 +24,7 @@ public sealed class DevicePlacementDirector(IClusterMembershipService membership
             return hint;
         }
 
-        string node = await NodeOfAsync(target.GrainIdentity);
+        string node = PlaceName.SiloOf(await PlaceOfAsync(target.GrainIdentity));
         // A silo that has just joined is compatible a moment later, when its manifest has reached the others. That and its
         // membership come by two ways, so look again until the deadline, which names grain and silo.
         using var deadline = new CancellationTokenSource(ArrivalDeadline);
@@ -56,7 +56,7 @@ public sealed class DevicePlacementDirector(IClusterMembershipService membership
         return known.Length > 0 && known.All(member => member.Status.IsTerminating());
     }
 
-    private async Task<string> NodeOfAsync(GrainId grain)
+    private async Task<string> PlaceOfAsync(GrainId grain)
     {
         string key = grain.Key.ToString()!;
         switch (grain.Type.ToString())
@@ -66,10 +66,9 @@ public sealed class DevicePlacementDirector(IClusterMembershipService membership
                 return (await plans.GetAsync(model)).SiloOf(layer, expert);
             case GrainTypes.Stage:
                 (string owner, int direction, int stage) = GrainKeys.ParseStage(key);
-                PlacementPlan plan = await plans.GetAsync(owner);
-                return plan.Silos[plan.SiloOfCopy(direction, stage)];
+                return (await plans.GetAsync(owner)).PlaceOfCopy(direction, stage);
             case GrainTypes.Host or GrainTypes.State:
-                return GrainKeys.ParseHost(key).Silo;
+                return GrainKeys.ParseHost(key).Place;
             case GrainTypes.Device:
                 return key;
             default:

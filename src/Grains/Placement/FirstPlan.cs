@@ -4,7 +4,7 @@ using Krewe.Model.Layers;
 
 namespace Krewe.Grains.Placement;
 
-/// <summary>Places a model on silos by their order alone: the same silos give the same plan.</summary>
+/// <summary>Places a model by the order of the places alone: the same places give the same plan.</summary>
 public static class FirstPlan
 {
     /// <summary>
@@ -17,24 +17,26 @@ public static class FirstPlan
 
     /// <summary>
     /// The plan: experts spread evenly by whole groups, ranks spread evenly in their order. Under DualPipe ranks r and
-    /// P-1-r hold the same two stages: where a silo gets at least two ranks it gets such pairs, whose copies then share
-    /// their memory.
+    /// P-1-r hold the same two stages: where a place gets at least two ranks it gets such pairs, whose copies then
+    /// share their memory; where there are more places than pairs, and silos with several of them, a pair goes to
+    /// neighbouring places, so that its gradients are exchanged within a silo.
     /// </summary>
     /// <param name="config">The model.</param>
-    /// <param name="silos">The silos.</param>
+    /// <param name="silos">The places, those of a silo side by side.</param>
     /// <param name="layout">Ranks and schedule of the pipeline.</param>
     /// <param name="version">Version of the plan.</param>
     public static PlacementPlan Create(ModelConfig config, TensorPeer[] silos, PipelineLayout layout, long version)
     {
         if (silos.Length == 0)
         {
-            throw new ArgumentException("a plan needs at least one silo");
+            throw new ArgumentException("a plan needs at least one place");
         }
 
         bool replicas = layout.Directions == 2 && ParameterCounts.Of(config).TableShare <= LargestReplicaShare;
         StageRange[] ranges = layout.Directions == 2
             ? StageRange.PartitionMirrored(config, layout.Stages, headOnce: !replicas)
             : StageRange.Partition(config, layout.Stages);
+        bool severalOfSilo = silos.DistinctBy(place => PlaceName.SiloOf(place.Silo)).Count() < silos.Length;
         int[] spread = config.NRoutedExperts > 0 ? ExpertPlacementPlanner.Spread(config, silos.Length) : [];
         return new()
         {
@@ -54,9 +56,14 @@ public static class FirstPlan
         {
             int rank = layout.RankOf(direction, stage);
             int pairs = layout.Ranks / 2;
-            return layout.Directions == 2 && silos.Length <= pairs
-                ? Math.Min(rank, layout.Ranks - 1 - rank) * silos.Length / pairs
-                : rank * silos.Length / layout.Ranks;
+            if (layout.Directions != 2 || (silos.Length > pairs && !severalOfSilo))
+            {
+                return rank * silos.Length / layout.Ranks;
+            }
+
+            int pair = Math.Min(rank, layout.Ranks - 1 - rank);
+            int first = pair * silos.Length / pairs;
+            return rank == pair ? first : Math.Max(first, ((pair + 1) * silos.Length / pairs) - 1);
         }
     }
 }

@@ -3,24 +3,24 @@ using Orleans.Runtime.Placement;
 
 namespace Krewe.Grains.Placement;
 
-/// <summary>Moves pinned grains to the silo that the plan names.</summary>
+/// <summary>Moves pinned grains to the silo of the place that the plan names.</summary>
 /// <remarks>
 /// A grain that merely deactivates itself comes back where it was: other silos remember its address, and a silo that is
 /// called for a grain it does not have activates it. A migration leaves a forwarding address (measured on 10.4.2).
 /// </remarks>
-/// <param name="host">The silo's device.</param>
-/// <param name="silos">Finds the other silo.</param>
-public sealed class GrainMoves(Devices.DeviceHost host, LiveSilos silos)
+/// <param name="hosts">The silo's places: between them a grain need not move.</param>
+/// <param name="places">Finds the other silo.</param>
+public sealed class GrainMoves(Devices.DeviceHosts hosts, LivePlaces places)
 {
     private static readonly TimeSpan ArrivalDeadline = TimeSpan.FromSeconds(20);
     private static readonly TimeSpan ArrivalPause = TimeSpan.FromMilliseconds(20);
 
     /// <summary>Sends a grain on its way, where it is not at home.</summary>
     /// <param name="migrate">The grain's <c>MigrateOnIdle</c>, called in one of its turns.</param>
-    /// <param name="home">Name of the silo that the plan names.</param>
+    /// <param name="home">Name of the place that the plan names.</param>
     public void Send(Action migrate, string home)
     {
-        if (home != host.Silo && silos.Find(home) is { } address)
+        if (hosts.Find(home) is null && places.Find(PlaceName.SiloOf(home)) is { } address)
         {
             RequestContext.Set(IPlacementDirector.PlacementHintKey, address);
             migrate();
@@ -53,15 +53,16 @@ public sealed class GrainMoves(Devices.DeviceHost host, LiveSilos silos)
     });
 
     /// <summary>Refuses a call to a grain that is not at home, and sends it on its way.</summary>
+    /// <returns>The host of the place that the plan names.</returns>
     /// <exception cref="MisplacedGrainException">The grain is not at home yet.</exception>
-    public void EnsureAtHome(Action migrate, GrainId grain, string home)
+    public Devices.DeviceHost EnsureAtHome(Action migrate, GrainId grain, string home)
     {
-        if (home == host.Silo)
+        if (hosts.Find(home) is { } host)
         {
-            return;
+            return host;
         }
 
         Send(migrate, home);
-        throw new MisplacedGrainException($"{grain} belongs on silo '{home}' and still is on '{host.Silo}'");
+        throw new MisplacedGrainException($"{grain} belongs on silo '{home}' and still is on '{hosts.Silo}'");
     }
 }

@@ -9,12 +9,12 @@ public static class GrainTypes
     /// <summary>A pipeline stage.</summary>
     public const string Stage = "krewe.stage";
 
-    /// <summary>A gateway to the experts of a silo.</summary>
+    /// <summary>A gateway to the experts of a place.</summary>
     public const string Host = "krewe.host";
 
-    /// <summary>The states that a silo holds.</summary>
+    /// <summary>The states that a place holds.</summary>
     public const string State = "krewe.state";
 
-    /// <summary>A device.</summary>
+    /// <summary>A device, which is a place.</summary>
     public const string Device = "krewe.device";
 }

@@ -21,11 +21,16 @@ public sealed class PlacementPlans(IGrainFactory grains)
         return plan;
     }
 
+    /// <summary>The plan of a model, or null where none was made.</summary>
+    public async ValueTask<PlacementPlan?> FindAsync(string model) => _plans.TryGetValue(model, out PlacementPlan? plan)
+        ? plan
+        : await grains.GetGrain<IExpertPlacementGrain>(model).FindAsync();
+
     /// <summary>Goes over to a plan, unless a newer one is known.</summary>
     public void Use(string model, PlacementPlan plan) =>
         _plans.AddOrUpdate(model, plan, (_, known) => plan.Version >= known.Version ? plan : known);
 
-    /// <summary>The silo of a process, where a plan names it.</summary>
+    /// <summary>A place of a process, where a plan names it: all of a silo have one channel.</summary>
     public TensorPeer? FindPeer(Guid process)
     {
         foreach (PlacementPlan plan in _plans.Values)

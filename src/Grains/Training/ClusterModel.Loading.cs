@@ -12,7 +12,7 @@ public sealed partial class ClusterModel
     /// <param name="grains">The cluster.</param>
     /// <param name="name">Model or run name.</param>
     /// <param name="source">Where the parameters come from.</param>
-    /// <param name="silos">Names of the silos that take part.</param>
+    /// <param name="silos">Names of the places that take part.</param>
     /// <param name="stages">Number of pipeline stages.</param>
     /// <param name="process">Process identity for reading tensors by reference; the default is this process.</param>
     public static Task<ClusterModel> CreateAsync(
@@ -23,7 +23,7 @@ public sealed partial class ClusterModel
     /// <param name="grains">The cluster.</param>
     /// <param name="name">Model or run name.</param>
     /// <param name="source">Where the parameters come from.</param>
-    /// <param name="silos">Names of the silos that take part.</param>
+    /// <param name="silos">Names of the places that take part.</param>
     /// <param name="layout">Ranks and schedule of the pipeline.</param>
     /// <param name="process">Process identity for reading tensors by reference; the default is this process.</param>
     /// <param name="post">Opens tensors from other processes, where the caller lives in a silo.</param>
@@ -57,10 +57,22 @@ public sealed partial class ClusterModel
     {
         MembershipEntry[] members = await grains.GetGrain<IManagementGrain>(0).GetDetailedHosts(onlyActive: true);
         string[] living = [.. members.Select(member => member.SiloName).Order(StringComparer.Ordinal)];
-        if (silos.Except(living).FirstOrDefault() is { } absent)
+        if (silos.Select(PlaceName.SiloOf).Except(living).FirstOrDefault() is { } absent)
         {
             throw new Model.KreweException(
                 $"'{name}' shall use silo '{absent}', which is not there: living are {string.Join(", ", living)}");
+        }
+
+        foreach (string silo in silos.Where(place => PlaceName.NumberOf(place) > 0).Select(PlaceName.SiloOf).Distinct())
+        {
+            PlaceStatus[] devices = await grains.GetGrain<IDeviceGrain>(silo).PlacesAsync();
+            string[] places = [.. devices.Select(place => place.Name)];
+            if (silos.Where(place => PlaceName.SiloOf(place) == silo).Except(places).FirstOrDefault() is { } missing)
+            {
+                throw new Model.KreweException(
+                    $"'{name}' shall use '{missing}', a device that silo '{silo}' does not have: " +
+                    $"it has {string.Join(", ", places)}");
+            }
         }
     }
 
@@ -71,8 +83,8 @@ public sealed partial class ClusterModel
     /// <param name="grains">The cluster.</param>
     /// <param name="name">Run name.</param>
     /// <param name="source">Where states come from; its step is the one that everything will have.</param>
-    /// <param name="silos">Silos that take part from now on.</param>
-    /// <param name="leaving">Living silos that no longer take part.</param>
+    /// <param name="silos">Places that take part from now on.</param>
+    /// <param name="leaving">Places of living silos that no longer take part.</param>
     /// <param name="layout">Ranks and schedule of the pipeline.</param>
     /// <param name="attempt">A higher attempt than any before: what is under way is given up.</param>
     /// <param name="post">Opens tensors from other processes.</param>
@@ -119,7 +131,7 @@ public sealed partial class ClusterModel
             StagesOf(grains, name, plan, 0).Select(stage => GrainMoves.UntilAtHomeAsync(() => stage.LoadAsync(source))));
         if (plan.Directions == 2)
         {
-            // After direction 0, whose parameters they share where both copies live on one silo.
+            // After direction 0, whose parameters they share where both copies live at one place.
             await Task.WhenAll(StagesOf(grains, name, plan, 1).Select(stage => GrainMoves.UntilAtHomeAsync(() => stage.LoadAsync(source))));
         }
 

@@ -5,11 +5,11 @@ namespace Krewe.Grains.Training;
 /// <content>The model's saved states in the memory of the cluster.</content>
 public sealed partial class ClusterModel
 {
-    /// <summary>The gateways to the states of the plan's silos, in their order.</summary>
+    /// <summary>The gateways to the states of the plan's places, in their order.</summary>
     public IReadOnlyList<IStateHostGrain> States() =>
         [.. _plan.Silos.Select(silo => _grains.GetGrain<IStateHostGrain>(GrainKeys.Host(Name, silo)))];
 
-    /// <summary>Silos that have the state of an owner under this plan, for a snapshot that was just taken.</summary>
+    /// <summary>Places that have the state of an owner under this plan, for a snapshot that was just taken.</summary>
     public Dictionary<string, string[]> Holders() => HoldersOf(_plan);
 
     /// <summary>A part of a parameter as it was when a snapshot was taken.</summary>
@@ -27,6 +27,7 @@ public sealed partial class ClusterModel
 
     internal static Dictionary<string, string[]> HoldersOf(PlacementPlan plan)
     {
+        int[] keepers = [.. plan.Silos.Select((_, place) => plan.KeeperOf(place))];
         var holders = new Dictionary<string, string[]>();
         foreach ((int layer, int[] experts) in plan.SiloOfExpert)
         {
@@ -48,6 +49,6 @@ public sealed partial class ClusterModel
         return holders;
 
         string[] Rings(IEnumerable<int> silos) =>
-            [.. silos.SelectMany(silo => (int[])[silo, (silo + 1) % plan.Silos.Length]).Distinct().Select(silo => plan.Silos[silo])];
+            [.. silos.SelectMany(silo => (int[])[silo, keepers[silo]]).Distinct().Select(silo => plan.Silos[silo])];
     }
 }

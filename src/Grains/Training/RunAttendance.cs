@@ -9,7 +9,7 @@ namespace Krewe.Grains.Training;
 /// silo is activated anew by the first silo that asks, and goes on.
 /// </summary>
 internal sealed partial class RunAttendance(
-    DeviceHost host, IGrainFactory grains, ILogger<RunAttendance> logger, TimeProvider clock)
+    DeviceHosts hosts, IGrainFactory grains, ILogger<RunAttendance> logger, TimeProvider clock)
     : ILifecycleParticipant<ISiloLifecycle>, IDisposable
 {
     private static readonly TimeSpan Period = TimeSpan.FromSeconds(1);
@@ -41,7 +41,7 @@ internal sealed partial class RunAttendance(
         {
             while (await timer.WaitForNextTickAsync(_stop.Token))
             {
-                foreach (HostedModel model in host.Models)
+                foreach (HostedModel model in hosts.All.SelectMany(host => host.Models).DistinctBy(model => model.Name))
                 {
                     if (model.RunFolder is { } folder)
                     {

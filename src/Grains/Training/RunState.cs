@@ -49,7 +49,7 @@ internal sealed record RunState
     /// <summary>Step of the snapshot that is complete in the memory of <see cref="SnapshotSilos"/>; -1 for none.</summary>
     public int SnapshotStep { get; init; } = -1;
 
-    /// <summary>The silos at that snapshot, in ring order: each keeps its predecessor's states.</summary>
+    /// <summary>The places at that snapshot, in ring order: see <see cref="PlacementPlan.KeeperOf"/>.</summary>
     public string[] SnapshotSilos { get; init; } = [];
 
     /// <summary>

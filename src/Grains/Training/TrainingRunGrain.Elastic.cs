@@ -3,30 +3,31 @@ using Krewe.Model;
 
 namespace Krewe.Grains.Training;
 
-/// <content>Silos that join the run between two steps, and silos that it leaves.</content>
+/// <content>Places that join the run between two steps, and places that it leaves.</content>
 public sealed partial class TrainingRunGrain
 {
     private readonly HashSet<string> _draining = new(StringComparer.Ordinal);
     private readonly Dictionary<string, TaskCompletionSource> _drained = [];
 
     /// <inheritdoc/>
-    public Task DrainAsync(string silo)
+    public async Task DrainAsync(string silo)
     {
+        await places.RefreshAsync();
         if (_model is null || _phase is "Finished" or "Failed" or "Idle")
         {
-            return Task.CompletedTask;
+            return;
         }
 
-        string[] others = [.. silos.Names().Where(name => name != silo && !_draining.Contains(name))];
-        if (others.Length == 0)
+        string[] living = [.. places.Names()];
+        if (!living.Any(place => !PlaceName.IsOf(place, silo) && !_draining.Contains(place)))
         {
             throw new KreweException($"silo '{silo}' is the last one of run '{Name}': start another before it leaves");
         }
 
-        _draining.Add(silo);
-        if (!_model.Plan.Silos.Contains(silo))
+        _draining.UnionWith(living.Where(place => PlaceName.IsOf(place, silo)).Append(silo));
+        if (!Holds(silo))
         {
-            return Task.CompletedTask;
+            return;
         }
 
         if (!_drained.TryGetValue(silo, out TaskCompletionSource? done))
@@ -34,10 +35,15 @@ public sealed partial class TrainingRunGrain
             _drained.Add(silo, done = new(TaskCreationOptions.RunContinuationsAsynchronously));
         }
 
-        return done.Task;
+        await done.Task;
     }
 
-    /// <summary>Between two steps: gives silos that joined their share, and moves everything off those that leave.</summary>
+    /// <summary>True where the run has something on a silo or place.</summary>
+    private bool Holds(string silo) => Loaded.Plan.Silos.Any(place => PlaceName.IsOf(place, silo));
+
+    /// <summary>
+    /// Between two steps: gives places that joined their share, and moves everything off those that leave.
+    /// </summary>
     private async Task FollowClusterAsync()
     {
         if (!_request.Elastic && _draining.Count == 0)
@@ -45,7 +51,8 @@ public sealed partial class TrainingRunGrain
             return;
         }
 
-        string[] all = [.. silos.Names()];
+        await places.RefreshAsync();
+        string[] all = [.. places.Names()];
         // One that comes back under its old name is another one.
         _draining.IntersectWith(all);
         string[] wanted = Chosen([.. all.Where(silo => !_draining.Contains(silo))]);
@@ -85,14 +92,14 @@ public sealed partial class TrainingRunGrain
     /// <summary>Answers whoever drains a silo that holds nothing of the run any more.</summary>
     private void CompleteDrains()
     {
-        foreach (string silo in _drained.Keys.Where(silo => !Loaded.Plan.Silos.Contains(silo)).ToArray())
+        foreach (string silo in _drained.Keys.Where(silo => !Holds(silo)).ToArray())
         {
             _drained.Remove(silo, out TaskCompletionSource? done);
             done!.TrySetResult();
         }
     }
 
-    /// <summary>An elastic run takes every silo, another one those that it was started on.</summary>
+    /// <summary>An elastic run takes every place, another one those that it was started on.</summary>
     private string[] Chosen(string[] living)
     {
         string[] own = [.. living.Where(_request.Silos.Contains)];

@@ -95,7 +95,7 @@ public sealed partial class TrainingRunGrain
         }
 
         Commit(report);
-        faults.Reached(FaultPoints.Commit, _step + 1);
+        faults.Reached(FaultPoints.Commit, _step + 1, hosts.First);
         await FinishAsync(trainer, prepared);
         _step++;
         if (_step > _shown)

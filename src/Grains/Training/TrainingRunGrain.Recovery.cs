@@ -85,8 +85,8 @@ public sealed partial class TrainingRunGrain
             {
                 Epoch = state.Epoch + 1,
                 FirstAttempt = NextAttempt(state),
-                Driver = post.Self.Silo,
-                DriverProcess = post.Process,
+                Driver = Post.Self.Silo,
+                DriverProcess = Post.Process,
                 HandedOver = -1,
             };
             _state.Claim(_request.Folder);
@@ -132,7 +132,7 @@ public sealed partial class TrainingRunGrain
 
     private async Task<bool> IsDrivenElsewhereAsync(RunState state)
     {
-        if (state.DriverProcess == post.Process || !silos.Names().Contains(state.Driver))
+        if (state.DriverProcess == Post.Process || places.Find(state.Driver) is null)
         {
             return false;
         }
@@ -141,8 +141,8 @@ public sealed partial class TrainingRunGrain
         return driver.Process == state.DriverProcess;
     }
 
-    /// <summary>Silos of the plan that are no longer there.</summary>
-    private List<string> Lost() => _model is null ? [] : [.. _model.Plan.Silos.Except(silos.Names())];
+    /// <summary>Places of the plan that are no longer there.</summary>
+    private List<string> Lost() => _model is null ? [] : [.. _model.Plan.Silos.Except(places.Names())];
 
     /// <summary>Brings every living silo to one step, with all owners placed and loaded, and moves the run there.</summary>
     private async Task RecoverAsync(Exception reason, long since)
@@ -179,6 +179,8 @@ public sealed partial class TrainingRunGrain
     private async Task ReturnAsync()
     {
         ThrowIfSuperseded();
+        // One may have lost a device and live on.
+        await places.RefreshAsync(all: true);
         _attempt = Math.Max(_attempt, _model?.Attempt ?? 0) + 1;
         if (!_moving && _model is { } model && Lost().Count == 0 && await IsWholeAsync(model))
         {
@@ -186,24 +188,26 @@ public sealed partial class TrainingRunGrain
             return;
         }
 
-        string[] living = [.. silos.Names().Where(silo => !_draining.Contains(silo))];
+        string[] living = [.. places.Names().Where(silo => !_draining.Contains(silo))];
         if (living.Length == 0)
         {
             throw (Exception?)await StrandedAsync()
                 ?? new InvalidOperationException($"run '{Name}' has no silo to run on");
         }
 
-        string[] leaving = [.. silos.Names().Where(silo => _draining.Contains(silo))];
+        string[] leaving = [.. places.Names().Where(silo => _draining.Contains(silo))];
         (ModelSource source, long step) = await OriginAsync(living, leaving);
         string[] chosen = Chosen(living);
-        await MoveAsync(source, chosen, [.. leaving, .. living.Except(chosen), .. silos.Retired()]);
+        await MoveAsync(source, chosen, [.. leaving, .. living.Except(chosen), .. places.Retired()]);
         _step = step;
     }
 
-    /// <summary>What to tell where every silo has lost its device; the run's own is one of them: none can join.</summary>
+    /// <summary>
+    /// What to tell where every place has lost its device; the run's own is one of them: none can join.
+    /// </summary>
     private async Task<StrandedException?> StrandedAsync()
     {
-        if (silos.LossOf(post.Self.Silo) is not { } loss)
+        if (places.LossOf(Post.Self.Silo) is not { } loss)
         {
             return null;
         }
@@ -221,7 +225,7 @@ public sealed partial class TrainingRunGrain
     private async Task MoveAsync(ModelSource source, string[] chosen, string[] leaving)
     {
         _moving = true;
-        _model = await ClusterModel.MoveAsync(GrainFactory, Name, source, chosen, leaving, Layout, _attempt, post);
+        _model = await ClusterModel.MoveAsync(GrainFactory, Name, source, chosen, leaving, Layout, _attempt, Post);
         _moving = false;
     }
 

@@ -46,7 +46,7 @@ public sealed partial class TrainingRunGrain
     private async Task TakeAsync() =>
         await Task.WhenAll(Loaded.States().Select(silo => silo.TakeSnapshotAsync(checked((int)_step), Loaded.Attempt)));
 
-    /// <summary>Sends every silo's states round the ring; then the run can go back to this step.</summary>
+    /// <summary>Sends every place's states round the ring; then the run can go back to this step.</summary>
     private async Task ShareAsync(ClusterModel model, int step)
     {
         try
@@ -55,7 +55,7 @@ public sealed partial class TrainingRunGrain
             if (states.Count > 1)
             {
                 await Task.WhenAll(states.Select((silo, ordinal) =>
-                    silo.ShareSnapshotAsync(step, model.Plan.Peers[(ordinal + 1) % states.Count])));
+                    silo.ShareSnapshotAsync(step, model.Plan.Peers[model.Plan.KeeperOf(ordinal)])));
             }
 
             if (model == _model)

@@ -14,8 +14,8 @@ namespace Krewe.Grains.Training;
 /// <inheritdoc cref="ITrainingRunGrain"/>
 [GrainType("krewe.run"), Reentrant, KeepAlive]
 public sealed partial class TrainingRunGrain(
-    LiveSilos silos, TensorPost post, FaultPoints faults, TimeProvider clock, IHostApplicationLifetime lifetime,
-    ILogger<TrainingRunGrain> logger) : Grain, ITrainingRunGrain
+    LivePlaces places, DeviceHosts hosts, TensorPosts posts, FaultPoints faults, TimeProvider clock,
+    IHostApplicationLifetime lifetime, ILogger<TrainingRunGrain> logger) : Grain, ITrainingRunGrain
 {
     /// <summary>Attempts that no activation reaches.</summary>
     private const long AttemptsOfActivation = 1L << 32;
@@ -34,6 +34,8 @@ public sealed partial class TrainingRunGrain(
     private bool _stop;
 
     private string Name => this.GetPrimaryKeyString();
+
+    private TensorPost Post => posts.First;
 
     private PipelineLayout Layout => new(
         _request.Method,
@@ -124,16 +126,17 @@ public sealed partial class TrainingRunGrain(
         }
 
         _checkpoint = resumed;
+        await places.RefreshAsync();
         _model = await ClusterModel.CreateAsync(
-            GrainFactory, Name, SourceOf(config, resumed, _step), request.Silos, Layout, post.Process, post);
+            GrainFactory, Name, SourceOf(config, resumed, _step), request.Silos, Layout, Post.Process, Post);
         Directory.CreateDirectory(request.Folder);
         RunState? before = RunState.Read(request.Folder);
         _state = new()
         {
             Epoch = (before?.Epoch ?? 0) + 1,
             FirstAttempt = NextAttempt(before),
-            Driver = post.Self.Silo,
-            DriverProcess = post.Process,
+            Driver = Post.Self.Silo,
+            DriverProcess = Post.Process,
             Name = Name,
             Phase = "Training",
             Request = request with { ConfigJson = config.ToJson(), TrainingJson = _recipe.ToJson(), Resume = false },

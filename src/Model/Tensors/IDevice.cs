@@ -70,6 +70,16 @@ public interface IDevice : IDisposable
     Task SubmitAsync<TState>(
         Action<IKernels, TState> work, TState state, WorkPriority priority = default);
 
+    /// <summary>
+    /// Copies a tensor from another device's memory to this one's, without the host's between them, where the two
+    /// devices can do that.
+    /// </summary>
+    /// <param name="source">Whose memory <paramref name="from"/> lies in.</param>
+    /// <param name="from">Its values are there: no work that writes it is under way. Its rows may have gaps.</param>
+    /// <param name="to">On this device, dense, of the same shape and type.</param>
+    /// <returns>Completes with the copy; null where values go by way of the host.</returns>
+    Task? TryCopyFrom(IDevice source, Tensor from, Tensor to) => null;
+
     /// <summary>Makes work that runs many times over the same tensors; a device may record it.</summary>
     /// <param name="work">Calls the kernels: see <see cref="RepeatedWork"/> for what it must not do.</param>
     RepeatedWork Repeat(Action<IKernels> work) => new CalledWork(this, work);

@@ -90,7 +90,8 @@ internal static class DevicesCommand
         output.WriteLine();
         output.WriteLine(cuda.Obstacle is not null
             ? "krewe computes on the CPU here."
-            : "--device cuda:N computes on a GPU; without it, commands compute on the CPU.");
+            : "--device cuda:N computes on a GPU, --device cuda:0,cuda:1 on several; without it, commands compute on the " +
+              "CPU.");
     }
 
     private static string? CudaVersion(CudaFindings cuda) =>

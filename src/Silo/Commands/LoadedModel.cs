@@ -97,7 +97,8 @@ internal sealed class LoadedModel : IAsyncDisposable
     {
         if (request.DevicesOrCpu.Count > 1)
         {
-            throw new KreweException("several devices need a silo each: give --silos as well");
+            throw new KreweException(
+                "several devices need a cluster: give --silos 1 for one silo with all of them, or more to share them");
         }
 
         ProcessDevices devices = Own(new ProcessDevices(request.DevicesOrCpu, request.CpuThreads));
@@ -135,7 +136,7 @@ internal sealed class LoadedModel : IAsyncDisposable
             Precision = request.Precision,
         };
         ClusterModel model = await ClusterModel.CreateAsync(
-            cluster.Grains, ClusterName, source, cluster.SiloNames, request.Stages);
+            cluster.Grains, ClusterName, source, cluster.PlaceNames, request.Stages);
         _owned.Push(model.DisposeAsync);
         _generation = cluster.Grains.GetGrain<IGenerationGrain>(ClusterName);
         Model = model;

@@ -54,7 +54,8 @@ internal static class SharedOptions
     /// <summary>Devices of this process, as many as named.</summary>
     public static Option<DeviceName[]> Devices() => new("--device")
     {
-        Description = "What computes: cpu, or cuda:N for a GPU; several, with commas or by repetition, for a silo each",
+        Description = "What computes: cpu, or cuda:N for a GPU; several, with commas or by repetition: they are shared " +
+            "out to the silos, each a place of the plan",
         HelpName = "cpu|cuda:N",
         DefaultValueFactory = _ => [DeviceName.Cpu],
         CustomParser = result =>

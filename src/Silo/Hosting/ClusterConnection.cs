@@ -1,4 +1,5 @@
 using System.Net;
+using Krewe.Grains.Interfaces.Devices;
 using Krewe.Model;
 using Krewe.Silo.Hosting.Membership;
 using Microsoft.Extensions.DependencyInjection;
@@ -6,6 +7,7 @@ using Microsoft.Extensions.Hosting;
 using Orleans.Configuration;
 using Orleans.Messaging;
 using Orleans.Runtime;
+using Orleans.Runtime.Messaging;
 
 namespace Krewe.Silo.Hosting;
 
@@ -28,6 +30,9 @@ public sealed class ClusterConnection : ITrainingCluster
 
     private static readonly TimeSpan WatchPeriod = TimeSpan.FromSeconds(1);
     private static readonly TimeSpan WatchDeadline = TimeSpan.FromSeconds(3);
+
+    /// <summary>A silo that hangs is not waited for.</summary>
+    private static readonly TimeSpan AnswerDeadline = TimeSpan.FromSeconds(5);
 
     private const int MostTries = 5;
 
@@ -131,6 +136,29 @@ public sealed class ClusterConnection : ITrainingCluster
         return [.. entries.Select(entry => new SiloMember(
             entry.SiloName, entry.SiloAddress, entry.ProxyPort, entry.Status, entry.StartTime))
             .OrderBy(member => member.Name, StringComparer.Ordinal).ThenBy(member => member.Started)];
+    }
+
+    /// <inheritdoc/>
+    public async Task<string[]> PlacesAsync()
+    {
+        PlaceStatus[][] places = await Task.WhenAll(SiloNames.Select(AskPlacesAsync));
+        string[] names = [.. places.SelectMany(all => all.Where(place => !place.IsLost)).Select(place => place.Name)];
+        return names.Length > 0 ? names : throw new KreweException(
+            $"no silo of cluster '{Cluster}' says what it computes on: 'krewe status --cluster {Cluster}' shows them");
+    }
+
+    /// <summary>The places of a silo; none where it does not answer.</summary>
+    public async Task<PlaceStatus[]> AskPlacesAsync(string silo)
+    {
+        try
+        {
+            return await Grains.GetGrain<IDeviceGrain>(silo).PlacesAsync().WaitAsync(AnswerDeadline);
+        }
+        catch (Exception exception)
+            when (exception is OrleansException or ConnectionFailedException or TimeoutException)
+        {
+            return [];
+        }
     }
 
     /// <inheritdoc/>

@@ -59,8 +59,8 @@ public sealed record ClusterSettings
     /// <summary>Computing threads of the silo; 0 for one per core.</summary>
     public int CpuThreads { get; init; }
 
-    /// <summary>What the silo computes on.</summary>
-    public DeviceName Device { get; init; }
+    /// <summary>What the silo computes on: one device or more, each a place of plans.</summary>
+    public IReadOnlyList<DeviceName> Devices { get; init; } = [DeviceName.Cpu];
 
     /// <summary>Folder for the sockets between silos of one machine; null for the temporary folder.</summary>
     public string? Sockets { get; init; }
@@ -108,6 +108,12 @@ public sealed record ClusterSettings
             {
                 yield return $"'{name}' cannot name a {what}: use letters, digits and dashes, at most {LongestName}";
             }
+        }
+
+        if (Name?.Contains(':', StringComparison.Ordinal) == true)
+        {
+            yield return
+                $"'{Name}' cannot name a silo: '{Name[..Name.LastIndexOf(':')]}:1' would be the second device of a silo";
         }
 
         if (Membership != MembershipKind.Localhost && string.IsNullOrWhiteSpace(Connection))

@@ -15,6 +15,9 @@ public static class ClusterSettingsReader
     /// <summary>Read from the working directory where no other file is named.</summary>
     public const string DefaultFile = "appsettings.json";
 
+    /// <summary>The setting that names devices.</summary>
+    public const string Device = "Device";
+
     /// <summary>The section of the file, and the prefix of the variables.</summary>
     public const string Section = "Krewe";
 
@@ -23,7 +26,7 @@ public static class ClusterSettingsReader
         nameof(ClusterSettings.Cluster), nameof(ClusterSettings.Membership), nameof(ClusterSettings.Connection),
         nameof(ClusterSettings.Advertise), nameof(ClusterSettings.SiloPort), nameof(ClusterSettings.GatewayPort),
         nameof(ClusterSettings.Name), nameof(ClusterSettings.CpuThreads), nameof(ClusterSettings.Sockets),
-        nameof(ClusterSettings.Join), nameof(ClusterSettings.Gateway), nameof(ClusterSettings.Device),
+        nameof(ClusterSettings.Join), nameof(ClusterSettings.Gateway), Device,
     ];
 
     /// <summary>Reads and checks the settings.</summary>
@@ -53,7 +56,7 @@ public static class ClusterSettingsReader
             GatewayPort = Number(section, nameof(ClusterSettings.GatewayPort), 65535),
             Name = section[nameof(ClusterSettings.Name)],
             CpuThreads = Number(section, nameof(ClusterSettings.CpuThreads), 4096),
-            Device = Device(section),
+            Devices = DevicesOf(section),
             Sockets = section[nameof(ClusterSettings.Sockets)],
             Join = Endpoint(section, nameof(ClusterSettings.Join)),
             Gateway = Endpoint(section, nameof(ClusterSettings.Gateway)) ?? usual.Gateway,
@@ -100,14 +103,13 @@ public static class ClusterSettingsReader
                 ?? throw new KreweException($"membership '{text}' is unknown: use {string.Join(", ", kinds.Select(NameOf))}");
     }
 
-    private static DeviceName Device(IConfigurationSection section)
+    private static DeviceName[] DevicesOf(IConfigurationSection section)
     {
-        string? text = section[nameof(ClusterSettings.Device)];
-        return text is null ? DeviceName.Cpu
-            : !DeviceName.TryParse(text, out DeviceName[] devices)
-                ? throw new KreweException($"{Section}:{nameof(ClusterSettings.Device)} is '{text}': cpu or cuda:N is wanted, such as cuda:0")
-            : devices.Length == 1 ? devices[0]
-            : throw new KreweException($"a silo computes on one device, not on {text}: start a silo for each");
+        string? text = section[Device];
+        return text is null ? [DeviceName.Cpu]
+            : DeviceName.TryParse(text, out DeviceName[] devices) ? devices
+            : throw new KreweException(
+                $"{Section}:{Device} is '{text}': cpu or cuda:N is wanted, or several with commas between");
     }
 
     private static int Number(IConfigurationSection section, string key, int most)

@@ -42,10 +42,10 @@ public sealed class ClusterSilo : IAsyncDisposable
     /// <summary>Where the silos of its cluster meet, in words and without secrets.</summary>
     public required string Place { get; init; }
 
-    /// <summary>Its device.</summary>
-    public required IDevice Device { get; init; }
+    /// <summary>Its devices, each a place of plans.</summary>
+    public required IReadOnlyList<IDevice> Devices { get; init; }
 
-    /// <summary>Computing threads of a CPU; 0 where the device is a GPU.</summary>
+    /// <summary>Computing threads of a CPU; 0 where all devices are GPUs.</summary>
     public required int Threads { get; init; }
 
     /// <summary>Services of the silo.</summary>
@@ -54,16 +54,21 @@ public sealed class ClusterSilo : IAsyncDisposable
     /// <summary>Starts the silo and waits until it is a member of its cluster.</summary>
     /// <param name="settings">Which cluster, and as whom.</param>
     /// <param name="end">
-    /// Gets one line and ends the process, where the cluster has given up this silo or has ended, or the device is lost.
+    /// Gets one line and ends the process, where the cluster has given up this silo or has ended, or its last device is
+    /// lost.
     /// </param>
     /// <param name="verbose">Shows Orleans' own log on standard error.</param>
+    /// <param name="notice">
+    /// Gets one line where one of several devices is lost, and the silo goes on with the others.
+    /// </param>
     /// <param name="cancellationToken">Gives up.</param>
     /// <exception cref="KreweException">It cannot join; the message says why.</exception>
     public static async Task<ClusterSilo> StartAsync(
-        ClusterSettings settings, Action<string> end, bool verbose = false, CancellationToken cancellationToken = default)
+        ClusterSettings settings, Action<string> end, bool verbose = false, Action<string>? notice = null,
+        CancellationToken cancellationToken = default)
     {
         settings.ThrowIfInvalid();
-        DeviceName.ThrowIfMissing([settings.Device]);
+        DeviceName.ThrowIfMissing(settings.Devices);
         IMembership membership = IMembership.Of(settings);
         await membership.PrepareAsync(cancellationToken);
         bool isLocal = FreePorts.IsFree(settings.Advertise, 0);
@@ -78,10 +83,16 @@ public sealed class ClusterSilo : IAsyncDisposable
 
         string name = settings.NameOrUnique();
         int threads = settings.CpuThreads > 0 ? settings.CpuThreads : Environment.ProcessorCount;
-        var devices = new ProcessDevices([settings.Device], threads);
-        IDevice device = devices.Open(0);
+        var devices = new ProcessDevices(settings.Devices, threads);
+        IDevice[] opened = devices.Open(0, settings.Devices.Count);
         var address = new IPEndPoint(settings.Advertise, siloPort);
-        var options = new SiloHostOptions { Name = name, Device = device, Verbose = verbose, Sockets = settings.Sockets };
+        var options = new SiloHostOptions
+        {
+            Name = name,
+            Devices = opened,
+            Verbose = verbose,
+            Sockets = settings.Sockets,
+        };
         IHost host = SiloHost.Build(options, silo =>
         {
             silo.Configure<ClusterOptions>(options => options.ClusterId = options.ServiceId = settings.Cluster);
@@ -98,15 +109,33 @@ public sealed class ClusterSilo : IAsyncDisposable
             Address = address,
             Gateway = new(settings.Advertise, gatewayPort),
             Place = membership.Place,
-            Device = device,
-            Threads = settings.Device.IsCuda ? 0 : threads,
+            Devices = opened,
+            Threads = settings.Devices.All(device => device.IsCuda) ? 0 : threads,
         };
         await started.JoinAsync(settings, membership, end, cancellationToken);
-        // As a dead one: no farewell, which would wait for what computes; the others notice within a second.
-        device.Loss.Register(loss => end(
-            $"silo '{name}' of cluster '{settings.Cluster}' ends, as a dead one does: {loss.Message}; runs go on with the " +
-            "other silos; start it again to join anew ('krewe devices' shows whether the device answers)"));
+        foreach (IDevice device in opened)
+        {
+            device.Loss.Register(loss => started.Lose(loss, settings.Cluster, end, notice));
+        }
+
         return started;
+    }
+
+    /// <summary>A device is lost: its place is retired, and with the last one the silo ends.</summary>
+    private void Lose(DeviceLostException loss, string cluster, Action<string> end, Action<string>? notice)
+    {
+        string[] left = [.. Devices.Where(device => !device.Loss.IsLost).Select(device => device.Name)];
+        if (left.Length > 0)
+        {
+            notice?.Invoke(
+                $"silo '{Name}' of cluster '{cluster}' goes on with {string.Join(" and ", left)}: {loss.Message}; only a " +
+                "new start of the silo can use that device again");
+            return;
+        }
+
+        // As a dead one: no farewell, which would wait for what computes; the others notice within a second.
+        end($"silo '{Name}' of cluster '{cluster}' ends, as a dead one does: {loss.Message}; runs go on with the " +
+            "other silos; start it again to join anew ('krewe devices' shows whether the device answers)");
     }
 
     /// <summary>Completes when the silo is asked to leave, by a grain call or by the token.</summary>

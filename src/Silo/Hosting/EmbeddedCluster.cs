@@ -1,5 +1,6 @@
 using System.Net;
 using Krewe.Grains.Devices.Channel;
+using Krewe.Grains.Interfaces.Devices;
 using Krewe.Model.Tensors;
 using Microsoft.Extensions.DependencyInjection;
 using Microsoft.Extensions.Hosting;
@@ -16,7 +17,10 @@ public sealed record EmbeddedClusterOptions
     /// <summary>Compute threads that all silos of the process share; 0 for one per core.</summary>
     public int CpuThreads { get; init; }
 
-    /// <summary>Devices of the silos, one after the other and around; the CPU by default.</summary>
+    /// <summary>
+    /// Devices of the silos; the CPU by default. No more than there are silos go round, one for each; of more, each
+    /// silo gets several, neighbouring ones.
+    /// </summary>
     public IReadOnlyList<DeviceName> Devices { get; init; } = [DeviceName.Cpu];
 
     /// <summary>Shows Orleans' own log on standard error.</summary>
@@ -28,12 +32,12 @@ public sealed record EmbeddedClusterOptions
     /// <summary>Settings of every silo's tensor channel; null for the defaults.</summary>
     public TensorChannelOptions? Channel { get; init; }
 
-    /// <summary>Wraps the device of every silo, such as in one of a set pace; for tests and benchmarks.</summary>
+    /// <summary>Wraps every device, such as in one of a set pace; for tests and benchmarks.</summary>
     public Func<IDevice, IDevice>? Device { get; init; }
 }
 
 /// <summary>
-/// A cluster of real silos in this process: each with its own host, ports on loopback, device and grains; those that
+/// A cluster of real silos in this process: each with its own host, ports on loopback, devices and grains; those that
 /// compute on the CPU share one pool of threads.
 /// </summary>
 public sealed class EmbeddedCluster : ITrainingCluster
@@ -41,8 +45,9 @@ public sealed class EmbeddedCluster : ITrainingCluster
     private readonly List<IHost> _hosts;
     private readonly ProcessDevices _devices;
 
-    private EmbeddedCluster(List<IHost> hosts, ProcessDevices devices, string[] names)
+    private EmbeddedCluster(List<IHost> hosts, ProcessDevices devices, string[] names, string[] places)
     {
+        PlaceNames = places;
         _hosts = hosts;
         _devices = devices;
         SiloNames = names;
@@ -54,6 +59,12 @@ public sealed class EmbeddedCluster : ITrainingCluster
 
     /// <inheritdoc/>
     public string[] SiloNames { get; }
+
+    /// <summary>Names of the places: the devices of all silos, in their order.</summary>
+    public string[] PlaceNames { get; }
+
+    /// <inheritdoc/>
+    public Task<string[]> PlacesAsync() => Task.FromResult(PlaceNames);
 
     /// <summary>Services of a silo.</summary>
     public IServiceProvider ServicesOf(int silo) => _hosts[silo].Services;
@@ -68,15 +79,16 @@ public sealed class EmbeddedCluster : ITrainingCluster
         string[] names = [.. Enumerable.Range(0, options.Silos).Select(silo => $"silo-{silo}")];
         int[] ports = FreePorts.Of(IPAddress.Loopback, 2 * options.Silos);
         string cluster = $"krewe-{Guid.NewGuid():N}";
+        int[] shares = ProcessDevices.Share(options.Devices.Count, options.Silos);
         try
         {
             for (int silo = 0; silo < options.Silos; silo++)
             {
-                IDevice device = devices.Open(silo);
+                IDevice[] own = devices.Open(shares.Take(silo).Sum(), shares[silo]);
                 var member = new SiloHostOptions
                 {
                     Name = names[silo],
-                    Device = options.Device?.Invoke(device) ?? device,
+                    Devices = options.Device is { } wrap ? Array.ConvertAll(own, device => wrap(device)) : own,
                     Verbose = options.Verbose,
                     InBand = options.InBand,
                     Channel = options.Channel,
@@ -88,7 +100,9 @@ public sealed class EmbeddedCluster : ITrainingCluster
             // The first silo holds the membership table that the others read.
             await hosts[0].StartAsync(cancellationToken);
             await Task.WhenAll(hosts.Skip(1).Select(host => host.StartAsync(cancellationToken)));
-            return new(hosts, devices, names);
+            string[] places = [.. names.SelectMany((name, silo) =>
+                Enumerable.Range(0, shares[silo]).Select(number => PlaceName.Of(name, number)))];
+            return new(hosts, devices, names, places);
         }
         catch
         {

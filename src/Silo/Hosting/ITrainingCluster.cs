@@ -8,4 +8,7 @@ public interface ITrainingCluster : IAsyncDisposable
 
     /// <summary>Names of the silos, as placement plans know them; of a cluster, those alive when it was joined.</summary>
     string[] SiloNames { get; }
+
+    /// <summary>Names of the places that can compute: the devices of all silos that answer.</summary>
+    Task<string[]> PlacesAsync();
 }

@@ -14,8 +14,8 @@ internal sealed record SiloHostOptions
     /// <summary>Name of the silo, as placement plans know it.</summary>
     public required string Name { get; init; }
 
-    /// <summary>Its device; the silo disposes it.</summary>
-    public required IDevice Device { get; init; }
+    /// <summary>Its devices; the silo disposes them.</summary>
+    public required IReadOnlyList<IDevice> Devices { get; init; }
 
     /// <summary>Shows Orleans' own log on standard error.</summary>
     public bool Verbose { get; init; }
@@ -49,7 +49,7 @@ internal static class SiloHost
         builder.UseOrleans(silo =>
         {
             membership(silo);
-            silo.AddKrewe(options.Name, _ => options.Device, options.InBand, options.Channel, options.Sockets);
+            silo.AddKrewe(options.Name, _ => options.Devices, options.InBand, options.Channel, options.Sockets);
             silo.Configure<SiloMessagingOptions>(messaging =>
             {
                 messaging.ResponseTimeout = CallDeadline;

@@ -184,7 +184,7 @@ internal sealed class PacedPipeline : IAsyncDisposable
 
     /// <summary>Set time of everything that each device has done.</summary>
     public IReadOnlyList<TimeSpan> Busy => [.. Enumerable.Range(0, Ranks).Select(silo =>
-        ((PacedDevice)_cluster.ServicesOf(silo).GetRequiredService<DeviceHost>().Device).Busy)];
+        ((PacedDevice)_cluster.ServicesOf(silo).GetRequiredService<DeviceHosts>().First.Device).Busy)];
 
     public async ValueTask DisposeAsync() => await _cluster.DisposeAsync();
 

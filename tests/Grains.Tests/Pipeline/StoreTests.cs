@@ -83,7 +83,7 @@ public class StoreTests(ITestOutputHelper output)
     private static string NameOf(PipelineMethod method) => $"stores-{method.Name()}";
 
     private static HostedModel StoreOf(EmbeddedCluster cluster, int silo, PipelineMethod method) =>
-        cluster.ServicesOf(silo).GetRequiredService<DeviceHost>().ModelOf(NameOf(method));
+        cluster.ServicesOf(silo).GetRequiredService<DeviceHosts>().First.ModelOf(NameOf(method));
 
     private static IEnumerable<HostedModel> Stores(EmbeddedCluster cluster, PipelineMethod method) =>
         cluster.SiloNames.Select((_, silo) => StoreOf(cluster, silo, method));

@@ -53,7 +53,7 @@ public class TableTests
         IReadOnlyList<MicroBatchReport> actual = await model.RunStepAsync(0, batch, Options);
 
         HostedTables[] tables = [.. cluster.SiloNames.Select((_, silo) =>
-            cluster.ServicesOf(silo).GetRequiredService<DeviceHost>().ModelOf("tables").Tables)];
+            cluster.ServicesOf(silo).GetRequiredService<DeviceHosts>().First.ModelOf("tables").Tables)];
         Assert.Equal(!once, model.Plan.TableReplicas);
         Assert.Equal([true, false, false, !once], tables.Select(held => held.Embedding is not null));
         Assert.Equal([!once, false, false, true], tables.Select(held => held.Head is not null));

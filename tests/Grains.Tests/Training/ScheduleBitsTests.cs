@@ -1,3 +1,4 @@
+using Krewe.Grains.Devices;
 using Krewe.Grains.Interfaces;
 using Krewe.Grains.Interfaces.Pipeline;
 using Krewe.Grains.Training;
@@ -9,6 +10,8 @@ using Krewe.Model.Precision;
 using Krewe.Model.Tensors;
 using Krewe.Model.Training;
 using Krewe.Silo.Hosting;
+using Krewe.TestSupport;
+using Microsoft.Extensions.DependencyInjection;
 using Xunit;
 
 namespace Krewe.Grains.Tests.Training;
@@ -67,6 +70,50 @@ public class ScheduleBitsTests(ITestOutputHelper output)
         }
 
         output.WriteLine($"{silos} silos: {expected.Count} tensors equal under every schedule");
+    }
+
+    /// <summary>Devices of one silo, each with memory that neither the host nor another device reaches.</summary>
+    [Theory]
+    [InlineData(1, 3, true, false)]
+    [InlineData(1, 3, false, true)]
+    [InlineData(2, 4, true, true)]
+    public async Task Several_devices_of_a_silo_give_the_bits_of_one(
+        int silos, int devices, bool direct, bool tablesOnce)
+    {
+        ModelConfig config = tablesOnce ? Wide : Small;
+        Dictionary<string, float[]> expected = await LocalAsync(config);
+        var options = new EmbeddedClusterOptions
+        {
+            Silos = silos,
+            CpuThreads = 2,
+            Devices = [.. Enumerable.Repeat(DeviceName.Cpu, devices)],
+            Device = device => new SeparateMemoryDevice(device, direct),
+        };
+        CancellationToken cancellation = TestContext.Current.CancellationToken;
+        await using EmbeddedCluster cluster = await EmbeddedCluster.StartAsync(options, cancellation);
+        Assert.Equal(silos, cluster.SiloNames.Length);
+        foreach (PipelineMethod method in Enum.GetValues<PipelineMethod>())
+        {
+            await using ClusterModel model = await ClusterModel.CreateAsync(
+                cluster.Grains, $"places-{method.Name()}", Source(config), cluster.PlaceNames,
+                new PipelineLayout(method, 4));
+            Assert.Equal(devices, model.Plan.SiloOfStage.Distinct().Count());
+            Assert.All(model.Plan.SiloOfExpert.Values, experts => Assert.Equal(devices, experts.Distinct().Count()));
+            Compare(expected, await RunAsync(model, config), $"{method.Name()} on {devices} devices of {silos} silos");
+        }
+
+        TensorPost[] posts = [.. Enumerable.Range(0, silos).SelectMany(PostsOf)];
+        (long straight, long byHost) = (posts.Sum(post => post.DirectCopies), posts.Sum(post => post.CopiesByHost));
+        output.WriteLine(
+            $"{devices} devices of {silos} silos: {straight:N0} copies from device to device, {byHost:N0} by the host");
+        Assert.Equal((direct, !direct), (straight > 1000, byHost > 1000));
+        Assert.Equal(0, direct ? byHost : straight);
+
+        IEnumerable<TensorPost> PostsOf(int silo)
+        {
+            IServiceProvider services = cluster.ServicesOf(silo);
+            return services.GetRequiredService<DeviceHosts>().All.Select(services.GetRequiredService<TensorPosts>().Of);
+        }
     }
 
     [Theory]

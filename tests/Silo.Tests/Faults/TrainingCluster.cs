@@ -28,7 +28,7 @@ internal sealed class TrainingCluster : IAsyncDisposable
     /// <summary>Where the silos' logs are kept, by KREWE_FAULT_LOG; null for nowhere.</summary>
     private static string? LogFolder => Environment.GetEnvironmentVariable("KREWE_FAULT_LOG");
 
-    private TrainingCluster(string redis)
+    private TrainingCluster(string redis, string devices)
     {
         string name = $"test-{Guid.NewGuid():N}";
         if (LogFolder is not null)
@@ -36,7 +36,10 @@ internal sealed class TrainingCluster : IAsyncDisposable
             _verbose = ["--verbose"];
         }
 
-        _arguments = ["--cluster", name, "--membership", "redis", "--connection", redis, "--cpu-threads", "1"];
+        _arguments =
+        [
+            "--cluster", name, "--membership", "redis", "--connection", redis, "--cpu-threads", "1", "--device", devices,
+        ];
         _settings = new() { Cluster = name, Membership = MembershipKind.Redis, Connection = redis };
     }
 
@@ -51,9 +54,11 @@ internal sealed class TrainingCluster : IAsyncDisposable
     /// <param name="redis">Connection string.</param>
     /// <param name="silos">How many.</param>
     /// <param name="fault">A moment at which the last of them kills itself; null for none.</param>
-    public static async Task<TrainingCluster> StartAsync(string redis, int silos, string? fault = null)
+    /// <param name="devices">Devices of each.</param>
+    public static async Task<TrainingCluster> StartAsync(
+        string redis, int silos, string? fault = null, string devices = "cpu")
     {
-        var cluster = new TrainingCluster(redis);
+        var cluster = new TrainingCluster(redis, devices);
         foreach (int silo in Enumerable.Range(0, silos))
         {
             await cluster.AddAsync($"silo-{silo}", silo == silos - 1 ? fault : null);
@@ -80,7 +85,7 @@ internal sealed class TrainingCluster : IAsyncDisposable
         RunStarted started = await Run.StartAsync(request with
         {
             Folder = Folder,
-            Silos = [.. Silos.Keys.Order(StringComparer.Ordinal)],
+            Silos = await _connection!.PlacesAsync(),
         });
         var follower = new RunFollower(Run, Folder, started.FirstStep);
         var outcome = new TrainingOutcome();

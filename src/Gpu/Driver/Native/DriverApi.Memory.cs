@@ -42,6 +42,9 @@ internal static unsafe partial class DriverApi
     internal static partial int cuMemPoolTrimTo(nint pool, nuint bytesToKeep);
 
     [LibraryImport(Library)]
+    internal static partial int cuMemPoolSetAccess(nint pool, MemoryAccess* map, nuint count);
+
+    [LibraryImport(Library)]
     internal static partial int cuMemcpyAsync(nint destination, nint source, nuint bytes, nint stream);
 
     [LibraryImport(Library)]
@@ -79,6 +82,18 @@ internal unsafe struct MemoryPoolProperties
     public nuint MaxSize;
     public ushort Usage;
     private fixed byte _reserved[54];
+}
+
+/// <summary>Who may do what with a pool's memory (CUmemAccessDesc).</summary>
+[StructLayout(LayoutKind.Sequential)]
+internal struct MemoryAccess
+{
+    /// <summary>CU_MEM_ACCESS_FLAGS_PROT_READWRITE.</summary>
+    public const int ReadWrite = 3;
+
+    public int LocationType;
+    public int LocationId;
+    public int Flags;
 }
 
 /// <summary>Settings and counters of a pool (CUmemPool_attribute); all but the first are 64-bit.</summary>

@@ -87,7 +87,9 @@ internal sealed class SiloOptions : ClusterOptions
     };
 
     /// <summary>Device.</summary>
-    public Option<string?> Device { get; } = Text("--device", "cpu|cuda:N", "What the silo computes on (default: cpu)");
+    public Option<string?> Device { get; } = Text(
+        "--device", "cpu|cuda:N",
+        "What the silo computes on (default: cpu); several, with commas, are places of their own");
 
     /// <summary>Folder of sockets.</summary>
     public Option<string?> Sockets { get; } = Text(
@@ -115,7 +117,7 @@ internal sealed class SiloOptions : ClusterOptions
         values[nameof(ClusterSettings.GatewayPort)] = parsed.GetValue(GatewayPort)?.ToString();
         values[nameof(ClusterSettings.Join)] = parsed.GetValue(Join);
         values[nameof(ClusterSettings.CpuThreads)] = parsed.GetValue(CpuThreads)?.ToString();
-        values[nameof(ClusterSettings.Device)] = parsed.GetValue(Device);
+        values[ClusterSettingsReader.Device] = parsed.GetValue(Device);
         values[nameof(ClusterSettings.Sockets)] = parsed.GetValue(Sockets);
         return values;
     }

@@ -5,10 +5,10 @@ using Orleans.Runtime;
 
 namespace Krewe.Silo.Commands.Cluster;
 
-/// <summary>A silo and what it says of its device.</summary>
+/// <summary>A silo and what it says of its devices.</summary>
 /// <param name="Member">As the membership table has it.</param>
-/// <param name="Device">Its answer, or null where it gave none in time.</param>
-internal sealed record SiloReport(SiloMember Member, DeviceStatus? Device);
+/// <param name="Places">Its devices by number, each a place; none where it gave no answer in time.</param>
+internal sealed record SiloReport(SiloMember Member, IReadOnlyList<DeviceStatus> Places);
 
 /// <summary>A run and how far it is.</summary>
 /// <param name="Name">Name of the run.</param>
@@ -43,10 +43,14 @@ internal sealed record ClusterReport(
     }
 
     private static async Task<SiloReport> AskAsync(ClusterConnection cluster, SiloMember member) => new(
-        member,
-        member.State == SiloStatus.Active
-            ? await InTimeAsync(cluster.Grains.GetGrain<IDeviceGrain>(member.Name).StatusAsync())
-            : null);
+        member, member.State == SiloStatus.Active ? await InTimeAsync(StatusAsync(cluster, member.Name)) ?? [] : []);
+
+    private static async Task<DeviceStatus[]> StatusAsync(ClusterConnection cluster, string silo)
+    {
+        PlaceStatus[] places = await cluster.Grains.GetGrain<IDeviceGrain>(silo).PlacesAsync();
+        return await Task.WhenAll(
+            places.Select(place => cluster.Grains.GetGrain<IDeviceGrain>(place.Name).StatusAsync()));
+    }
 
     private static async Task<IReadOnlyDictionary<string, int>?> CountAsync(ClusterConnection cluster)
     {

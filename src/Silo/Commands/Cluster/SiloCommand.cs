@@ -21,6 +21,7 @@ internal static class SiloCommand
             "krewe silo --cluster lab --name a --membership redis --connection 127.0.0.1:6379",
             "krewe silo --cluster lab --membership postgres --connection \"Host=db;Database=krewe\" --advertise 10.0.0.5",
             "krewe silo --cluster lab --device cuda:0         computes on the first GPU",
+            "krewe silo --cluster lab --device cuda:0,cuda:1  on two of them, each a place of its own",
             "krewe silo --settings cluster.json --name b   everything else from section Krewe of a file");
         options.AddTo(command);
         command.Add(json);
@@ -29,7 +30,8 @@ internal static class SiloCommand
             long start = Stopwatch.GetTimestamp();
             ClusterSettings settings = options.Read(parsed);
             await using ClusterSilo silo = await ClusterSilo.StartAsync(
-                settings, End(terminal), parsed.GetValue<bool>("--verbose"), cancellation);
+                settings, End(terminal), parsed.GetValue<bool>("--verbose"),
+                line => terminal.Error.WriteLine($"krewe: {Faults.OneLine(line)}"), cancellation);
             bool asJson = parsed.GetValue(json);
             Ready(terminal, settings, silo, asJson, Stopwatch.GetElapsedTime(start));
             await silo.WaitForStopAsync(cancellation);
@@ -68,6 +70,8 @@ internal static class SiloCommand
 
     private static void Ready(Terminal terminal, ClusterSettings settings, ClusterSilo silo, bool json, TimeSpan time)
     {
+        string devices = string.Join(',', silo.Devices.Select(device => device.Name));
+        string kernels = string.Join(", ", silo.Devices.Select(device => device.Kernels.Name).Distinct());
         if (json)
         {
             Json.Write(terminal.Out, new JsonObject
@@ -78,8 +82,8 @@ internal static class SiloCommand
                 ["membership"] = ClusterSettingsReader.NameOf(settings.Membership),
                 ["address"] = $"{silo.Address}",
                 ["gateway"] = $"{silo.Gateway}",
-                ["device"] = silo.Device.Name,
-                ["kernels"] = silo.Device.Kernels.Name,
+                ["device"] = devices,
+                ["kernels"] = kernels,
                 ["threads"] = silo.Threads,
                 ["pid"] = Environment.ProcessId,
                 ["seconds"] = Json.Number(time.TotalSeconds),
@@ -89,7 +93,7 @@ internal static class SiloCommand
 
         terminal.Out.WriteLine(
             $"silo '{silo.Name}' of cluster '{settings.Cluster}' is ready: {silo.Address}, gateway port {silo.Gateway.Port}, " +
-            $"{silo.Device.Name} ({silo.Device.Kernels.Name}" +
+            $"{devices} ({kernels}" +
             (silo.Threads == 0 ? "" : $", {silo.Threads} thread{(silo.Threads == 1 ? "" : "s")}") + "), " +
             $"membership in {silo.Place}; Ctrl-C leaves");
     }

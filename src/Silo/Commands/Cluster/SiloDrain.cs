@@ -87,12 +87,25 @@ internal sealed class SiloDrain(ClusterConnection cluster, string silo, TimeSpan
     {
         while (true)
         {
-            if (await InTimeAsync(cluster.Grains.GetGrain<IDeviceGrain>(silo).StatusAsync(), "its device does not answer", cancellation)
-                is { } status)
+            if (await InTimeAsync(StatusAsync(), "its device does not answer", cancellation) is { } places)
             {
-                return [.. status.Models.Where(model => model.Experts + model.Stages > 0)];
+                return
+                [
+                    .. places.SelectMany(place => place.Models).GroupBy(model => model.Name)
+                        .Select(model => new HostedModelStatus(
+                            model.Key, model.Sum(part => part.Experts), model.Sum(part => part.Stages)))
+                        .Where(model => model.Experts + model.Stages > 0),
+                ];
             }
         }
+    }
+
+    /// <summary>What every device of the silo holds.</summary>
+    private async Task<DeviceStatus[]> StatusAsync()
+    {
+        PlaceStatus[] places = await cluster.Grains.GetGrain<IDeviceGrain>(silo).PlacesAsync();
+        return await Task.WhenAll(
+            places.Select(place => cluster.Grains.GetGrain<IDeviceGrain>(place.Name).StatusAsync()));
     }
 
     /// <summary>True where a run owns the model, which then has moved.</summary>

@@ -19,7 +19,9 @@ internal static class StatusCommand
         var all = new Option<bool>("--all") { Description = "Also silos that died or left, as long as the cluster remembers them" };
         Option<bool> json = SharedOptions.Json("Everything as one JSON object");
         var command = new ToolCommand(
-            "status", "Shows a cluster: its silos and their devices, which models they hold, grains, runs and how far they are.",
+            "status",
+            "Shows a cluster: its silos and their devices, each a place, which models they hold, grains, runs and how far " +
+            "they are.",
             "krewe status --cluster lab",
             "krewe status --cluster lab --membership redis --connection 127.0.0.1:6379 --json");
         options.AddTo(command);
@@ -56,14 +58,20 @@ internal static class StatusCommand
             ["gateway_port"] = silo.Member.GatewayPort,
             ["state"] = StateOf(silo),
             ["started"] = silo.Member.Started.ToString("yyyy-MM-dd'T'HH:mm:ss'Z'", CultureInfo.InvariantCulture),
-            ["device"] = silo.Device?.Device,
-            ["kernels"] = silo.Device?.Kernels,
-            ["reserved_bytes"] = silo.Device?.ReservedBytes,
-            ["models"] = new JsonArray([.. (silo.Device?.Models ?? []).Select(model => (JsonNode)new JsonObject
+            ["device"] = Joined(",", silo.Places.Select(place => place.Device)),
+            ["kernels"] = Joined(", ", silo.Places.Select(place => place.Kernels).Distinct()),
+            ["reserved_bytes"] = silo.Places.Count > 0 ? silo.Places.Sum(place => place.ReservedBytes) : null,
+            ["models"] = ToJson(silo.Places.SelectMany(place => place.Models).GroupBy(model => model.Name)
+                .Select(model => new HostedModelStatus(
+                    model.Key, model.Sum(part => part.Experts), model.Sum(part => part.Stages)))),
+            ["places"] = new JsonArray([.. silo.Places.Select(place => (JsonNode)new JsonObject
             {
-                ["name"] = model.Name,
-                ["experts"] = model.Experts,
-                ["stages"] = model.Stages,
+                ["name"] = place.Silo,
+                ["device"] = place.Device,
+                ["kernels"] = place.Kernels,
+                ["lost"] = place.IsLost,
+                ["reserved_bytes"] = place.ReservedBytes,
+                ["models"] = ToJson(place.Models),
             })]),
         })]),
         ["grains"] = report.Grains is { } grains
@@ -78,6 +86,18 @@ internal static class StatusCommand
             ["checkpoint"] = run.Status.Checkpoint,
         })]) : null,
     };
+
+    /// <summary>Names of a silo's devices, or null where it gave no answer.</summary>
+    private static string? Joined(string separator, IEnumerable<string> names) =>
+        names.Any() ? string.Join(separator, names) : null;
+
+    private static JsonArray ToJson(IEnumerable<HostedModelStatus> models) =>
+        new([.. models.Select(model => (JsonNode)new JsonObject
+        {
+            ["name"] = model.Name,
+            ["experts"] = model.Experts,
+            ["stages"] = model.Stages,
+        })]);
 
     private static void Print(Terminal terminal, ClusterConnection cluster, ClusterReport report)
     {
@@ -115,16 +135,26 @@ internal static class StatusCommand
 
         foreach (SiloReport silo in report.Silos)
         {
-            string[] cells =
-            [
-                silo.Member.Name, $"{silo.Member.Address.Endpoint}", StateOf(silo),
-                silo.Device is { } device ? $"{device.Device} ({device.Kernels})" : "",
-                silo.Device is { } known ? TrainText.Size(known.ReservedBytes) : "", Holds(silo.Device),
-            ];
-            table.AddRow([.. cells.Select(Markup.Escape)]);
+            DeviceStatus? first = silo.Places.Count > 0 ? silo.Places[0] : null;
+            AddRow(table, silo.Member.Name, $"{silo.Member.Address.Endpoint}", StateOf(silo), first);
+            foreach (DeviceStatus place in silo.Places.Skip(1))
+            {
+                AddRow(table, place.Silo, "", "", place);
+            }
         }
 
         return table;
+    }
+
+    private static void AddRow(Table table, string name, string address, string state, DeviceStatus? device)
+    {
+        string[] cells =
+        [
+            name, address, state,
+            device is null ? "" : $"{device.Device} ({(device.IsLost ? "lost" : device.Kernels)})",
+            device is null ? "" : TrainText.Size(device.ReservedBytes), Holds(device),
+        ];
+        table.AddRow([.. cells.Select(Markup.Escape)]);
     }
 
     private static string Holds(DeviceStatus? device) =>
@@ -136,7 +166,7 @@ internal static class StatusCommand
     private static string Count(int count, string what) => $"{count} {what}{(count == 1 ? "" : "s")}";
 
     private static string StateOf(SiloReport silo) =>
-        silo.Member.State == SiloStatus.Active && silo.Device is null
+        silo.Member.State == SiloStatus.Active && silo.Places.Count == 0
             ? "no answer"
             : silo.Member.State.ToString().ToLowerInvariant();
 }

@@ -104,7 +104,9 @@ internal static class TrainCommand
             Verbose = verbose,
         };
         DeviceName.ThrowIfMissing(embedded.Devices);
-        return ($"starting {embedded.Silos} silo{(embedded.Silos == 1 ? "" : "s")}",
+        int devices = embedded.Devices.Count;
+        return ($"starting {embedded.Silos} silo{(embedded.Silos == 1 ? "" : "s")}" +
+            (devices > embedded.Silos ? $" with {devices} devices" : ""),
             async () => await EmbeddedCluster.StartAsync(embedded, cancellation));
     }
 
@@ -118,7 +120,7 @@ internal static class TrainCommand
         ITrainingRunGrain grain = cluster.Grains.GetGrain<ITrainingRunGrain>(plan.Name);
         using ReplacedCheckpoints replaced = ReplacedCheckpoints.SetAside(plan.Replaced);
         TrainPlan ordered = plan;
-        plan = plan.On(cluster.SiloNames);
+        plan = plan.On(await cluster.PlacesAsync());
         if (plan.Recipe != ordered.Recipe)
         {
             view.Preparing(

@@ -4,7 +4,7 @@ using Krewe.Model.Layers;
 namespace Krewe.Silo.Commands.Train;
 
 /// <summary>What the GPUs of a run say of it at its end.</summary>
-/// <param name="PeakBytes">Most device memory in use at one time, summed over silos.</param>
+/// <param name="PeakBytes">Most device memory in use at one time, summed over places.</param>
 /// <param name="OperationsPerToken"><see cref="StageCost.TrainingOperations"/> of the model.</param>
 /// <param name="BFloat16Rate">
 /// Published rate of bfloat16 matrix products of all cards together, operations a second; 0 where one is not known.
@@ -29,7 +29,7 @@ internal sealed record TrainDevices(long PeakBytes, double OperationsPerToken, d
             return null;
         }
 
-        // Silos of one process that have a card of the same number share it.
+        // Places of one process that have a card of the same number share it.
         DeviceStatus[] cards = [.. devices.DistinctBy(device => device.Device)];
         return new(
             devices.Sum(device => device.PeakBytes),

@@ -1,3 +1,4 @@
+using Krewe.Grains.Interfaces.Devices;
 using Krewe.Grains.Interfaces.Training;
 using Krewe.Model.Configuration;
 using Krewe.Model.Pipeline;
@@ -20,7 +21,7 @@ internal static class TrainHeader
         yield return ("experts", model.NRoutedExperts == 0
             ? "none: a dense model"
             : $"{model.NRoutedExperts} per layer, {model.NumExpertsPerTok} chosen, {model.NSharedExperts} shared; grains: " +
-              string.Join(", ", started.ExpertsOfSilo.OrderBy(silo => silo.Key, StringComparer.Ordinal)
+              string.Join(", ", started.ExpertsOfSilo.OrderBy(silo => silo.Key, PlaceName.Order)
                   .Select(silo => $"{silo.Key} {silo.Value}")));
         yield return ("corpus", $"{started.Corpus}: {TrainText.Count(started.Documents)} documents, " +
             $"{TrainText.Count(started.TrainingTokens)} tokens to train on, {TrainText.Count(started.HeldOutTokens)} held out");

@@ -87,7 +87,8 @@ internal sealed class TrainOptions
     /// <summary>Ranks of the pipeline.</summary>
     public Option<int?> Ranks { get; } = SharedOptions.AtLeastOrNone(1, new Option<int?>("--ranks")
     {
-        Description = "Ranks of the pipeline (default: one per silo; with the sequential schedule --stages)",
+        Description =
+            "Ranks of the pipeline (default: one per device of the silos; with the sequential schedule --stages)",
         HelpName = "N",
     });
 
@@ -150,7 +151,9 @@ internal sealed class TrainOptions
     /// <summary>Silos.</summary>
     public Option<int> Silos { get; } = SharedOptions.Within(
         1, SharedOptions.MostSilos, Number(
-            "--silos", "Silos of the embedded cluster; where GPUs are named, one for each device by default", 2, 1));
+            "--silos",
+            "Silos of the embedded cluster, which share out the devices; where GPUs are named, one for each device by " +
+            "default", 2, 1));
 
     /// <summary>Stages.</summary>
     public Option<int> Stages { get; } = SharedOptions.Stages(2);
@@ -196,6 +199,9 @@ internal sealed class TrainOptions
             ? parsed.GetValue(Silos)
             : devices.Length;
     }
+
+    /// <summary>Places of the embedded cluster: devices, or silos where there are more of them.</summary>
+    public int PlacesOf(ParseResult parsed) => Math.Max(SilosOf(parsed), parsed.GetValue(Devices)!.Length);
 
     private static Option<string?> MomentsOption()
     {

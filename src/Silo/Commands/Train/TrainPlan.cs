@@ -19,7 +19,7 @@ namespace Krewe.Silo.Commands.Train;
 /// <param name="ModelName">Preset or config file, for the header.</param>
 /// <param name="Model">The model.</param>
 /// <param name="Recipe">The recipe.</param>
-/// <param name="Request">What the run grain gets; the silos are filled in later.</param>
+/// <param name="Request">What the run grain gets; the places are filled in later.</param>
 /// <param name="Notices">Lines that the user should see.</param>
 /// <param name="Replaced">Old checkpoints that go when the run has started.</param>
 internal sealed record TrainPlan(
@@ -87,7 +87,7 @@ internal sealed record TrainPlan(
         if (!cluster)
         {
             // What the schedule refuses is refused before anything starts.
-            _ = plan.On([.. Enumerable.Repeat("", options.SilosOf(parsed))]);
+            _ = plan.On([.. Enumerable.Repeat("", options.PlacesOf(parsed))]);
         }
 
         return plan;
@@ -99,7 +99,7 @@ internal sealed record TrainPlan(
     /// <summary>True where the user chose the size of the batch.</summary>
     private bool BatchGiven { get; init; }
 
-    /// <summary>The plan for the silos that there are: ranks, stages and micro-batches that were left open.</summary>
+    /// <summary>The plan for the places that there are: ranks, stages and micro-batches that were left open.</summary>
     /// <exception cref="KreweException">The schedule or the model does not fit so many ranks.</exception>
     public TrainPlan On(string[] silos)
     {
@@ -129,7 +129,7 @@ internal sealed record TrainPlan(
         };
     }
 
-    /// <summary>Ranks that were asked for; 0 for one per silo.</summary>
+    /// <summary>Ranks that were asked for; 0 for one per place.</summary>
     private static int RanksOf(TrainOptions options, ParseResult parsed, PipelineMethod method)
     {
         bool stagesGiven = parsed.GetResult(options.Stages) is { Implicit: false };
