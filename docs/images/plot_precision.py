@@ -1,9 +1,10 @@
 """Draws docs/images/precision.svg from a CSV of losses by step, a column for each run of docs-26m (krewe train --json):
 
-    python3 docs/images/plot_precision.py --join losses.csv bf16=bf16.json fp8=fp8.json "bf16 again=again.json"
-    python3 docs/images/plot_precision.py benchmarks/Gpu/results/precision-docs-26m.csv docs/images/precision.svg
+    python3 docs/images/plot_precision.py --join losses.csv "bf16 1=bf16.json" "fp8 1=fp8.json" "bf16 again 1=again.json" ...
+    python3 docs/images/plot_precision.py benchmarks/Gpu/results/precision-docs-26m-seeds.csv docs/images/precision.svg
 
-Left the losses, right how far the mean of the last 50 steps is from that of the run it is compared with.
+A column's name ends with its seed. Left the losses, right how far the mean of the last 50 steps is from that of the bf16 run
+of the same seed.
 """
 import csv
 import json
@@ -11,10 +12,9 @@ import sys
 
 WINDOW = 50
 BAR = 0.25
-LOSSES = [("bf16", "#1f6fa8", 3), ("fp8", "#b4530a", 1)]
-PAIRS = [
-    ("fp8", "bf16", "#b4530a", "", "fp8 to bf16"),
-    ("bf16 again", "bf16", "#1f6fa8", ' stroke-dasharray="2 3"', "bf16 by another build to bf16"),
+KINDS = [
+    ("fp8", "#b4530a", "", "fp8 to bf16, each seed"),
+    ("bf16 again", "#1f6fa8", ' stroke-dasharray="2 3"', "bf16 in two micro-batches to bf16 in one, each seed"),
 ]
 
 
@@ -63,28 +63,33 @@ def draw(source, target):
     rows = list(csv.DictReader(open(source)))
     steps = len(rows)
     losses = {name: [float(row[name]) for row in rows] for name in rows[0] if name != "step"}
+    seeds = [name.rsplit(" ", 1)[1] for name in losses if name.startswith("fp8 ")]
     out = ['<svg xmlns="http://www.w3.org/2000/svg" viewBox="0 0 920 352" font-family="DejaVu Sans, sans-serif">',
            '<rect width="920" height="352" fill="#ffffff"/>']
     panel(out, 60, "loss, nats per token", steps, 1, 9, range(1, 10),
-          [(list(enumerate(losses[name], 1)), color, stroke, "") for name, color, stroke in LOSSES])
+          [(list(enumerate(losses[f"{name} {seed}"], 1)), color, stroke, "")
+           for seed in seeds for name, color, stroke in (("bf16", "#1f6fa8", 3), ("fp8", "#b4530a", 1))])
+    differences = {name: [percent(losses, f"{name} {seed}", f"bf16 {seed}") for seed in seeds] for name, *_ in KINDS}
     bars = [([(0, bar), (steps, bar)], "#999", 1, ' stroke-dasharray="6 4"') for bar in (-BAR, BAR)]
-    panel(out, 515, f"difference of the means of {WINDOW} steps, %", steps, -2, 2, (-2, -1, -BAR, BAR, 1, 2),
-          bars + [(list(enumerate(percent(losses, run, other), WINDOW)), color, 2, dash)
-                  for run, other, color, dash, _ in PAIRS])
+    panel(out, 515, f"difference of the means of {WINDOW} steps, %", steps, -2.5, 2.5, (-2, -1, -BAR, BAR, 1, 2),
+          bars + [(list(enumerate(values, WINDOW)), color, 1.5, dash)
+                  for name, color, dash, _ in KINDS for values in differences[name]])
     for index, (label, color) in enumerate([("bf16", "#1f6fa8"), ("fp8", "#b4530a")]):
         at = 160 + 110 * index
         out.append(f'<line x1="{at}" x2="{at + 28}" y1="316" y2="316" stroke="{color}" stroke-width="3"/>')
         out.append(f'<text x="{at + 36}" y="320" font-size="13" fill="#222">{label}</text>')
-    for index, (_, _, color, dash, label) in enumerate(PAIRS):
+    for index, (_, color, dash, label) in enumerate(KINDS):
         at = 316 + 20 * index
         out.append(f'<line x1="515" x2="543" y1="{at}" y2="{at}" stroke="{color}" stroke-width="2"{dash}/>')
         out.append(f'<text x="551" y="{at + 4}" font-size="12" fill="#222">{label}</text>')
     out.append("</svg>")
     open(target, "w").write("\n".join(out) + "\n")
-    for run, other, _, _, label in PAIRS:
-        values = percent(losses, run, other)
-        at = ", ".join(f"{values[step - WINDOW]:+.3f} % at {step}" for step in range(WINDOW, steps + 1, 50))
-        print(f"{label}: {at}; largest {max(values, key=abs):+.3f} %")
+    for name, _, _, label in KINDS:
+        for step in range(100, steps + 1, 100):
+            found = [values[step - WINDOW] for values in differences[name]]
+            mean = sum(found) / len(found)
+            error = (sum((value - mean) ** 2 for value in found) / (len(found) - 1) / len(found)) ** 0.5
+            print(f"{label}, step {step}: {', '.join(f'{value:+.2f}' for value in found)}; mean {mean:+.2f} +- {error:.2f} %")
 
 
 if sys.argv[1] == "--join":

@@ -28,7 +28,7 @@ public sealed class DeviceGrain(
         return Task.FromResult(new DeviceStatus(
             _host.Place, device.Name, device.Kernels.Name, device.ReservedBytes,
             models.Sum(model => model.Experts), models.Sum(model => model.Stages), models,
-            GC.GetGCMemoryInfo().HeapSizeBytes, device.PeakBytes, device.BFloat16Rate, device.Loss.IsLost));
+            GC.GetGCMemoryInfo().HeapSizeBytes, device.Loss.IsLost ? 0 : device.PeakBytes, device.BFloat16Rate, device.Loss.IsLost));
     }
 
     /// <inheritdoc/>

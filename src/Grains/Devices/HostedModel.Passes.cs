@@ -16,7 +16,7 @@ public sealed partial class HostedModel
     /// micro-batch may begin ahead of the weight gradients of the one before: it waits for the memory of those rather than
     /// take more.
     /// </summary>
-    public async ValueTask<ExpertPass> PassAsync(int layer, long slot)
+    public async ValueTask<ExpertPass> PassAsync(int layer, long slot, CancellationToken abandoned)
     {
         while (true)
         {
@@ -38,7 +38,7 @@ public sealed partial class HostedModel
                 left = _left.Task;
             }
 
-            await left;
+            await left.WaitAsync(abandoned);
         }
     }
 

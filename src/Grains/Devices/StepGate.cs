@@ -28,6 +28,12 @@ public sealed class StepGate(string owner) : IDisposable
         /// <summary>Cancelled when the attempt is given up.</summary>
         public CancellationToken Abandoned { get; } = abandoned;
 
+        /// <summary>
+        /// Another entry, for what goes on behind the call: valid as long as this one has not been disposed, also where the
+        /// attempt has been given up meanwhile, which then ends with the last of them.
+        /// </summary>
+        public Entry Again() => gate.Again(Abandoned);
+
         /// <inheritdoc/>
         public void Dispose() => gate.Leave();
     }
@@ -96,6 +102,15 @@ public sealed class StepGate(string owner) : IDisposable
 
     /// <inheritdoc/>
     public void Dispose() => _abandoned.Dispose();
+
+    private Entry Again(CancellationToken abandoned)
+    {
+        lock (_lock)
+        {
+            _running++;
+            return new(this, abandoned);
+        }
+    }
 
     private void Leave()
     {

@@ -42,7 +42,7 @@ public sealed partial class ExpertHostGrain
             : AnnounceStep(attempt);
         _step = null;
         launch.Rates = rates;
-        await launch.GoAsync(Task.CompletedTask, Launched(attempt));
+        await launch.GoAsync(Task.CompletedTask, Launched(entry));
     }
 
     /// <summary>AdamW with rates that come later: the experts join while the step is being committed.</summary>

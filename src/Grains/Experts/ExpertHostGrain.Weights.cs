@@ -12,7 +12,7 @@ public sealed partial class ExpertHostGrain
     /// Adds weight gradients as long as the next slot of the layer is ready, in the background: the requests of other
     /// stages pass them on the device. What a slot has kept goes to others when they were launched.
     /// </summary>
-    private async Task TakeTurnsAsync(int layer, long attempt, StepGate.Entry entry)
+    private async Task TakeTurnsAsync(int layer, StepGate.Entry entry)
     {
         using (entry)
         {
@@ -30,7 +30,7 @@ public sealed partial class ExpertHostGrain
                 {
                     await RunAsync(
                         layer, pass, (kernels, _) => pass.Batch.BackwardWeight(kernels), WorkPriority.Background,
-                        Launched(attempt));
+                        Launched(entry));
                     model.Retire(layer, queue.Next - 1);
                 }
                 finally

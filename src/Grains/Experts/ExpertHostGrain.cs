@@ -74,7 +74,7 @@ public sealed partial class ExpertHostGrain(
     {
         faults.Reached(FaultPoints.Forward, request.Call.Step, _host);
         using StepGate.Entry entry = Model.Gate.Enter(request.Call.Attempt);
-        ExpertPass pass = await Model.PassAsync(request.Layer, request.Call.Slot);
+        ExpertPass pass = await Model.PassAsync(request.Layer, request.Call.Slot, entry.Abandoned);
         pass.Received.Reset();
         pass.HasGradients = false;
         pass.Slice = request.Slice.Open();
@@ -86,7 +86,7 @@ public sealed partial class ExpertHostGrain(
         await RunAsync(
             request.Layer, slice.Experts.Count, i => (slice.Experts[i], slice.TokensOf(i)),
             (kernels, experts) => result = pass.Batch.Forward(kernels, slice, experts, rows, copy),
-            request.Call.Priority, planned ? Submitted(request.Call) : static batch => batch.Done);
+            request.Call.Priority, planned ? Submitted(entry) : static batch => batch.Done);
         return planned ? TensorParcel.Empty : await SendAsync(result, request.Process, request.Call, entry.Abandoned);
     }
 
@@ -103,7 +103,7 @@ public sealed partial class ExpertHostGrain(
         ExpertGradients gradients = default;
         await RunAsync(
             request.Layer, pass, (kernels, _) => gradients = pass.Batch.Backward(kernels, gradRows),
-            request.Call.Priority, planned ? Submitted(request.Call) : static batch => batch.Done);
+            request.Call.Priority, planned ? Submitted(entry) : static batch => batch.Done);
         return planned ? [TensorParcel.Empty, TensorParcel.Empty] :
         [
             await SendAsync(gradients.Rows, request.Process, request.Call, entry.Abandoned),
@@ -119,7 +119,7 @@ public sealed partial class ExpertHostGrain(
         ExpertPass? pass = Model.FindPass(layer, call.Slot) is { HasGradients: true } found ? found : null;
         if (Model.QueueOf(layer).Add(call.Slot, pass))
         {
-            _weights.Add(TakeTurnsAsync(layer, call.Attempt, entry));
+            _weights.Add(TakeTurnsAsync(layer, entry));
         }
         else
         {
@@ -152,6 +152,9 @@ public sealed partial class ExpertHostGrain(
     public async Task UnloadAsync()
     {
         await Task.WhenAll(Model.Experts.Select(e => GrainOf(e.Layer, e.Index).UnloadAsync()));
+        // What went on behind its call still reads what is freed here, and how it ends is nobody's business any more.
+        await Model.Behind.EndedAsync().ConfigureAwait(
+            ConfigureAwaitOptions.SuppressThrowing | ConfigureAwaitOptions.ContinueOnCapturedContext);
         await _host.UnloadAsync(_name);
         plans.Forget(_name);
     }
@@ -196,9 +199,9 @@ public sealed partial class ExpertHostGrain(
     /// Waits until a launch was submitted: for a stage of this silo, whose next work comes behind it on the device. How it
     /// ended is asked before a step is committed.
     /// </summary>
-    private Func<JoinedBatch, Task> Submitted(StepCall call) => batch =>
+    private Func<JoinedBatch, Task> Submitted(StepGate.Entry entry) => batch =>
     {
-        Model.Behind.Add(batch.Done, Model.Gate.Enter(call.Attempt));
+        Model.Behind.Add(batch.Done, entry.Again());
         return batch.Submitted;
     };
 
@@ -206,14 +209,14 @@ public sealed partial class ExpertHostGrain(
     /// Waits until a launch has called its kernels, where all that comes later on the device runs behind them; else until it is
     /// done.
     /// </summary>
-    private Func<JoinedBatch, Task> Launched(long attempt) => batch =>
+    private Func<JoinedBatch, Task> Launched(StepGate.Entry entry) => batch =>
     {
         if (!Model.GoesOn)
         {
             return batch.Done;
         }
 
-        Model.Behind.Add(batch.Done, Model.Gate.Enter(attempt));
+        Model.Behind.Add(batch.Done, entry.Again());
         return batch.Launched;
     };
 

@@ -17,11 +17,11 @@ public sealed partial class PipelineStageGrain
     /// <summary>
     /// A call may fail for what work has left undone behind which it went on: then the fault of that is told.
     /// </summary>
-    private async Task<StageActivations> TellAsync(Task<StageActivations> computed)
+    private async Task TellAsync(Task computed)
     {
         try
         {
-            return await computed;
+            await computed;
         }
         catch
         {
@@ -30,23 +30,26 @@ public sealed partial class PipelineStageGrain
         }
     }
 
+    /// <inheritdoc cref="TellAsync(Task)"/>
+    private async Task<StageActivations> TellAsync(Task<StageActivations> computed)
+    {
+        await TellAsync((Task)computed);
+        return await computed;
+    }
+
     /// <summary>Keeps works that the call does not wait for.</summary>
-    private void GoOn(SubmittedWorks? behind, StepCall call)
+    private void GoOn(SubmittedWorks? behind, StepGate.Entry entry)
     {
         if (behind is not null)
         {
-            Model.Behind.Add(behind.DoneAsync(), Model.Gate.Enter(call.Attempt));
+            Model.Behind.Add(behind.DoneAsync(), entry.Again());
         }
     }
 
-    private static async Task<StageReport> ReadAsync(
-        ForwardReport told, SubmittedWorks behind, double waited, StepGate.Entry entry)
+    private static async Task<StageReport> ReadAsync(ForwardReport told, SubmittedWorks behind, double waited)
     {
-        using (entry)
-        {
-            await behind.DoneAsync();
-            return Read(told, waited);
-        }
+        await behind.DoneAsync();
+        return Read(told, waited);
     }
 
     private static StageReport Read(ForwardReport told, double waited)

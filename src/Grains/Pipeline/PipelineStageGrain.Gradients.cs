@@ -50,7 +50,7 @@ public sealed partial class PipelineStageGrain
         (Task launched, Task done) = _host.Device.Launch(kernels => Optimizer.Apply(kernels, stage.ParameterSets, rates));
         if (Model.GoesOn)
         {
-            Model.Behind.Add(done, Model.Gate.Enter(attempt));
+            Model.Behind.Add(done, entry.Again());
         }
 
         await (Model.GoesOn ? launched : done);

@@ -72,7 +72,9 @@ public sealed partial class PipelineStageGrain(
         ForwardReport told = hosted.Stage.ReportOf(call.Slot);
         if (behind is not null)
         {
-            hosted.AddReport(call.Slot, ReadAsync(told, behind, waited, Model.Gate.Enter(call.Attempt)));
+            Task<StageReport> follows = ReadAsync(told, behind, waited);
+            Model.Behind.Add(follows, entry.Again());
+            hosted.AddReport(call.Slot, follows);
             return new(null, [], waited, Delivers: false, Follows: true);
         }
 
@@ -96,7 +98,7 @@ public sealed partial class PipelineStageGrain(
         SubmittedWorks? behind = hosted.IsAlone ? new(_host.Device) : null;
         StageActivations gradInput = await TellAsync(
             hosted.Stage.BackwardAsync(WorkOf(call, entry), gradOutput, weightGradients, behind));
-        GoOn(behind, call);
+        GoOn(behind, entry);
         bool delivers = await HandBackAsync(hosted, call, gradInput, entry.Abandoned);
         if (weightGradients)
         {
@@ -115,8 +117,8 @@ public sealed partial class PipelineStageGrain(
         HostedStage hosted = Hosted;
         using StepGate.Entry entry = Model.Gate.Enter(call.Attempt);
         SubmittedWorks? behind = hosted.IsAlone ? new(_host.Device) : null;
-        await hosted.Stage.BackwardWeightAsync(WorkOf(call, entry), behind);
-        GoOn(behind, call);
+        await TellAsync(hosted.Stage.BackwardWeightAsync(WorkOf(call, entry), behind));
+        GoOn(behind, entry);
         hosted.EndOf(call.Slot);
     }
 
@@ -127,7 +129,7 @@ public sealed partial class PipelineStageGrain(
         Task set = Hosted.Stage.SetBiasAsync(layer, bias);
         if (Model.GoesOn)
         {
-            Model.Behind.Add(set, Model.Gate.Enter(attempt));
+            Model.Behind.Add(set, entry.Again());
             return;
         }
 

@@ -46,7 +46,7 @@ internal sealed class StepRun(IGrainFactory grains, string name, PipelineSchedul
         }));
         if (first is null)
         {
-            // The receivers have all computed: these have nothing left to wait for.
+            // The receivers of deliveries have all computed; reports that follow their calls have deadlines of their own.
             await Task.WhenAll(_deliveries);
         }
 
@@ -149,7 +149,7 @@ internal sealed class StepRun(IGrainFactory grains, string name, PipelineSchedul
                 waited = report.WaitedSeconds;
                 if (report.Follows)
                 {
-                    _deliveries.Add(FollowAsync(NoteAsync(grain, call), fail));
+                    _deliveries.Add(FollowAsync(NoteAsync(grain, call, task, rank), fail));
                 }
                 else
                 {
@@ -194,8 +194,20 @@ internal sealed class StepRun(IGrainFactory grains, string name, PipelineSchedul
     }
 
     /// <summary>Notes a report when its forward is done, by when the rank has gone on.</summary>
-    private async Task NoteAsync(IPipelineStageGrain grain, StepCall call) =>
-        Note((int)call.Slot, await grain.ReportAsync(call));
+    private async Task NoteAsync(IPipelineStageGrain grain, StepCall call, PipelineTask task, int rank)
+    {
+        Task<StageReport> report = grain.ReportAsync(call);
+        try
+        {
+            Note((int)call.Slot, await report.WaitAsync(order.OperationDeadline));
+        }
+        catch (TimeoutException exception) when (!report.IsCompleted)
+        {
+            throw new TimeoutException(
+                $"step {order.Step} of '{name}': {task} on rank {rank} (silo '{SiloOf(rank)}') was launched and has not ended " +
+                $"after {order.OperationDeadline.TotalSeconds:F0} s", exception);
+        }
+    }
 
     private void Note(int slot, StageReport report)
     {

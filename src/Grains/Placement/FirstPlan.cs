@@ -63,7 +63,8 @@ public static class FirstPlan
 
             int pair = Math.Min(rank, layout.Ranks - 1 - rank);
             int first = pair * silos.Length / pairs;
-            return rank == pair ? first : Math.Max(first, ((pair + 1) * silos.Length / pairs) - 1);
+            int end = (pair + 1) * silos.Length / pairs;
+            return rank == pair ? first : Math.Min(first + 1, Math.Max(first, end - 1));
         }
     }
 }

@@ -62,6 +62,10 @@ public sealed class LivePlaces(ISiloStatusOracle statuses, IGrainFactory grains,
             .Select(silo => AskAsync(silo.Address, silo.Name)));
     }
 
+    /// <summary>Active silos of other processes that have never said what places they have.</summary>
+    public IReadOnlyList<string> Untold() =>
+        [.. Active().Where(silo => PlacesHere(silo.Name) is null && !_told.ContainsKey(silo.Address)).Select(silo => silo.Name)];
+
     private async Task AskAsync(SiloAddress address, string silo)
     {
         try
@@ -69,7 +73,7 @@ public sealed class LivePlaces(ISiloStatusOracle statuses, IGrainFactory grains,
             _told[address] = await grains.GetGrain<IDeviceGrain>(silo).PlacesAsync().WaitAsync(AnswerDeadline);
         }
         catch (Exception exception)
-            when (exception is OrleansException or ConnectionFailedException or TimeoutException)
+            when (exception is OrleansException or ConnectionFailedException or TimeoutException or OperationCanceledException)
         {
             // It dies or hangs: membership decides.
         }

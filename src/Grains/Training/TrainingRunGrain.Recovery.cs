@@ -181,6 +181,12 @@ public sealed partial class TrainingRunGrain
         ThrowIfSuperseded();
         // One may have lost a device and live on.
         await places.RefreshAsync(all: true);
+        if (places.Untold() is [string untold, ..])
+        {
+            // It may be all that holds a state of this run: who is asked again has answered, or is declared dead.
+            throw new TimeoutException($"run '{Name}': silo '{untold}' has not said which devices it has");
+        }
+
         _attempt = Math.Max(_attempt, _model?.Attempt ?? 0) + 1;
         if (!_moving && _model is { } model && Lost().Count == 0 && await IsWholeAsync(model))
         {

@@ -6,17 +6,35 @@ namespace Krewe.Silo.Hosting;
 /// <summary>Finds ports to listen on.</summary>
 internal static class FreePorts
 {
+    /// <summary>
+    /// Below the ports that systems give to outgoing connections (from 32768 on Linux, from 49152 elsewhere), one of which
+    /// could take a port between its choice here and the moment when a silo listens on it.
+    /// </summary>
+    private const int Lowest = 16384, End = ClusterSettings.PrimaryGatewayPort;
+
+    private const int Tries = 200;
+
     /// <summary>Ports of an address that nobody listens on at this moment.</summary>
+    /// <exception cref="SocketException">None can be had.</exception>
     public static int[] Of(IPAddress address, int count)
     {
         var listeners = new List<TcpListener>();
         try
         {
-            for (int i = 0; i < count; i++)
+            for (int tries = 0; listeners.Count < count; tries++)
             {
-                var listener = new TcpListener(address, 0);
-                listener.Start();
-                listeners.Add(listener);
+                // Drawn at random, so that two processes that look at the same time find others; the system's choice where
+                // so many are taken.
+                var listener = new TcpListener(address, tries < Tries ? Random.Shared.Next(Lowest, End) : 0);
+                try
+                {
+                    listener.Start();
+                    listeners.Add(listener);
+                }
+                catch (SocketException) when (tries < Tries)
+                {
+                    listener.Dispose();
+                }
             }
 
             return [.. listeners.Select(listener => ((IPEndPoint)listener.LocalEndpoint).Port)];

@@ -27,6 +27,22 @@ public class StepGateTests
     }
 
     [Fact]
+    public async Task What_goes_on_behind_a_call_keeps_its_attempt_from_ending()
+    {
+        using var gate = new StepGate("test");
+        await gate.BeginAsync(1);
+        StepGate.Entry call = gate.Enter(1);
+        Task<bool> next = gate.BeginAsync(2);
+        StepGate.Entry behind = call.Again();
+        call.Dispose();
+        Assert.False(next.IsCompleted);
+        Assert.True(behind.Abandoned.IsCancellationRequested);
+
+        behind.Dispose();
+        Assert.True(await next);
+    }
+
+    [Fact]
     public void Weight_gradients_take_turns_by_slot_whoever_asks_first()
     {
         var queue = new WeightQueue();
