@@ -16,28 +16,18 @@ internal sealed partial class Fp8Products(
     KernelLibrary library, CudaMemoryPool pool, CudaStream stream, int multiprocessors) : IDisposable
 {
     private const int Block = Fp8ProductVariant.Block;
-    private const int PackThreads = 256;
     private const int PlaceThreads = 32;
     private const int OutputAlignment = 16;
     private const nint AnyAddress = 1 << 20;
-
-    /// <summary>Scratch memory that is kept from launch to launch; what needs more takes it for the while.</summary>
-    private const long KeptScratchBytes = 32 << 20;
 
     private readonly TensorMapCache _maps = new();
     private readonly Dictionary<Fp8ProductVariant, CompiledFp8Product> _compiled = [];
     private readonly List<ScaledProduct> _tileScaled = [];
     private readonly List<ScaledProduct> _rowScaled = [];
-    private readonly List<(PackedOperand A, PackedOperand B)> _operands = [];
-    private readonly List<PackedOperand> _packed = [];
     private readonly List<Fp8Product> _products = [];
-    private readonly Dictionary<(nint Codes, nint Gather, int Rows), PackedOperand> _planned = [];
-    private nint _keptScratch;
 
     private CudaKernel PlaceKernel =>
         field ??= library.Kernel("MatrixProduct/PlaceFp8Products.cu", "place_fp8_products");
-
-    private CudaKernel PackKernel => field ??= library.Kernel("MatrixProduct/PackOperands.cu", "pack_operands");
 
     /// <summary>Whether cards of this compute capability have the instructions.</summary>
     public static bool RunsOn(Version computeCapability) => computeCapability is { Major: 9, Minor: 0 };
@@ -119,31 +109,6 @@ internal sealed partial class Fp8Products(
         }
     }
 
-    /// <summary>Memory for what is submitted until <see cref="GiveScratch"/>: the stream keeps users apart.</summary>
-    private nint TakeScratch(long bytes)
-    {
-        const string Purpose = "operands of FP8 products";
-        if (bytes > KeptScratchBytes)
-        {
-            return pool.Allocate(bytes, stream, Purpose);
-        }
-
-        if (_keptScratch == 0)
-        {
-            _keptScratch = pool.Allocate(KeptScratchBytes, stream, Purpose);
-        }
-
-        return _keptScratch;
-    }
-
-    private void GiveScratch(nint scratch)
-    {
-        if (scratch != _keptScratch)
-        {
-            _ = pool.TryFree(scratch, stream);
-        }
-    }
-
     /// <summary>The variant for these products, and its pieces of work.</summary>
     private (CompiledFp8Product Compiled, long Units) Choose(
         ReadOnlySpan<ScaledProduct> products, bool rowScales, int sharers)
@@ -177,71 +142,12 @@ internal sealed partial class Fp8Products(
         return (compiled, units);
     }
 
-    /// <summary>Lays out the operands' copies from <paramref name="scratch"/> on.</summary>
-    private (long Bytes, int Pieces) Plan(ReadOnlySpan<ScaledProduct> products, nint scratch)
-    {
-        nint next = scratch;
-        int pieces = 0;
-        _operands.Clear();
-        _packed.Clear();
-        _planned.Clear();
-        foreach (ref readonly ScaledProduct product in products)
-        {
-            PackedOperand a = Add(product.Input, product.InputRows, product.Output.Rows);
-            _operands.Add((a, Add(product.Weight, default, product.Weight.Rows)));
-        }
-
-        return (next - scratch, pieces);
-
-        // What several products read is made ready once: the input of gate and up projections, that of all experts.
-        PackedOperand Add(QuantizedTensor source, Tensor gather, int rows)
-        {
-            (nint, nint, int) key = (source.Codes.Address, gather.Address, rows);
-            if (_planned.TryGetValue(key, out PackedOperand planned))
-            {
-                return planned;
-            }
-
-            var operand = new PackedOperand(source, gather, rows, ref next, ref pieces);
-            if (operand.IsPacked)
-            {
-                _packed.Add(operand);
-            }
-
-            _planned.Add(key, operand);
-            return operand;
-        }
-    }
-
     /// <summary>Has the device's own sizes read.</summary>
     private void Place(nint products)
     {
         KernelArguments arguments = new();
         arguments.Add(products);
         PlaceKernel.Launch(stream, new(new((uint)_products.Count), new(PlaceThreads)), ref arguments);
-    }
-
-    private void Pack(CudaSubmission submission, int pieces)
-    {
-        if (pieces == 0)
-        {
-            return;
-        }
-
-        Span<PackedOperand> packed = CollectionsMarshal.AsSpan(_packed);
-        OwnedOperands own = default;
-        bool listed = packed.Length > OwnedOperands.Count;
-        if (!listed)
-        {
-            packed.CopyTo(own);
-        }
-
-        KernelArguments arguments = new();
-        arguments.Add(own);
-        arguments.Add(listed ? submission.Upload<PackedOperand>(packed) : 0);
-        arguments.Add(packed.Length);
-        arguments.Add(submission.Fault);
-        PackKernel.Launch(stream, new(new((uint)pieces), new(PackThreads)), ref arguments);
     }
 
     /// <summary>Starts during the end of the kernel before.</summary>
