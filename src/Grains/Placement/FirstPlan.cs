@@ -62,9 +62,22 @@ public static class FirstPlan
             }
 
             int pair = Math.Min(rank, layout.Ranks - 1 - rank);
-            int first = pair * silos.Length / pairs;
-            int end = (pair + 1) * silos.Length / pairs;
-            return rank == pair ? first : Math.Min(first + 1, Math.Max(first, end - 1));
+            (int one, int other) = Neighbours(pair * silos.Length / pairs, (pair + 1) * silos.Length / pairs);
+            return rank == pair ? one : other;
+        }
+
+        // Of a pair's share of the places: the first two of one silo, where there are two.
+        (int One, int Other) Neighbours(int first, int end)
+        {
+            for (int i = first; i + 1 < end; i++)
+            {
+                if (PlaceName.SiloOf(silos[i].Silo) == PlaceName.SiloOf(silos[i + 1].Silo))
+                {
+                    return (i, i + 1);
+                }
+            }
+
+            return (first, Math.Max(first, end - 1));
         }
     }
 }

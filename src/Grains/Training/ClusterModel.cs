@@ -15,6 +15,9 @@ namespace Krewe.Grains.Training;
 /// </summary>
 public sealed partial class ClusterModel : IInspectable, IAsyncDisposable
 {
+    /// <summary>Norms come behind all work of a step. Ahead of the deadline of a grain call, which would name nobody.</summary>
+    private static readonly TimeSpan NormsDeadline = TimeSpan.FromMinutes(9);
+
     private readonly IGrainFactory _grains;
     private readonly IPipelineStageGrain[] _stages;
     private readonly IPipelineStageGrain[] _mirrors;
@@ -136,10 +139,26 @@ public sealed partial class ClusterModel : IInspectable, IAsyncDisposable
     /// <inheritdoc/>
     public async Task<IReadOnlyList<GradientNorm>> GradientNormsAsync()
     {
-        List<GradientNorm>[] norms = await Task.WhenAll(
-            _stages.Select(stage => stage.GradientNormsAsync(Attempt))
-                .Concat(_hosts.Select(host => host.GradientNormsAsync(Attempt))));
-        return [.. norms.SelectMany(part => part)];
+        Task<List<GradientNorm>>[] parts =
+        [
+            .. _stages.Select(stage => stage.GradientNormsAsync(Attempt)),
+            .. _hosts.Select(host => host.GradientNormsAsync(Attempt)),
+        ];
+        Task<List<GradientNorm>[]> all = Task.WhenAll(parts);
+        try
+        {
+            return [.. (await all.WaitAsync(NormsDeadline)).SelectMany(part => part)];
+        }
+        catch (TimeoutException exception) when (!all.IsCompleted)
+        {
+            IEnumerable<string> late = Enumerable.Range(0, parts.Length).Where(i => !parts[i].IsCompleted).Select(i =>
+                i < _stages.Length
+                    ? $"stage {i} on '{_plan.PlaceOfCopy(0, i)}'"
+                    : $"the experts on '{_plan.Silos[i - _stages.Length]}'");
+            throw new TimeoutException(
+                $"'{Name}': no gradient norms came after {NormsDeadline.TotalSeconds:F0} s from {string.Join(", ", late)}",
+                exception);
+        }
     }
 
     /// <inheritdoc/>

@@ -65,6 +65,8 @@ public class FirstPlanTests
     [InlineData("a a:1 a:2", "a a:1 a:2 a")]
     [InlineData("a a:1", "a a:1 a:1 a")]
     [InlineData("a a:1 a:2 b", "a a:2 b a:1")]
+    [InlineData("a a:1 b b:1 c c:1", "a c c:1 a:1")]
+    [InlineData("a a:1 a:2 a:3 b b:1 b:2 b:3", "a b b:1 a:1")]
     public void Mirror_ranks_prefer_one_place_and_then_one_silo(string places, string ofRanks)
     {
         PlacementPlan plan = Plan(ModelPresets.Get("tiny"), PipelineMethod.DualPipe, places.Split(' '));
