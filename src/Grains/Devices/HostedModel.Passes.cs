@@ -8,8 +8,8 @@ public sealed partial class HostedModel
     private readonly Dictionary<(int Layer, long Slot), ExpertPass> _passes = [];
     private readonly Dictionary<int, WeightQueue> _queues = [];
     private readonly Stack<ExpertPass> _idle = [];
-    private TaskCompletionSource _left = new(TaskCreationOptions.RunContinuationsAsynchronously);
-    private int _leaving;
+    private TaskCompletionSource _ended = new(TaskCreationOptions.RunContinuationsAsynchronously);
+    private int _ending;
 
     /// <summary>
     /// What the experts here keep of a layer and slot, made when first asked for. Where calls go on behind their work, a
@@ -20,7 +20,7 @@ public sealed partial class HostedModel
     {
         while (true)
         {
-            Task left;
+            Task ended;
             lock (_lock)
             {
                 if (_passes.TryGetValue((layer, slot), out ExpertPass? pass))
@@ -28,37 +28,37 @@ public sealed partial class HostedModel
                     return pass;
                 }
 
-                if (_idle.Count > 0 || _leaving == 0 || !GoesOn)
+                if (_idle.Count > 0 || _ending == 0 || !GoesOn)
                 {
                     pass = _idle.Count > 0 ? _idle.Pop() : new(Device, $"{Name}: experts, activations {_passes.Count}");
                     _passes.Add((layer, slot), pass);
                     return pass;
                 }
 
-                left = _left.Task;
+                ended = _ended.Task;
             }
 
-            await left.WaitAsync(abandoned);
+            await ended.WaitAsync(abandoned);
         }
     }
 
     /// <summary>The weight gradients of a pass are being added: soon another micro-batch may have its memory.</summary>
-    public void Leave()
+    public void PassEnds()
     {
         lock (_lock)
         {
-            _leaving++;
+            _ending++;
         }
     }
 
     /// <summary>They were added, or could not be.</summary>
-    public void Left()
+    public void PassEnded()
     {
         lock (_lock)
         {
-            _leaving--;
-            _left.SetResult();
-            _left = new(TaskCreationOptions.RunContinuationsAsynchronously);
+            _ending--;
+            _ended.SetResult();
+            _ended = new(TaskCreationOptions.RunContinuationsAsynchronously);
         }
     }
 

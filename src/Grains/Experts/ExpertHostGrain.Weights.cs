@@ -25,7 +25,7 @@ public sealed partial class ExpertHostGrain
                     continue;
                 }
 
-                model.Leave();
+                model.PassEnds();
                 try
                 {
                     await RunAsync(
@@ -35,7 +35,7 @@ public sealed partial class ExpertHostGrain
                 }
                 finally
                 {
-                    model.Left();
+                    model.PassEnded();
                 }
             }
         }
