@@ -8,6 +8,9 @@ public struct KreweExceptionSurrogate
 {
     /// <summary>The one line for the user.</summary>
     [Id(0)] public string Message { get; set; }
+
+    /// <summary>Lines beneath it, or null.</summary>
+    [Id(1)] public string? Details { get; set; }
 }
 
 /// <summary>Converts <see cref="KreweException"/>.</summary>
@@ -15,8 +18,10 @@ public struct KreweExceptionSurrogate
 public sealed class KreweExceptionConverter : IConverter<KreweException, KreweExceptionSurrogate>
 {
     /// <inheritdoc/>
-    public KreweException ConvertFromSurrogate(in KreweExceptionSurrogate surrogate) => new(surrogate.Message);
+    public KreweException ConvertFromSurrogate(in KreweExceptionSurrogate surrogate) =>
+        new(surrogate.Message) { Details = surrogate.Details };
 
     /// <inheritdoc/>
-    public KreweExceptionSurrogate ConvertToSurrogate(in KreweException value) => new() { Message = value.Message };
+    public KreweExceptionSurrogate ConvertToSurrogate(in KreweException value) =>
+        new() { Message = value.Message, Details = value.Details };
 }

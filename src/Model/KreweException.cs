@@ -11,4 +11,7 @@ public class KreweException : Exception
 
     /// <summary>A fault described by <paramref name="message"/>, caused by <paramref name="inner"/>.</summary>
     public KreweException(string message, Exception? inner) : base(message, inner) { }
+
+    /// <summary>Lines to show beneath the message, such as a compiler's log; null where the message says all.</summary>
+    public string? Details { get; init; }
 }

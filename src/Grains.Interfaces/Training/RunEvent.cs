@@ -1,3 +1,4 @@
+using Krewe.Model;
 using Krewe.Model.Training;
 
 namespace Krewe.Grains.Interfaces.Training;
@@ -62,5 +63,14 @@ public sealed record RunFinished(
 /// <summary>The run failed.</summary>
 /// <param name="Message">One line for the user.</param>
 /// <param name="IsUserFault">True where the user can mend it.</param>
+/// <param name="Details">Lines to show beneath the message, such as a compiler's log; null for none.</param>
 [GenerateSerializer, Immutable, Alias("krewe.RunFailed")]
-public sealed record RunFailed([property: Id(0)] string Message, [property: Id(1)] bool IsUserFault) : RunEvent;
+public sealed record RunFailed(
+    [property: Id(0)] string Message, [property: Id(1)] bool IsUserFault,
+    [property: Id(2)] string? Details = null) : RunEvent
+{
+    /// <summary>The end of a run by this exception.</summary>
+    public static RunFailed By(Exception exception) => exception is KreweException fault
+        ? new(fault.Message, IsUserFault: true, fault.Details)
+        : new(exception.Message, IsUserFault: false);
+}

@@ -36,6 +36,7 @@ internal static class Faults
 
         string hint = code == ExitCode.Failed && !verbose ? " (--verbose shows the trace)" : "";
         terminal.Error.WriteLine($"krewe: {OneLine(message)}{hint}");
+        WriteDetails(Flatten(exception).OfType<KreweException>().FirstOrDefault(fault => fault.Details is not null)?.Details, terminal);
         if (verbose)
         {
             terminal.Error.WriteLine(exception);
@@ -56,12 +57,27 @@ internal static class Faults
             return ($"{lost.Message}; start again ('krewe devices' shows whether it answers)", ExitCode.Failed);
         }
 
+        if (all.OfType<KreweException>().FirstOrDefault(fault => fault.Details is not null) is { } told)
+        {
+            // Such as a kernel of ours that does not compile: nothing that the user gave is at fault.
+            return (told.Message, ExitCode.Failed);
+        }
+
         Exception? mendable = all.FirstOrDefault(e => e is KreweException)
             ?? all.FirstOrDefault(e => e is UnauthorizedAccessException or FileNotFoundException
                 or DirectoryNotFoundException);
         return mendable is not null
             ? (mendable.Message, ExitCode.BadInput)
             : ($"{all[^1].GetType().Name}: {all[^1].Message}", ExitCode.Failed);
+    }
+
+    /// <summary>Lines beneath a message, such as a compiler's log, as they are; nothing for null.</summary>
+    public static void WriteDetails(string? details, Terminal terminal)
+    {
+        if (details is not null)
+        {
+            terminal.Error.WriteLine(details);
+        }
     }
 
     /// <summary>The text without line breaks or runs of blanks.</summary>

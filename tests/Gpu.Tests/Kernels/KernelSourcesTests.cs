@@ -31,10 +31,12 @@ public sealed class KernelSourcesTests
             new Dictionary<string, string>(), []);
         KernelCompilationException exception =
             Assert.Throws<KernelCompilationException>(() => compiler.Compile(source));
-        Assert.Contains("Wrong.cu(2)", exception.Message, StringComparison.Ordinal);
-        Assert.Contains(
-            "     2 | extern \"C\" __global__ void wrong() { missing = 1; }", exception.Message,
+        Assert.StartsWith(
+            "kernel source Wrong.cu does not compile for sm_90a: Wrong.cu(2): error: ", exception.Message,
             StringComparison.Ordinal);
+        Assert.DoesNotContain('\n', exception.Message);
+        Assert.Contains(
+            "     2 | extern \"C\" __global__ void wrong() { missing = 1; }", exception.Details, StringComparison.Ordinal);
         Assert.Contains("missing", exception.Log, StringComparison.Ordinal);
     }
 

@@ -60,7 +60,8 @@ internal static class TrainCommand
             if (run.End is RunFailed failed)
             {
                 terminal.Error.WriteLine($"krewe: {Faults.OneLine(failed.Message)}");
-                return failed.IsUserFault ? ExitCode.BadInput : ExitCode.Failed;
+                Faults.WriteDetails(failed.Details, terminal);
+                return failed.IsUserFault && failed.Details is null ? ExitCode.BadInput : ExitCode.Failed;
             }
 
             TrainSample? sample = cancellation.IsCancellationRequested || run.Checkpoint is null
