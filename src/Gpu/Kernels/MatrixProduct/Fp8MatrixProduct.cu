@@ -50,6 +50,7 @@
 // 4096 x 4096 x 7168 1348 (1296), 4096 x 7168 x 2048 1214 (1158); 8 groups of 4096 rows 1302 and 1216.
 #include "MatrixProduct/Consumer.cuh"
 #include "MatrixProduct/Producer.cuh"
+#include "MatrixProduct/ScaleProducer.cuh"
 
 using namespace krewe;
 
@@ -62,7 +63,7 @@ extern "C" __global__ void __cluster_dims__(Shape::Cluster, 1, 1) __launch_bound
     const int warp = warp_index();
     if (threadIdx.x == 0) {
         for (int stage = 0; stage < Shape::Stages; ++stage) {
-            barrier_init(memory.filled(stage), 1 + WarpThreads);
+            barrier_init(memory.filled(stage), 1 + Shape::ScaleWarps);
             barrier_init(memory.emptied(stage), Shape::Cluster * Shape::Consumers * WarpgroupWarps);
         }
         barrier_init_fence();
@@ -78,10 +79,11 @@ extern "C" __global__ void __cluster_dims__(Shape::Cluster, 1, 1) __launch_bound
         if (Shape::Consumers == 2) {
             registers_decrease<Shape::ProducerRegisters>();
         }
-        if (warp == Shape::Consumers * WarpgroupWarps && lane_index() == 0) {
+        const int own = warp - Shape::Consumers * WarpgroupWarps;
+        if (own > 0) {
+            produce_scales(products, memory, own - 1);
+        } else if (lane_index() == 0) {
             produce(products, memory);
-        } else if (warp == Shape::Consumers * WarpgroupWarps + 1) {
-            produce_scales(products, memory);
         }
         __syncwarp();
     } else {
