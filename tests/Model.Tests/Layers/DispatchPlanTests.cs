@@ -120,6 +120,11 @@ public class DispatchPlanTests
     [InlineData("bf16")]
     [InlineData("fp8")]
     [InlineData("mxfp8")]
+    [InlineData("fp8:experts=bf16")]
+    [InlineData("fp8:swiglu-cache=bf16")]
+    [InlineData("fp8:dispatch=mxfp8,combine=fp32")]
+    [InlineData("bf16:experts=fp8")]
+    [InlineData("mxfp8:experts=fp8")]
     public async Task A_layer_gives_the_same_bits_on_any_placement(string precision)
     {
         PrecisionRecipe recipe = PrecisionRecipe.Get(precision);
@@ -147,6 +152,11 @@ public class DispatchPlanTests
     [InlineData("bf16")]
     [InlineData("fp8")]
     [InlineData("mxfp8")]
+    [InlineData("fp8:experts=bf16")]
+    [InlineData("fp8:swiglu-cache=bf16")]
+    [InlineData("fp8:dispatch=mxfp8,combine=fp32")]
+    [InlineData("bf16:experts=fp8")]
+    [InlineData("mxfp8:experts=fp8")]
     public async Task A_layer_gives_the_same_bits_under_a_plan_of_the_device(string precision)
     {
         PrecisionRecipe recipe = PrecisionRecipe.Get(precision);
