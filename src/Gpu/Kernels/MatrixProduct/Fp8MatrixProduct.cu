@@ -40,8 +40,8 @@
 //   tensor map of output   bfloat16 or float32, box [8, min(tile columns, 128 bytes)], swizzle as wide as the box's row
 //   Arguments              as Shape.cuh has them
 //
-// A persistent block walks tiles of C (Schedule.cuh). One thread has the copy engine fill a ring of stages; a warp
-// copies the scales four bytes at a time, since no tensor map could turn them (Producer); two warpgroups multiply
+// A persistent block walks tiles of C (Schedule.cuh). One thread has the copy engine fill a ring of stages (Producer);
+// warps beside it bring scales, four blocks of K of a row at a time (ScaleProducer); two warpgroups multiply
 // (Consumer), and the copy engine brings the result away (Epilogue). Each output element is written or added to once,
 // in a fixed order of sums, so a result has the same bits every time. Bytes moved: each operand about once from device
 // memory, since bands of 2048 rows share the L2 cache; of A a cluster reads each row once for all its blocks.
