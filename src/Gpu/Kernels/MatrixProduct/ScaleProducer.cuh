@@ -55,11 +55,12 @@ KREWE_DEVICE const float* tile_scales(const Tile& tile) {
 }
 
 /// Brings scales of all blocks of K of all tiles: of <Rows> rows of A from <firstRow> on, times those of B where these
-/// are the same for all columns of a tile, or <OfB> of its rows of B.
+/// are the same for all columns of a tile, or <OfB> of its rows of B. Fours that follow are asked for meanwhile.
 template <int Rows, bool OfB>
 KREWE_DEVICE void produce_scales(const Fp8Products& products, SharedMemory memory, int firstRow) {
     constexpr bool timesB = !OfB && Shape::scalesB == ScalesB::Tile;
-    using Scales = FourBlocks<Rows>;
+    constexpr int fours = Shape::ScaleFours;
+    constexpr int blocks = FourBlocks<Rows>::Blocks;
     Schedule schedule(products);
     StageCursor cursor;
     Tile tile;
@@ -70,31 +71,45 @@ KREWE_DEVICE void produce_scales(const Fp8Products& products, SharedMemory memor
                            static_cast<int64>((OfB ? tile.rowB : tile.rowA) + firstRow) * pitch;
         const int rowEnd = (OfB ? arguments.columns - tile.column : tile.outputEnd - tile.outputRow) - firstRow;
         const float* scalesB = timesB ? tile_scales(tile) : nullptr;
-#pragma unroll 1
-        for (int four = tile.firstBlock / Scales::Blocks * Scales::Blocks; four < tile.lastBlock;
-             four += Scales::Blocks) {
-            Scales scales;
-            scales.load(own, pitch, rowEnd, four, tile.lastBlock);
-            float factors = 1.0f;
-            if (timesB) {
-                factors = load_constant(scalesB + min_of(four + lane_index() % Scales::Blocks, tile.lastBlock - 1));
+        FourBlocks<Rows> scales[fours];
+        float factors[fours];
+        const auto ask = [&](int four, int block) {
+            if (block < tile.lastBlock) {
+                scales[four].load(own, pitch, rowEnd, block, tile.lastBlock);
+                if (timesB) {
+                    factors[four] =
+                        load_constant(scalesB + min_of(block + lane_index() % blocks, tile.lastBlock - 1));
+                }
             }
+        };
+        const auto bring = [&](int four, int i) {
+            const float factor = timesB ? __shfl_sync(0xffffffffu, factors[four], i) : 1.0f;
+            barrier_wait(memory.emptied(cursor.stage), cursor.parity ^ 1);
+            scales[four].store(
+                (OfB ? memory.scales_b(cursor.scalePlace) : memory.scales_a(cursor.stage)) + firstRow * 4, i, factor);
+            __syncwarp();
+            if (lane_index() == 0) {
+                barrier_arrive(memory.filled(cursor.stage));
+            }
+            cursor.advance();
+        };
+        const int first = tile.firstBlock / blocks * blocks;
 #pragma unroll
-            for (int i = 0; i < Scales::Blocks; ++i) {
-                const int block = four + i;
-                if (block < tile.firstBlock || block >= tile.lastBlock) {
-                    continue;
+        for (int four = 0; four < fours; ++four) {
+            ask(four, first + four * blocks);
+        }
+#pragma unroll 1
+        for (int turn = first; turn < tile.lastBlock; turn += fours * blocks) {
+#pragma unroll
+            for (int four = 0; four < fours; ++four) {
+                const int block = turn + four * blocks;
+#pragma unroll
+                for (int i = 0; i < blocks; ++i) {
+                    if (block + i >= tile.firstBlock && block + i < tile.lastBlock) {
+                        bring(four, i);
+                    }
                 }
-                const float factor = timesB ? __shfl_sync(0xffffffffu, factors, i) : 1.0f;
-                barrier_wait(memory.emptied(cursor.stage), cursor.parity ^ 1);
-                scales.store(
-                    (OfB ? memory.scales_b(cursor.scalePlace) : memory.scales_a(cursor.stage)) + firstRow * 4, i,
-                    factor);
-                __syncwarp();
-                if (lane_index() == 0) {
-                    barrier_arrive(memory.filled(cursor.stage));
-                }
-                cursor.advance();
+                ask(four, block + fours * blocks);
             }
         }
     }

@@ -61,6 +61,8 @@ struct Shape {
     /// Rows of A whose scales a warp brings, the warps for A, and with one for B where it has scales per row.
     static constexpr int ScaleRows = TileRows < 128 ? TileRows : 128;
     static constexpr int ScaleWarpsA = TileRows / ScaleRows;
+    /// Fours of blocks that such a warp has asked for at a time: more where memory is what a product waits for.
+    static constexpr int ScaleFours = TileRows < 128 ? 3 : 1;
     static constexpr int ScaleWarps = ScaleWarpsA + (scalesB == ScalesB::Row ? 1 : 0);
     /// What the copy engine brings of a block of K.
     static constexpr int StageBytes = BytesA + BytesB;
