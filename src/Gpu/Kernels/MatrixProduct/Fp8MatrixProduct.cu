@@ -63,7 +63,7 @@ extern "C" __global__ void __cluster_dims__(Shape::Cluster, 1, 1) __launch_bound
     const int warp = warp_index();
     if (threadIdx.x == 0) {
         for (int stage = 0; stage < Shape::Stages; ++stage) {
-            barrier_init(memory.filled(stage), 1 + Shape::ScaleWarps);
+            barrier_init(memory.filled(stage), 1 + Shape::ScaleParts);
             barrier_init(memory.emptied(stage), Shape::Cluster * Shape::Consumers * WarpgroupWarps);
         }
         barrier_init_fence();

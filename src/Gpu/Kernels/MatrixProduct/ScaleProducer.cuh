@@ -54,12 +54,13 @@ KREWE_DEVICE const float* tile_scales(const Tile& tile) {
     return arguments.scalesB + (static_cast<int64>(group) * blocksN + blockN) * blocksK;
 }
 
-/// Brings scales of all blocks of K of all tiles: of <Rows> rows of A from <firstRow> on, times those of B where these
-/// are the same for all columns of a tile, or <OfB> of its rows of B. Fours that follow are asked for meanwhile.
+/// Brings scales of blocks of K of all tiles: of <Rows> rows of A from <firstRow> on, times those of B where these are
+/// the same for all columns of a tile, or <OfB> of its rows of B. Warps take turns at the fours, the own turn first after
+/// <turn> others: while one waits for memory the others ask for theirs, which the loads of one warp, all awaited
+/// together, would not do.
 template <int Rows, bool OfB>
-KREWE_DEVICE void produce_scales(const Fp8Products& products, SharedMemory memory, int firstRow) {
+KREWE_DEVICE void produce_scales(const Fp8Products& products, SharedMemory memory, int firstRow, int turn) {
     constexpr bool timesB = !OfB && Shape::scalesB == ScalesB::Tile;
-    constexpr int fours = Shape::ScaleFours;
     constexpr int blocks = FourBlocks<Rows>::Blocks;
     Schedule schedule(products);
     StageCursor cursor;
@@ -71,45 +72,35 @@ KREWE_DEVICE void produce_scales(const Fp8Products& products, SharedMemory memor
                            static_cast<int64>((OfB ? tile.rowB : tile.rowA) + firstRow) * pitch;
         const int rowEnd = (OfB ? arguments.columns - tile.column : tile.outputEnd - tile.outputRow) - firstRow;
         const float* scalesB = timesB ? tile_scales(tile) : nullptr;
-        FourBlocks<Rows> scales[fours];
-        float factors[fours];
-        const auto ask = [&](int four, int block) {
-            if (block < tile.lastBlock) {
-                scales[four].load(own, pitch, rowEnd, block, tile.lastBlock);
+#pragma unroll 1
+        for (int four = tile.firstBlock / blocks * blocks; four < tile.lastBlock; four += blocks) {
+            const bool owns = turn == 0;
+            turn = owns ? Shape::ScaleTurns - 1 : turn - 1;
+            FourBlocks<Rows> scales;
+            float factors = 1.0f;
+            if (owns) {
+                scales.load(own, pitch, rowEnd, four, tile.lastBlock);
                 if (timesB) {
-                    factors[four] =
-                        load_constant(scalesB + min_of(block + lane_index() % blocks, tile.lastBlock - 1));
+                    factors = load_constant(scalesB + min_of(four + lane_index() % blocks, tile.lastBlock - 1));
                 }
             }
-        };
-        const auto bring = [&](int four, int i) {
-            const float factor = timesB ? __shfl_sync(0xffffffffu, factors[four], i) : 1.0f;
-            barrier_wait(memory.emptied(cursor.stage), cursor.parity ^ 1);
-            scales[four].store(
-                (OfB ? memory.scales_b(cursor.scalePlace) : memory.scales_a(cursor.stage)) + firstRow * 4, i, factor);
-            __syncwarp();
-            if (lane_index() == 0) {
-                barrier_arrive(memory.filled(cursor.stage));
-            }
-            cursor.advance();
-        };
-        const int first = tile.firstBlock / blocks * blocks;
 #pragma unroll
-        for (int four = 0; four < fours; ++four) {
-            ask(four, first + four * blocks);
-        }
-#pragma unroll 1
-        for (int turn = first; turn < tile.lastBlock; turn += fours * blocks) {
-#pragma unroll
-            for (int four = 0; four < fours; ++four) {
-                const int block = turn + four * blocks;
-#pragma unroll
-                for (int i = 0; i < blocks; ++i) {
-                    if (block + i >= tile.firstBlock && block + i < tile.lastBlock) {
-                        bring(four, i);
+            for (int i = 0; i < blocks; ++i) {
+                if (four + i < tile.firstBlock || four + i >= tile.lastBlock) {
+                    continue;
+                }
+                if (owns) {
+                    const float factor = timesB ? __shfl_sync(0xffffffffu, factors, i) : 1.0f;
+                    barrier_wait(memory.emptied(cursor.stage), cursor.parity ^ 1);
+                    scales.store(
+                        (OfB ? memory.scales_b(cursor.scalePlace) : memory.scales_a(cursor.stage)) + firstRow * 4, i,
+                        factor);
+                    __syncwarp();
+                    if (lane_index() == 0) {
+                        barrier_arrive(memory.filled(cursor.stage));
                     }
                 }
-                ask(four, block + fours * blocks);
+                cursor.advance();
             }
         }
     }
@@ -117,10 +108,11 @@ KREWE_DEVICE void produce_scales(const Fp8Products& products, SharedMemory memor
 
 /// The part of warp <warp> of those that bring scales.
 KREWE_DEVICE void produce_scales(const Fp8Products& products, SharedMemory memory, int warp) {
-    if (warp < Shape::ScaleWarpsA) {
-        produce_scales<Shape::ScaleRows, false>(products, memory, warp * Shape::ScaleRows);
-    } else if (warp < Shape::ScaleWarps) {
-        produce_scales<Shape::TileColumns, true>(products, memory, 0);
+    const int part = warp / Shape::ScaleTurns, turn = warp % Shape::ScaleTurns;
+    if (part < Shape::ScalePartsA) {
+        produce_scales<Shape::ScaleRows, false>(products, memory, part * Shape::ScaleRows, turn);
+    } else if (part < Shape::ScaleParts) {
+        produce_scales<Shape::TileColumns, true>(products, memory, 0, turn);
     }
 }
 

@@ -58,12 +58,13 @@ struct Shape {
     static constexpr int BytesB = TileColumns * Block;
     static constexpr int BytesScalesA = scaled ? TileRows * 4 : 0;
     static constexpr int BytesScalesB = scaled && scalesB == ScalesB::Row ? TileColumns * 4 : 0;
-    /// Rows of A whose scales a warp brings, the warps for A, and with one for B where it has scales per row.
+    /// Scales come in parts, each by warps of its own: rows of A, and rows of B where those have scales.
     static constexpr int ScaleRows = TileRows < 128 ? TileRows : 128;
-    static constexpr int ScaleWarpsA = TileRows / ScaleRows;
-    /// Fours of blocks that such a warp has asked for at a time: more where memory is what a product waits for.
-    static constexpr int ScaleFours = TileRows < 128 ? 3 : 1;
-    static constexpr int ScaleWarps = ScaleWarpsA + (scalesB == ScalesB::Row ? 1 : 0);
+    static constexpr int ScalePartsA = TileRows / ScaleRows;
+    static constexpr int ScaleParts = ScalePartsA + (scalesB == ScalesB::Row ? 1 : 0);
+    /// Warps of a part that take turns at four blocks: of the three beside the copy engine's, as many as come back to a
+    /// stage before its barrier has gone two phases on, which its parity would not tell.
+    static constexpr int ScaleTurns = min_of(3 / ScaleParts, (Stages - 1) / 4 + 1);
     /// What the copy engine brings of a block of K.
     static constexpr int StageBytes = BytesA + BytesB;
 
