@@ -47,7 +47,7 @@
 // memory, since bands of 2048 rows share the L2 cache; of A a cluster reads each row once for all its blocks.
 //
 // Measured on an H100 (benchmarks/Gpu/results/fp8-matrix-product.txt), TFLOP/s in a burst, cuBLASLt in brackets:
-// 4096 x 4096 x 7168 1348 (1296), 4096 x 7168 x 2048 1214 (1158); 8 groups of 4096 rows 1302 and 1216.
+// 4096 x 4096 x 7168 1320 (1290), 4096 x 7168 x 2048 1217 (1161); 8 groups of 4096 rows 1272 and 1211.
 #include "MatrixProduct/Consumer.cuh"
 #include "MatrixProduct/Producer.cuh"
 #include "MatrixProduct/ScaleProducer.cuh"

@@ -1,7 +1,7 @@
-// The warps that bring the scales of the operands' rows, which lie as quantisation wrote them, [rows, blocks of K], four
-// blocks of K at a time through registers: the copy engine could not turn them, and one block at a time costs as many
-// accesses of the L1 cache as a tile has rows, beside the tensor cores' own of the same memory.
-#pragma once
+// The warps that bring the scales of the operands' rows, which lie as quantisation wrote them, [rows, blocks of K].
+// The copy engine could not turn them. So they come through registers, four blocks of K at a time: an access of the
+// L1 cache for each row and block, as many as a tile has rows, is what the tensor cores' own reads of that memory wait
+// for.
 
 #include "MatrixProduct/Schedule.cuh"
 
@@ -12,8 +12,8 @@ template <int Rows> class FourBlocks {
 public:
     static constexpr int Blocks = 4;
 
-    /// Asks for those from <block> on, a multiple of four, before <blockEnd>; rows from <rowEnd> on get those of the row
-    /// before it. Four of a row are read at once where they lie at multiples of 16 bytes.
+    /// Asks for those from <block> on, a multiple of four, before <blockEnd>; rows from <rowEnd> on get those of the
+    /// row before it. Four of a row are read at once where they lie at multiples of 16 bytes.
     KREWE_DEVICE void load(const float* scales, int pitch, int rowEnd, int block, int blockEnd) {
         const bool aligned = (pitch % Blocks | static_cast<int>(reinterpret_cast<uint64>(scales) % 16)) == 0;
 #pragma unroll
@@ -55,9 +55,9 @@ KREWE_DEVICE const float* tile_scales(const Tile& tile) {
 }
 
 /// Brings scales of blocks of K of all tiles: of <Rows> rows of A from <firstRow> on, times those of B where these are
-/// the same for all columns of a tile, or <OfB> of its rows of B. Warps take turns at the fours, the own turn first after
-/// <turn> others: while one waits for memory the others ask for theirs, which the loads of one warp, all awaited
-/// together, would not do.
+/// the same for all columns of a tile, or <OfB> of its rows of B. Warps take turns at the fours; the own comes after
+/// <turn> others. So while one waits for memory the others have asked for theirs; the compiler has a warp wait for all
+/// of its loads at once.
 template <int Rows, bool OfB>
 KREWE_DEVICE void produce_scales(const Fp8Products& products, SharedMemory memory, int firstRow, int turn) {
     constexpr bool timesB = !OfB && Shape::scalesB == ScalesB::Tile;

@@ -123,8 +123,8 @@ struct Arguments {
     int firstRow;
     int firstBlock;
     int lastBlock;
-    /// Separate products: begin and end on the device of the rows of A and the output that are the product's own, or of its
-    /// part of K; or null. PlaceFp8Products.cu reads them.
+    /// Separate products: begin and end on the device of the rows of A and the output that are the product's own, or of
+    /// its part of K; or null. PlaceFp8Products.cu reads them.
     const int* range;
     const int* depthRange;
 };
