@@ -66,6 +66,9 @@ KREWE_DEVICE void produce_scales(const Fp8Products& products, SharedMemory memor
     StageCursor cursor;
     Tile tile;
     while (schedule.next(tile)) {
+        if (tile.firstBlock >= tile.lastBlock) {
+            continue;
+        }
         const Arguments& arguments = tile.product->arguments;
         const int pitch = OfB ? arguments.pitchScalesB : arguments.pitchScalesA;
         const float* own = (OfB ? arguments.scalesB : arguments.scalesA) +
