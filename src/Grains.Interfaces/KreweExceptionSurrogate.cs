@@ -8,9 +8,6 @@ public struct KreweExceptionSurrogate
 {
     /// <summary>The one line for the user.</summary>
     [Id(0)] public string Message { get; set; }
-
-    /// <summary>Lines beneath it, or null.</summary>
-    [Id(1)] public string? Details { get; set; }
 }
 
 /// <summary>Converts <see cref="KreweException"/>.</summary>
@@ -18,10 +15,8 @@ public struct KreweExceptionSurrogate
 public sealed class KreweExceptionConverter : IConverter<KreweException, KreweExceptionSurrogate>
 {
     /// <inheritdoc/>
-    public KreweException ConvertFromSurrogate(in KreweExceptionSurrogate surrogate) =>
-        new(surrogate.Message) { Details = surrogate.Details };
+    public KreweException ConvertFromSurrogate(in KreweExceptionSurrogate surrogate) => new(surrogate.Message);
 
     /// <inheritdoc/>
-    public KreweExceptionSurrogate ConvertToSurrogate(in KreweException value) =>
-        new() { Message = value.Message, Details = value.Details };
+    public KreweExceptionSurrogate ConvertToSurrogate(in KreweException value) => new() { Message = value.Message };
 }

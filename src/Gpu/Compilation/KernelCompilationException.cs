@@ -4,8 +4,8 @@ using Krewe.Model;
 namespace Krewe.Gpu.Compilation;
 
 /// <summary>
-/// A kernel does not compile. The message has the first error; <see cref="KreweException.Details"/> is the compiler's log, with
-/// the source lines that it names.
+/// A kernel does not compile. The message has the first error, and beneath it the compiler's log, with the source lines that it
+/// names.
 /// </summary>
 public sealed partial class KernelCompilationException : KreweException
 {
@@ -14,10 +14,9 @@ public sealed partial class KernelCompilationException : KreweException
     /// <param name="architecture">For which device.</param>
     /// <param name="log">What the compiler said.</param>
     public KernelCompilationException(KernelSource source, string architecture, string log)
-        : base($"kernel source {source.Name} does not compile for {architecture}: {FirstError(log)}")
+        : base($"kernel source {source.Name} does not compile for {architecture}: {FirstError(log)}:\n{WithSourceLines(source, log)}")
     {
         Log = log;
-        Details = WithSourceLines(source, log);
     }
 
     /// <summary>What the compiler said.</summary>

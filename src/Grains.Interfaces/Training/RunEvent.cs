@@ -63,14 +63,10 @@ public sealed record RunFinished(
 /// <summary>The run failed.</summary>
 /// <param name="Message">One line for the user.</param>
 /// <param name="IsUserFault">True where the user can mend it.</param>
-/// <param name="Details">Lines to show beneath the message, such as a compiler's log; null for none.</param>
 [GenerateSerializer, Immutable, Alias("krewe.RunFailed")]
 public sealed record RunFailed(
-    [property: Id(0)] string Message, [property: Id(1)] bool IsUserFault,
-    [property: Id(2)] string? Details = null) : RunEvent
+    [property: Id(0)] string Message, [property: Id(1)] bool IsUserFault) : RunEvent
 {
     /// <summary>The end of a run by this exception.</summary>
-    public static RunFailed By(Exception exception) => exception is KreweException fault
-        ? new(fault.Message, IsUserFault: true, fault.Details)
-        : new(exception.Message, IsUserFault: false);
+    public static RunFailed By(Exception exception) => new(exception.Message, exception is KreweException);
 }

@@ -59,9 +59,8 @@ internal static class TrainCommand
 
             if (run.End is RunFailed failed)
             {
-                terminal.Error.WriteLine($"krewe: {Faults.OneLine(failed.Message)}");
-                Faults.WriteDetails(failed.Details, terminal);
-                return failed.IsUserFault && failed.Details is null ? ExitCode.BadInput : ExitCode.Failed;
+                Faults.Write(failed.Message, "", terminal);
+                return failed.IsUserFault && !Faults.HasLinesBeneath(failed.Message) ? ExitCode.BadInput : ExitCode.Failed;
             }
 
             TrainSample? sample = cancellation.IsCancellationRequested || run.Checkpoint is null
