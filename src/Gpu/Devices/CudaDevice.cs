@@ -22,6 +22,9 @@ public sealed partial class CudaDevice : IDevice
     /// <summary>Enough to keep the stream busy; more would run background work ahead of what somebody waits for.</summary>
     private const int MaxInFlight = 4;
 
+    /// <summary>How long the threads of a lost device may take to end.</summary>
+    private static readonly TimeSpan LostDeadline = TimeSpan.FromSeconds(10);
+
     private readonly WorkQueue<CudaWork> _waiting = new();
     private readonly BlockingCollection<CudaWork> _running = [];
     private readonly BlockingCollection<CudaSubmission> _free = [];
@@ -156,9 +159,13 @@ public sealed partial class CudaDevice : IDevice
             Monitor.Pulse(_waiting);
         }
 
-        _submitting.Join();
-        _completing.Join();
-        Close();
+        // A lost device may keep a thread in a call of the driver, and would keep whoever closes the context: the process's end
+        // takes both.
+        TimeSpan limit = Loss.IsLost ? LostDeadline : DeviceWait.Deadline;
+        if (_submitting.Join(limit) && _completing.Join(limit))
+        {
+            Close();
+        }
     }
 
     /// <summary>Gives up what the constructor has taken so far.</summary>

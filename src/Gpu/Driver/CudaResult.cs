@@ -22,6 +22,9 @@ internal static unsafe class CudaResult
     /// <summary>CUDA_ERROR_NOT_READY: what was asked after is still running.</summary>
     public const int NotReady = 600;
 
+    /// <summary>CUDA_ERROR_LAUNCH_TIMEOUT: a kernel took too long, by the driver's measure or by <see cref="DeviceWait"/>'s.</summary>
+    public const int LaunchTimeout = 702;
+
     /// <summary>CUDA_ERROR_PEER_ACCESS_ALREADY_ENABLED.</summary>
     public const int PeerAccessAlreadyEnabled = 704;
 

@@ -48,8 +48,9 @@ public sealed class CudaStream : IDisposable
         }
     }
 
-    /// <summary>Blocks the thread until all submitted work is done.</summary>
-    public void Synchronize() => CudaResult.Check(DriverApi.cuStreamSynchronize(Handle));
+    /// <summary>Waits until all submitted work is done, as <see cref="DeviceWait"/> does.</summary>
+    /// <exception cref="CudaException">A kernel went wrong, or has not ended within the deadline.</exception>
+    public void Synchronize() => DeviceWait.Until(this, static stream => stream.IsIdle, "cuStreamQuery");
 
     /// <summary>What is submitted from now on starts after <paramref name="event"/>.</summary>
     public void WaitFor(CudaEvent @event) =>

@@ -29,7 +29,8 @@ struct IntMatrix {
 };
 
 // The first bad index of a submission; mirrors KernelFault.cs. `argument` is 0 while there is none. Kernels that index
-// by data do nothing once it is set, so a bad index never reaches memory.
+// by what a caller gave do nothing once it is set, so a bad index never reaches memory; those that index by a plan which a
+// kernel of ours made need not ask.
 struct Fault {
     int argument;
     int kind;
