@@ -4,6 +4,7 @@
 // each or of several, by its position alone: so do its bits. Blocks of 256 threads.
 // Bytes: kv_b once for each 8 rows, the cache once for each row and 4 heads (from the second on out of L2).
 // Measured (benchmarks/Gpu/results): generation-h100.txt.
+#include "AsyncCopies.cuh"
 #include "Attention/AttentionTiles.cuh"
 #include "BFloat16.cuh"
 
@@ -116,13 +117,11 @@ __device__ void stage_page(const T* tokens, int stride, int count, int width, T*
         const int pieces = width / Piece;
         for (int i = threadIdx.x; i < count * pieces; i += blockDim.x) {
             const int j = i / pieces, piece = i % pieces * Piece;
-            asm volatile("cp.async.cg.shared.global [%0], [%1], 16;" ::"r"(
-                             (unsigned)__cvta_generic_to_shared(room + j * pitch + piece)),
-                         "l"(tokens + (long long)j * stride + piece)
-                         : "memory");
+            copy_piece(room + j * pitch + piece, tokens + (long long)j * stride + piece);
         }
 
-        asm volatile("cp.async.wait_all;" ::: "memory");
+        copies_commit();
+        copies_await<0>();
     } else {
         for (int i = threadIdx.x; i < count * width; i += blockDim.x)
             room[i / width * pitch + i % width] = tokens[(long long)(i / width) * stride + i % width];

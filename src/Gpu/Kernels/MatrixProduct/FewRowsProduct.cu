@@ -99,10 +99,12 @@ public:
             const int other = __shfl_up_sync(~0u, sum, distance);
             if (lane_index() >= distance) sum += other;
         }
-        if (lane_index() == WarpThreads - 1) room.warps[warp_index()] = sum;
+        // Found by a shuffle, so by all lanes.
+        const int own_warp = warp_index();
+        if (lane_index() == WarpThreads - 1) room.warps[own_warp] = sum;
         __syncthreads();
         int before = 0;
-        for (int warp = 0; warp < warp_index(); ++warp) before += room.warps[warp];
+        for (int warp = 0; warp < own_warp; ++warp) before += room.warps[warp];
         room.ends[threadIdx.x] = before + sum;
         __syncthreads();
         units = room.ends[count - 1];
