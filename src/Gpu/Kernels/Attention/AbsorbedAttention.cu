@@ -96,10 +96,13 @@ absorb_query(Matrix query, Matrix up, AttentionSizes sizes, float* absorbed) {
 __device__ inline float warp_sums(float (&values)[32]) {
     const int lane = threadIdx.x % 32;
 #pragma unroll
-    for (int distance = 16; distance > 0; distance /= 2) {
+    for (int stage = 0; stage < 5; stage++) {
+        const int distance = 16 >> stage;
         const bool upper = lane & distance;
 #pragma unroll
-        for (int i = 0; i < distance; i++) {
+        for (int i = 0; i < 16; i++) {
+            // No index of a register may be a variable.
+            if (i >= distance) continue;
             const float kept = upper ? values[i + distance] : values[i];
             const float given = upper ? values[i] : values[i + distance];
             values[i] = kept + __shfl_xor_sync(~0u, given, distance);

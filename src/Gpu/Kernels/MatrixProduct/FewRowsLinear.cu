@@ -6,7 +6,7 @@
 #include "AsyncCopies.cuh"
 #include "Tensors.cuh"
 
-constexpr int TileColumns = 8, TileRows = 8, Depth = 1024, Pitch = Depth + 4, Threads = 256, Buffers = 2;
+constexpr int TileColumns = 8, TileRows = 8, Depth = 1024, Pitch = Depth + 4, Threads = 256;
 
 extern "C" __global__ void __launch_bounds__(Threads)
 linear_few_rows(Matrix input, Matrix weight, Matrix output, int accumulate) {
