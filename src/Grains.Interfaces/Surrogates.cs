@@ -223,6 +223,7 @@ public struct DecodeStepSurrogate
     [Id(2)] public int[] Tokens;
     [Id(3)] public Model.Generation.SamplingOptions[] Sampling;
     [Id(4)] public int[] Ended;
+    [Id(5)] public int Ahead;
 }
 
 [RegisterConverter]
@@ -235,6 +236,7 @@ public sealed class DecodeStepConverter : IConverter<Model.Generation.DecodeStep
         Tokens = s.Tokens,
         Sampling = s.Sampling,
         Ended = s.Ended,
+        Ahead = s.Ahead,
     };
 
     public DecodeStepSurrogate ConvertToSurrogate(in Model.Generation.DecodeStep value) => new()
@@ -244,5 +246,6 @@ public sealed class DecodeStepConverter : IConverter<Model.Generation.DecodeStep
         Tokens = value.Tokens,
         Sampling = value.Sampling,
         Ended = value.Ended,
+        Ahead = value.Ahead,
     };
 }

@@ -25,6 +25,9 @@ public abstract class ForwardingKernels(IKernels inner) : IKernels
 
     public virtual void Transfer(Tensor source, Tensor destination) => inner.Transfer(source, destination);
 
+    public virtual void AppendTokens(Tensor chosen, Tensor history, Tensor next, Tensor ids, Tensor positions) =>
+        inner.AppendTokens(chosen, history, next, ids, positions);
+
     public virtual void ArgMax(Tensor values, Tensor indices) => inner.ArgMax(values, indices);
 
     public virtual void Linear(Tensor input, Tensor weight, Tensor output, bool accumulate = false) =>

@@ -69,14 +69,19 @@ public sealed class SeparateMemoryDevice(IDevice inner, bool direct = false) : I
 
     private sealed class Repetition(SeparateMemoryDevice device, Action<IKernels> work) : RepeatedWork
     {
-        public override Task RunAsync(Action<IKernels> before, Action<IKernels> after, WorkPriority priority = default)
+        public override Task RunAsync(
+            Action<IKernels> before, Action<IKernels> after, int times = 1, WorkPriority priority = default)
         {
-            Interlocked.Increment(ref device._repetitions);
+            Interlocked.Add(ref device._repetitions, times);
             return device.SubmitAsync(
                 kernels =>
                 {
                     before(kernels);
-                    work(kernels);
+                    for (int i = 0; i < times; i++)
+                    {
+                        work(kernels);
+                    }
+
                     after(kernels);
                 },
                 priority);

@@ -26,15 +26,16 @@ internal sealed class CudaRepeatedWork(CudaDevice device, CudaStream stream, Act
     private int _runs;
 
     /// <inheritdoc/>
-    public override Task RunAsync(Action<IKernels> before, Action<IKernels> after, WorkPriority priority = default) =>
+    public override Task RunAsync(
+        Action<IKernels> before, Action<IKernels> after, int times = 1, WorkPriority priority = default) =>
         device.SubmitAsync(
             static (kernels, run) =>
             {
                 run.Before(kernels);
-                run.Self.Run((CudaKernels)kernels);
+                run.Self.Run((CudaKernels)kernels, run.Times);
                 run.After(kernels);
             },
-            (Self: this, Before: before, After: after), priority);
+            (Self: this, Before: before, After: after, Times: times), priority);
 
     /// <inheritdoc/>
     protected override void Dispose(bool disposing)
@@ -64,19 +65,28 @@ internal sealed class CudaRepeatedWork(CudaDevice device, CudaStream stream, Act
         base.Dispose(disposing);
     }
 
-    private void Run(CudaKernels kernels)
+    private void Run(CudaKernels kernels, int times)
     {
-        if (_runs < CalledRuns)
+        for (; times > 0 && _runs < CalledRuns; times--, _runs++)
         {
             work(kernels);
             kernels.Complete();
-            _runs++;
+        }
+
+        if (times == 0)
+        {
             return;
         }
 
         _graph ??= Record(kernels);
-        _graph.Launch(stream);
-        kernels.Submission.Watch(_own!);
+        // Ahead of all runs: those behind one that met a bad index do nothing, and its record stays.
+        _own!.ClearFault();
+        for (; times > 0; times--)
+        {
+            _graph.Launch(stream);
+        }
+
+        kernels.Submission.Watch(_own);
     }
 
     private CudaGraph Record(CudaKernels kernels)
@@ -92,7 +102,6 @@ internal sealed class CudaRepeatedWork(CudaDevice device, CudaStream stream, Act
             stream.BeginCapture();
             try
             {
-                _own.ClearFault();
                 work(kernels);
                 kernels.Complete();
                 _own.FetchFault();

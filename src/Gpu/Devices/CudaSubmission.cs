@@ -1,5 +1,6 @@
 using System.Runtime.CompilerServices;
 using Krewe.Gpu.Driver;
+using Krewe.Gpu.Kernels;
 using Krewe.Model.Tensors;
 
 namespace Krewe.Gpu.Devices;
@@ -27,6 +28,7 @@ internal sealed unsafe class CudaSubmission : IDisposable
     private CudaStream? _copies;
     private CudaSubmission? _watched;
     private bool _faultIsClear;
+    private readonly HashSet<DeviceIndexCheck> _checked = [];
 
     /// <summary>Room on the device of <paramref name="stream"/>, and on the host.</summary>
     public CudaSubmission(CudaContext context, CudaStream stream, DeviceLoss loss, int stagingBytes = StagingBytes)
@@ -36,6 +38,9 @@ internal sealed unsafe class CudaSubmission : IDisposable
         _hostRoom = new("values between host and device", context, loss);
         Begin();
     }
+
+    /// <summary>Whether its kernels are recorded, to be run many times.</summary>
+    public bool IsRecording => _copies is not null;
 
     /// <summary>Device address of this submission's <see cref="KernelFault"/>.</summary>
     public nint Fault => _fault.Device;
@@ -68,8 +73,17 @@ internal sealed unsafe class CudaSubmission : IDisposable
     public void BeginRecording(CudaStream copies)
     {
         Begin();
+        _checked.Clear();
         _copies = copies;
     }
+
+    /// <summary>
+    /// Whether index values are to be looked at: in a recording the same ones once, for a step has many layers that read
+    /// the same, writes them ahead of its first layer or in memory of each layer's own, and a record of a bad one holds for
+    /// all kernels behind.
+    /// </summary>
+    /// <param name="check">With no number of an argument yet.</param>
+    public bool IsToCheck(in DeviceIndexCheck check) => _copies is null || _checked.Add(check);
 
     /// <summary>Clears the record of a bad index behind what the stream holds.</summary>
     public void ClearFault() => _stream.Fill(_fault.Device, 0, _fault.Bytes);

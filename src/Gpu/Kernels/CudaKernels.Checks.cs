@@ -48,7 +48,7 @@ internal sealed partial class CudaKernels
 
     private void Check(Tensor indices, int limit, bool allowNegative, string name, KernelFaultKind kind)
     {
-        if (indices.Count > 0)
+        if (indices.Count > 0 && Submission.IsToCheck(new(indices, limit, allowNegative, 0, kind)))
         {
             _indexChecks.Add(new(indices, limit, allowNegative, Submission.Number(name, indices.Columns), kind));
             _indexCheckBlocks = Math.Max(_indexCheckBlocks, BlocksOf(indices));

@@ -49,6 +49,7 @@ internal sealed partial class CudaKernels : IKernels, IIndexChecks, IDisposable
         if (_fp8Products is not null)
         {
             library.Expect(PieceKernels.File, [PieceKernels.OptionOf(DeviceElement.E4M3)]);
+            library.Expect(PieceKernels.RowsFile, [PieceKernels.OptionOf(DeviceElement.E4M3)]);
             library.Expect(PieceKernels.ExpertsFile, [PieceKernels.OptionOf(DeviceElement.E4M3)]);
             library.Expect(CompiledFp8Product.File, Fp8ProductVariant.OfTraining.Select(variant => variant.Options));
         }

@@ -23,7 +23,10 @@ public interface IDecoder
     /// <param name="capacities">Most tokens of each sequence.</param>
     Task OpenAsync(int[] capacities);
 
-    /// <summary>Runs a step through all stages; gives the token that follows each of its sequences.</summary>
+    /// <summary>
+    /// Runs a step through all stages; gives the token that follows each of its sequences, and behind all of these, where
+    /// the step wants several, the ones that follow those: a multiple of the number of sequences.
+    /// </summary>
     Task<int[]> StepAsync(DecodeStep step);
 
     /// <summary>Frees the session.</summary>
@@ -38,6 +41,9 @@ public static class BatchGenerator
 {
     /// <summary>Tokens of prompts that are computed together: enough to keep a device busy, and little memory.</summary>
     private const int PromptTokensAtOnce = 4096;
+
+    /// <summary>Most tokens of a sequence that a step is asked for: its host's share of their time is small by then.</summary>
+    private const int MostAhead = 16;
 
     /// <summary>Generates; what it yields is what a step gave.</summary>
     /// <param name="decoder">The model.</param>
@@ -62,6 +68,7 @@ public static class BatchGenerator
         {
             await decoder.OpenAsync(capacities);
             bool prompts = true;
+            int ahead = 1;
             while (live.Count > 0)
             {
                 if (!useCache && !prompts)
@@ -73,20 +80,50 @@ public static class BatchGenerator
                 foreach (List<Sequence> group in prompts || !useCache ? Groups(live) : [live])
                 {
                     cancellation.ThrowIfCancellationRequested();
-                    int[] tokens = await decoder.StepAsync(StepOf(group, prompts || !useCache, ended));
+                    int[] tokens = await decoder.StepAsync(
+                        StepOf(group, prompts || !useCache, ended) with { Ahead = ahead });
                     ended.Clear();
-                    yield return [.. group.Select((sequence, i) => sequence.Take(tokens[i]))];
+                    for (int first = 0; first < tokens.Length && group.Exists(sequence => !sequence.Ended);
+                        first += group.Count)
+                    {
+                        yield return Take(group, tokens.AsSpan(first, group.Count));
+                    }
                 }
 
                 prompts = false;
                 ended.AddRange(live.Where(sequence => sequence.Ended).Select(sequence => sequence.Index));
                 live.RemoveAll(sequence => sequence.Ended);
+                ahead = useCache ? AheadOf(live, ahead) : 1;
             }
         }
         finally
         {
             await decoder.CloseAsync();
         }
+    }
+
+    /// <summary>
+    /// Tokens that the next step may give of each sequence: twice as many as the last, so that the first ones come at once
+    /// and at most half of the work is for what is behind an end; as many as the shortest sequence still takes.
+    /// </summary>
+    private static int AheadOf(List<Sequence> live, int last) =>
+        live.Count == 0 || live.Exists(sequence => sequence.Request.Sampling.Temperature > 0)
+            ? 1
+            : Math.Min(Math.Min(MostAhead, 2 * last), live.Min(sequence => sequence.Left));
+
+    /// <summary>A token of each sequence that goes on.</summary>
+    private static GeneratedToken[] Take(List<Sequence> group, ReadOnlySpan<int> tokens)
+    {
+        var taken = new List<GeneratedToken>(group.Count);
+        for (int i = 0; i < group.Count; i++)
+        {
+            if (!group[i].Ended)
+            {
+                taken.Add(group[i].Take(tokens[i]));
+            }
+        }
+
+        return [.. taken];
     }
 
     private static DecodeStep StepOf(List<Sequence> sequences, bool whole, List<int> ended)
@@ -143,6 +180,9 @@ public static class BatchGenerator
         public List<int> Tokens { get; } = [.. request.Prompt];
 
         public bool Ended { get; private set; }
+
+        /// <summary>Tokens that it may still take.</summary>
+        public int Left => Request.MaxTokens - (Tokens.Count - Request.Prompt.Length);
 
         public GeneratedToken Take(int token)
         {

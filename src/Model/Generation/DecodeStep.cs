@@ -18,6 +18,12 @@ public sealed record DecodeStep
     /// <summary>How the token behind each sequence is chosen: S of them.</summary>
     public required SamplingOptions[] Sampling { get; init; }
 
+    /// <summary>
+    /// Most tokens that are wanted of each sequence, one behind the other, where all are greedy and each brings one token:
+    /// a stage that has the whole model may give as many at once. None of them is beyond the sequence's capacity.
+    /// </summary>
+    public int Ahead { get; init; } = 1;
+
     /// <summary>Sequences that are over: their pages are given to others before anything is computed.</summary>
     public int[] Ended { get; init; } = [];
 

@@ -34,6 +34,20 @@ internal static unsafe partial class KernelChecks
         }
     }
 
+    internal static void AppendTokens(Tensor chosen, Tensor history, Tensor next, Tensor ids, Tensor positions)
+    {
+        int sequences = history.Columns;
+        Ints(chosen, sequences);
+        Dense(history);
+        Ints(next, 1);
+        Ints(ids, sequences);
+        Ints(positions, sequences);
+        if (history.DType != DType.Int32)
+        {
+            throw new ArgumentException($"history: expected Int32, got {history}", nameof(history));
+        }
+    }
+
     internal static void ArgMax(Tensor values, Tensor indices)
     {
         Matrix(values, values.Rows, values.Columns);

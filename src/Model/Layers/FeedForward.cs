@@ -14,6 +14,7 @@ public sealed class FeedForward(Linear gate, Linear up, Linear down, TileFormat?
     /// <summary>Activations and gradients of one micro-batch; reused from one to the next.</summary>
     public sealed class State
     {
+        internal readonly GroupedLinears Products = new();
         internal Tensor Gate, Up;
         internal Operand Input, Hidden, GradOutput, GradGate, GradUp;
     }
@@ -44,8 +45,7 @@ public sealed class FeedForward(Linear gate, Linear up, Linear down, TileFormat?
         state.Input = Operand.Input(kernels, arena, input, gate.Precision);
         state.Gate = arena.Allocate(input.Rows, gate.Outputs);
         state.Up = arena.Allocate(input.Rows, gate.Outputs);
-        gate.Forward(kernels, state.Input, state.Gate);
-        up.Forward(kernels, state.Input, state.Up);
+        state.Products.ForwardBoth(kernels, gate, state.Gate, up, state.Up, state.Input);
         state.Hidden = ProducedOperand.SwiGlu(kernels, arena, state.Gate, state.Up, down.Precision);
         down.Forward(kernels, state.Hidden, output, accumulate);
     }

@@ -8,12 +8,33 @@ namespace Krewe.Model.Layers;
 /// </summary>
 internal sealed class GroupedLinears
 {
+    /// <summary>Rows up to which two products of one input, in tiles, are faster in one launch.</summary>
+    private const int FewRows = 64;
+
     private GroupedProduct[] _plain = [];
     private ScaledProduct[] _scaled = [];
     private int _count;
     private bool _tiled;
 
     private ReadOnlySpan<GroupedProduct> Plain => _plain.AsSpan(0, _count);
+
+    /// <summary>
+    /// The two products of one input: in one launch where they have tiles and few rows, whose bits do not depend on that.
+    /// </summary>
+    public void ForwardBoth(
+        IKernels kernels, Linear first, Tensor firstOutput, Linear second, Tensor secondOutput, in Operand input)
+    {
+        if (first.Precision.IsTiled && input.Rows.Rows <= FewRows)
+        {
+            AddForward(kernels, first, input, firstOutput);
+            AddForward(kernels, second, input, secondOutput);
+            LaunchForward(kernels);
+            return;
+        }
+
+        first.Forward(kernels, input, firstOutput);
+        second.Forward(kernels, input, secondOutput);
+    }
 
     /// <summary>Forgets products that a launch which failed has left; their memory serves something else by now.</summary>
     public void Clear() => _count = 0;

@@ -7,7 +7,10 @@ namespace Krewe.Model.Layers;
 
 /// <summary>Outcome of a decoding call on one stage.</summary>
 /// <param name="Hidden">[R, D]: residual stream, for the next stage.</param>
-/// <param name="Tokens">The token that follows each sequence, on the last stage; empty on the others.</param>
+/// <param name="Tokens">
+/// The token that follows each sequence, on the last stage, and behind them those that follow these, where the step wants
+/// several and the stage gives them; empty on the other stages.
+/// </param>
 public readonly record struct DecodeResult(Tensor Hidden, int[] Tokens);
 
 /// <content>Generation with a latent cache, and tensors by name for checks.</content>
@@ -30,7 +33,7 @@ public sealed partial class ModelStage
     /// Runs the next tokens of some sequences of a session: the first stage takes the step's tokens, later ones
     /// <paramref name="hidden"/>.
     /// </summary>
-    /// <returns>The residual stream [R, D], and on the last stage the token that follows each sequence.</returns>
+    /// <returns>The residual stream [R, D], and on the last stage the tokens that follow.</returns>
     /// <param name="session">An open session.</param>
     /// <param name="step">Sequences and tokens.</param>
     /// <param name="hidden">[R, D] from the previous stage.</param>
@@ -39,15 +42,21 @@ public sealed partial class ModelStage
         Slot held = SlotOf(session);
         LatentKvCache cache = held.Cache
             ?? throw new InvalidOperationException($"session {session} is not open on stage {Range.Index}");
-        int[] positions = Reserve(cache, step);
-        bool whole = positions.All(position => position == 0);
         bool single = step.Starts[^1] == step.Sequences.Length;
-        DecodeResult result = single && !whole && RepeatsSteps
-            ? await RepeatAsync(held, session, step, hidden, positions)
+        // The next token is known here where all stages are this one and none is drawn.
+        int ahead = single && RepeatsSteps && Embedding is not null && Range.IsLast && IsGreedy(step)
+            ? Math.Min(step.Ahead, MostAhead)
+            : 1;
+        int[] positions = Reserve(cache, step, ahead);
+        bool whole = positions.All(position => position == 0);
+        bool repeats = single && !whole && RepeatsSteps;
+        ahead = repeats ? ahead : 1;
+        DecodeResult result = repeats
+            ? await RepeatAsync(held, session, step with { Ahead = ahead }, hidden, positions)
             : await CallAsync(held, session, step, hidden, positions, whole);
         for (int s = 0; s < step.Sequences.Length; s++)
         {
-            cache.Advance(step.Sequences[s], step.Starts[s + 1] - step.Starts[s]);
+            cache.Advance(step.Sequences[s], step.Starts[s + 1] - step.Starts[s] + ahead - 1);
         }
 
         return result;
@@ -76,8 +85,13 @@ public sealed partial class ModelStage
         return new(held.Stream, tokens);
     }
 
-    /// <summary>Ends what is over and takes pages for the rest; gives the position of each sequence's next token.</summary>
-    private static int[] Reserve(LatentKvCache cache, DecodeStep step)
+    private static bool IsGreedy(DecodeStep step) => !Array.Exists(step.Sampling, sampling => sampling.Temperature > 0);
+
+    /// <summary>
+    /// Ends what is over and takes pages for the rest, for the step's tokens and those that it goes ahead; gives the
+    /// position of each sequence's next token.
+    /// </summary>
+    private static int[] Reserve(LatentKvCache cache, DecodeStep step, int ahead)
     {
         foreach (int sequence in step.Ended)
         {
@@ -88,7 +102,7 @@ public sealed partial class ModelStage
         for (int s = 0; s < positions.Length; s++)
         {
             positions[s] = cache.LengthOf(step.Sequences[s]);
-            cache.Reserve(step.Sequences[s], step.Starts[s + 1] - step.Starts[s]);
+            cache.Reserve(step.Sequences[s], step.Starts[s + 1] - step.Starts[s] + ahead - 1);
         }
 
         return positions;
@@ -134,7 +148,7 @@ public sealed partial class ModelStage
     /// <summary>Replaces the most likely token by a drawn one where a sequence asks for it.</summary>
     private static void Sample(IKernels kernels, Tensor logits, DecodeStep step, int[] positions, int[] tokens)
     {
-        if (!Array.Exists(step.Sampling, sampling => sampling.Temperature > 0))
+        if (IsGreedy(step))
         {
             return;
         }

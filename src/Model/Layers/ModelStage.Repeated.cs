@@ -10,6 +10,9 @@ namespace Krewe.Model.Layers;
 /// </content>
 public sealed partial class ModelStage
 {
+    /// <summary>Most tokens that a step gives of each sequence.</summary>
+    private const int MostAhead = 64;
+
     /// <summary>True where a step of decoding may be made once and run many times.</summary>
     private bool RepeatsSteps => _forInference && !_device.SharesHostMemory()
         && MoeLayersOfBlocks.All(layer => HostOfAll(layer) is { SharesDevice: true });
@@ -58,7 +61,7 @@ public sealed partial class ModelStage
         private readonly TokenLayout _layout;
         private readonly ForwardPass _pass;
         private readonly RepeatedWork _work;
-        private readonly Tensor _ids, _hidden, _table, _best;
+        private readonly Tensor _ids, _hidden, _table, _best, _next, _history;
         private readonly int[] _tokens, _pages, _positions;
         private Tensor _logits;
         private bool _tableWritten;
@@ -85,6 +88,8 @@ public sealed partial class ModelStage
             _layout = TokenLayout.Create(_inputs, [.. Enumerable.Range(0, rows + 1)]);
             _ids = _inputs.Allocate(rows, DType.Int32);
             _best = _inputs.Allocate(rows, DType.Int32);
+            _next = _inputs.Allocate(1, DType.Int32);
+            _history = _inputs.Allocate(MostAhead, rows, DType.Int32);
             _hidden = stage.Embedding is null ? _inputs.Allocate(rows, stage.Config.HiddenSize) : default;
             _table = _inputs.Allocate(rows, cache.MostPages, DType.Int32);
             (_tokens, _positions, _pages) = (new int[rows], new int[rows], new int[rows * cache.MostPages]);
@@ -108,7 +113,8 @@ public sealed partial class ModelStage
             int[] tokens = [];
             await _work.RunAsync(
                 kernels => Write(kernels, step, positions, hidden),
-                kernels => tokens = _stage.Range.IsLast ? Choose(kernels, step, positions) : []);
+                kernels => tokens = _stage.Range.IsLast ? Choose(kernels, step, positions) : [],
+                step.Ahead);
             return tokens;
         }
 
@@ -133,6 +139,7 @@ public sealed partial class ModelStage
             _layout.At(_positions).Fill(kernels);
             if (_hidden.IsEmpty)
             {
+                kernels.Upload<int>([0], _next);
                 step.Tokens.CopyTo(_tokens, 0);
                 _tokens.AsSpan(count).Clear();
                 kernels.Upload<int>(_tokens, _ids);
@@ -182,13 +189,31 @@ public sealed partial class ModelStage
                 RmsNorm.Saved normed = _stage._norm!.Forward(kernels, _activations, stream);
                 _logits = _stage.Head!.Logits(kernels, _activations, normed.Output);
                 kernels.ArgMax(_logits, _best);
+                if (_hidden.IsEmpty)
+                {
+                    // What a run behind this one reads, in the same submission.
+                    kernels.AppendTokens(_best, _history, _next, _ids, _layout.Positions);
+                }
             }
         }
 
         private int[] Choose(IKernels kernels, DecodeStep step, int[] positions)
         {
-            int[] tokens = kernels.Read<int>(_best)[..step.Sequences.Length].ToArray();
-            Sample(kernels, _logits, step, positions, tokens);
+            int count = step.Sequences.Length;
+            if (step.Ahead == 1)
+            {
+                int[] one = kernels.Read<int>(_best)[..count].ToArray();
+                Sample(kernels, _logits, step, positions, one);
+                return one;
+            }
+
+            ReadOnlySpan<int> all = kernels.Read<int>(_history.SliceRows(0, step.Ahead));
+            int[] tokens = new int[step.Ahead * count];
+            for (int i = 0; i < step.Ahead; i++)
+            {
+                all.Slice(i * Rows, count).CopyTo(tokens.AsSpan(i * count));
+            }
+
             return tokens;
         }
     }

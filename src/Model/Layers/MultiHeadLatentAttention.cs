@@ -60,6 +60,7 @@ public sealed class MultiHeadLatentAttention
     /// <summary>Activations and gradients of one micro-batch; reused from one to the next.</summary>
     public sealed class State
     {
+        internal readonly GroupedLinears Products = new();
         internal Tensor QueryLatent, Query, KeyValueLatent, KeyValue, KeyRope, Context, LogSumExp;
         internal RmsNorm.Saved QueryNorm, KeyValueNorm;
         internal Operand Input, QueryInput, KeyValueInput, OutputInput;
@@ -110,6 +111,7 @@ public sealed class MultiHeadLatentAttention
         kernels.StoreLatents(state.KeyValueNorm.Output, state.KeyRope, pages);
         if (expanded)
         {
+            state.KeyValueInput = Operand.Input(kernels, arena, state.KeyValueNorm.Output, _recipe.Linear);
             Expand(kernels, arena, layout.SequenceStarts, state);
         }
         else
@@ -214,25 +216,28 @@ public sealed class MultiHeadLatentAttention
         state.RotaryTable = rotaryTable;
         state.Positions = layout.Positions;
         state.QueryInput = state.Input;
-        if (_queryDown is not null)
+        state.KeyValueLatent = arena.Allocate(tokens, latent + _config.QkRopeHeadDim);
+        state.Query = arena.Allocate(tokens, _query.Outputs);
+        if (_queryDown is null)
+        {
+            state.Products.ForwardBoth(
+                kernels, _query, state.Query, _keyValueDown, state.KeyValueLatent, state.Input);
+        }
+        else
         {
             state.QueryLatent = arena.Allocate(tokens, _queryDown.Outputs);
-            _queryDown.Forward(kernels, state.Input, state.QueryLatent);
+            state.Products.ForwardBoth(
+                kernels, _queryDown, state.QueryLatent, _keyValueDown, state.KeyValueLatent, state.Input);
             state.QueryNorm = _queryNorm!.Forward(kernels, arena, state.QueryLatent, _recipe.Linear, out state.QueryInput);
+            _query.Forward(kernels, state.QueryInput, state.Query);
         }
 
-        state.Query = arena.Allocate(tokens, _query.Outputs);
-        _query.Forward(kernels, state.QueryInput, state.Query);
         kernels.RotaryEmbedding(
             state.Query, _config.NumAttentionHeads, _config.QkNopeHeadDim, rotaryTable, layout.Positions);
-
-        state.KeyValueLatent = arena.Allocate(tokens, latent + _config.QkRopeHeadDim);
-        _keyValueDown.Forward(kernels, state.Input, state.KeyValueLatent);
         Tensor keyValue = state.KeyValueLatent.SliceColumns(0, latent);
         if (caches)
         {
             state.KeyValueNorm = _keyValueNorm.Forward(kernels, arena, keyValue);
-            state.KeyValueInput = Operand.Input(kernels, arena, state.KeyValueNorm.Output, _recipe.Linear);
         }
         else
         {

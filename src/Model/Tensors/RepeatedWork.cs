@@ -12,11 +12,13 @@ namespace Krewe.Model.Tensors;
 /// </remarks>
 public abstract class RepeatedWork : IDisposable
 {
-    /// <summary>Runs it once; completes when everything is done.</summary>
+    /// <summary>Runs it, or several times in a row; completes when everything is done.</summary>
     /// <param name="before">Runs ahead of it in the same submission: writes what it reads.</param>
     /// <param name="after">Runs behind it in the same submission: reads what it wrote.</param>
+    /// <param name="times">How often, at least once: each run reads what the one before has left.</param>
     /// <param name="priority">As of <see cref="IDevice.SubmitAsync(Action{IKernels}, WorkPriority)"/>.</param>
-    public abstract Task RunAsync(Action<IKernels> before, Action<IKernels> after, WorkPriority priority = default);
+    public abstract Task RunAsync(
+        Action<IKernels> before, Action<IKernels> after, int times = 1, WorkPriority priority = default);
 
     /// <inheritdoc/>
     public void Dispose()
@@ -38,13 +40,18 @@ public abstract class RepeatedWork : IDisposable
 internal sealed class CalledWork(IDevice device, Action<IKernels> work) : RepeatedWork
 {
     /// <inheritdoc/>
-    public override Task RunAsync(Action<IKernels> before, Action<IKernels> after, WorkPriority priority = default) =>
+    public override Task RunAsync(
+        Action<IKernels> before, Action<IKernels> after, int times = 1, WorkPriority priority = default) =>
         device.SubmitAsync(
             static (kernels, run) =>
             {
                 run.Before(kernels);
-                run.Work(kernels);
+                for (int i = 0; i < run.Times; i++)
+                {
+                    run.Work(kernels);
+                }
+
                 run.After(kernels);
             },
-            (Before: before, Work: work, After: after), priority);
+            (Before: before, Work: work, After: after, Times: times), priority);
 }

@@ -83,6 +83,29 @@ public sealed class BatchGeneratorTests : IDisposable
         Assert.Equal(expected[2..3], await GenerateAsync(repeated, Requests[2..3]));
     }
 
+    [Theory]
+    [InlineData("fp32")]
+    [InlineData("fp8")]
+    public async Task Greedy_steps_of_a_whole_model_go_ahead_with_the_same_tokens(string precision)
+    {
+        using LocalModel called = await LoadAsync(precision, masters: true, stages: 1);
+        Continuation[] requests = Array.ConvertAll(
+            Requests[..4], request => request with { Sampling = SamplingOptions.Greedy });
+        int[][] expected = await GenerateAsync(called, requests);
+        // An end within the tokens of one call, where the others go on.
+        int stop = expected[2][20];
+        requests[2] = requests[2] with { StopTokens = [stop] };
+        expected[2] = expected[2][..(Array.IndexOf(expected[2], stop) + 1)];
+        using var pool = new ComputePool(2);
+        using var separate = new SeparateMemoryDevice(new CpuDevice(pool, "cpu:1"));
+        using LocalModel repeated = await LoadAsync(precision, masters: false, separate, stages: 1);
+        var decoder = new StageDecoder(repeated);
+        Assert.Equal(expected, await GenerateAsync(decoder, requests));
+        Assert.InRange(decoder.Calls, 5, separate.Repetitions / 2);
+        // Another session, from the beginning, as pages of the first were given back.
+        Assert.Equal(expected[..1], await GenerateAsync(repeated, requests[..1]));
+    }
+
     [Fact]
     public async Task Whole_sequences_without_a_cache_have_the_same_tokens()
     {
@@ -132,19 +155,23 @@ public sealed class BatchGeneratorTests : IDisposable
         _pool.Dispose();
     }
 
-    private Task<LocalModel> LoadAsync(string precision, bool masters, IDevice? device = null)
+    private Task<LocalModel> LoadAsync(string precision, bool masters, IDevice? device = null, int stages = 2)
     {
         PrecisionRecipe recipe = PrecisionRecipe.Get(precision);
         return LocalModel.LoadAsync(
-            Tiny, device ?? _device, new SeededParameters(3, Tiny.InitializerRange, onDevice: !masters), stages: 2, maxPositions: 160,
+            Tiny, device ?? _device, new SeededParameters(3, Tiny.InitializerRange, onDevice: !masters), stages, maxPositions: 160,
             masters ? recipe : recipe.ForInference());
     }
 
-    private static async Task<int[][]> GenerateAsync(LocalModel model, Continuation[] requests, bool useCache = true)
+    private static Task<int[][]> GenerateAsync(LocalModel model, Continuation[] requests, bool useCache = true) =>
+        GenerateAsync(new StageDecoder(model), requests, useCache);
+
+    private static async Task<int[][]> GenerateAsync(
+        StageDecoder decoder, Continuation[] requests, bool useCache = true)
     {
         var tokens = Array.ConvertAll(requests, _ => new List<int>());
         await foreach (GeneratedToken[] step in BatchGenerator.RunAsync(
-            new StageDecoder(model), requests, useCache, TestContext.Current.CancellationToken))
+            decoder, requests, useCache, TestContext.Current.CancellationToken))
         {
             foreach (GeneratedToken token in step)
             {
@@ -168,8 +195,12 @@ public sealed class BatchGeneratorTests : IDisposable
             return Task.CompletedTask;
         }
 
+        /// <summary>Steps that were asked for.</summary>
+        public int Calls { get; private set; }
+
         public async Task<int[]> StepAsync(DecodeStep step)
         {
+            Calls++;
             var result = new DecodeResult(default, []);
             foreach (ModelStage stage in model.Stages)
             {

@@ -8,11 +8,19 @@ namespace Krewe.Gpu.Kernels;
 /// <content>Attention in its absorbed form over pages of latents; <c>AbsorbedAttention.cu</c>.</content>
 internal sealed partial class CudaKernels
 {
-    private const int AbsorbedChunk = 256;
+    /// <summary>Most chunks of a row, which has as many pages in each as its position asks for.</summary>
+    private const int AbsorbedChunks = 16;
+    private const int AbsorbedChannels = 64;
     private const int AbsorbedStep = 64;
     private const int AbsorbedRows = 8;
     private const int AbsorbedHeads = 4;
     private const int AbsorbedValues = 32;
+
+    /// <summary>Of few rows, to have blocks enough.</summary>
+    private const int AbsorbedValuesOfFew = 8;
+
+    /// <summary>Most bytes of a block with a page of the cache in shared memory; two share a multiprocessor.</summary>
+    private const int MostAbsorbedBytes = 200 << 10;
 
     private CudaKernel StoreLatentsKernel => field ??= _library.Kernel("Attention/AbsorbedAttention.cu", "store_latents");
 
@@ -57,7 +65,7 @@ internal sealed partial class CudaKernels
         uint rows = (uint)query.Rows;
         uint heads = (uint)attention.Heads;
         uint rowTiles = Dim3.Cover(rows, AbsorbedRows);
-        uint chunks = Dim3.Cover((long)pages.Table.Columns * LatentPages.PageTokens, AbsorbedChunk);
+        uint chunks = (uint)Math.Min(pages.Table.Columns, AbsorbedChunks);
         long contexts = (long)rows * heads;
         var sizes = new DeviceAttention(attention, query.Rows);
         var device = new DeviceLatentPages(pages);
@@ -69,7 +77,7 @@ internal sealed partial class CudaKernels
         arguments.Add(Device(upProjection));
         arguments.Add(sizes);
         arguments.Add(absorbed.Address);
-        var grid = new Dim3(rowTiles, heads, Dim3.Cover(latent, BlockThreads));
+        var grid = new Dim3(rowTiles, heads, Dim3.Cover(latent, AbsorbedChannels));
         Launch(
             AbsorbQuery, new(grid, new(BlockThreads), AbsorbedRows * attention.NopeDim * sizeof(float)), ref arguments);
 
@@ -78,12 +86,16 @@ internal sealed partial class CudaKernels
         arguments.Add(absorbed.Address);
         arguments.Add(device);
         arguments.Add(sizes);
+        int bytes = AbsorbedHeads * (width + latent + AbsorbedStep + 1) * sizeof(float);
+        int pieces = (int)Dim3.Cover(width * pages.Rows.DType.SizeInBytes(), PieceBytes);
+        bool staged = bytes + (LatentPages.PageTokens * pieces * PieceBytes) <= MostAbsorbedBytes;
+        bytes += staged ? LatentPages.PageTokens * pieces * PieceBytes : 0;
+        arguments.Add(staged ? pieces * PieceBytes / pages.Rows.DType.SizeInBytes() : 0);
         arguments.Add(partial.Address);
         arguments.Add(Submission.Fault);
-        int floats = AbsorbedHeads * (width + latent + AbsorbedStep + 1);
         grid = new Dim3(rows, Dim3.Cover(heads, AbsorbedHeads), chunks);
         CudaKernel attend = pages.Rows.DType == DType.BFloat16 ? AbsorbedChunkBFloat16 : AbsorbedChunkKernel;
-        Launch(attend, new(grid, new(BlockThreads), floats * sizeof(float)), ref arguments);
+        Launch(attend, new(grid, new(BlockThreads), bytes), ref arguments);
 
         arguments = new();
         arguments.Add(partial.Address);
@@ -92,8 +104,10 @@ internal sealed partial class CudaKernels
         arguments.Add(device);
         arguments.Add(Device(output));
         arguments.Add(sizes);
+        int values = rowTiles == 1 ? AbsorbedValuesOfFew : AbsorbedValues;
+        arguments.Add(values);
         arguments.Add(Submission.Fault);
-        grid = new Dim3(rowTiles, heads, Dim3.Cover(attention.ValueDim, AbsorbedValues));
+        grid = new Dim3(rowTiles, heads, Dim3.Cover(attention.ValueDim, values));
         Launch(JoinChunks, new(grid, new(BlockThreads), AbsorbedRows * latent * sizeof(float)), ref arguments);
     }
 

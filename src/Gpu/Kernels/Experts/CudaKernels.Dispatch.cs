@@ -10,11 +10,16 @@ internal sealed partial class CudaKernels
     /// <summary>Pairs of a piece of the sort, and threads of its block; as in <c>Dispatch.cu</c>.</summary>
     private const int PairsOfPiece = 1024;
 
+    /// <summary>Shared memory that every block may have.</summary>
+    private const int MostPlanBytes = 48 << 10;
+
     private CudaKernel CountExperts => field ??= _library.Kernel("Experts/Dispatch.cu", "count_experts");
 
     private CudaKernel PlaceExperts => field ??= _library.Kernel("Experts/Dispatch.cu", "place_experts");
 
     private CudaKernel SortPairs => field ??= _library.Kernel("Experts/Dispatch.cu", "sort_pairs");
+
+    private CudaKernel PlanFew => field ??= _library.Kernel("Experts/Dispatch.cu", "plan_few");
 
     private CudaKernel CombineExpertsKernel => field ??= _library.Kernel("Experts/Combine.cu", "combine_experts");
 
@@ -27,6 +32,11 @@ internal sealed partial class CudaKernels
         KernelChecks.PlanDispatch(indices, table);
         int pairs = table.Count, experts = table.Experts;
         int pieces = (int)Dim3.Cover(pairs, PairsOfPiece);
+        if (pieces <= 1 && experts <= PairsOfPiece && TryPlanFew(indices, table))
+        {
+            return;
+        }
+
         using Scratch counts = Take((long)Math.Max(1, pieces) * experts * sizeof(int), nameof(PlanDispatch));
         KernelArguments arguments = new();
         if (pairs > 0)
@@ -56,6 +66,27 @@ internal sealed partial class CudaKernels
             int sharedBytes = PairsOfPiece / WarpThreads * experts * sizeof(int);
             Launch(SortPairs, Rows(pieces, PairsOfPiece, sharedBytes), ref arguments);
         }
+    }
+
+    /// <summary>Plans in one launch; says false where the counts of all warps are more than a block can hold.</summary>
+    private bool TryPlanFew(Tensor indices, DispatchTable table)
+    {
+        int warps = (int)Dim3.Cover(Math.Max(table.Count, table.Experts), WarpThreads);
+        int sharedBytes = (warps + 2) * table.Experts * sizeof(int);
+        if (sharedBytes > MostPlanBytes)
+        {
+            return false;
+        }
+
+        KernelArguments arguments = new();
+        arguments.Add(Device(indices));
+        arguments.Add(table.Count);
+        arguments.Add(table.Experts);
+        arguments.Add(table.Offsets.Address);
+        arguments.Add(table.Rows.Address);
+        arguments.Add(table.Assignments.Address);
+        Launch(PlanFew, Rows(1, warps * WarpThreads, sharedBytes), ref arguments);
+        return true;
     }
 
     /// <inheritdoc/>

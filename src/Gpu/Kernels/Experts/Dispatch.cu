@@ -1,6 +1,6 @@
 // The plan of a layer whose experts all live on this device: its (token, expert) pairs sorted by expert, tokens in order.
-// Three kernels: pairs counted by piece and expert, the counts added up, each pair brought to its place. Bytes: the
-// indices twice, the table once.
+// Three kernels: pairs counted by piece and expert, the counts added up, each pair brought to its place; of one piece one.
+// Bytes: the indices twice, the table once.
 #include "Tensors.cuh"
 
 // Pairs of a piece; threads of its block.
@@ -114,6 +114,50 @@ sort_pairs(IntMatrix indices, int pairs, int experts, const int* places, int* ro
             of_warps[w * experts + e] = place;
             place += own;
         }
+    }
+
+    __syncthreads();
+    if (expert < 0) return;
+    const int assignment = of_warps[warp * experts + expert] + ahead;
+    rows[assignment] = pair / indices.columns;
+    assignments[pair] = assignment;
+}
+
+// The three in one, of up to 1024 pairs and experts, as steps of decoding have them. One block with a thread for each pair
+// and each expert, of whole warps. Shared: int [warps + 2, E].
+extern "C" __global__ void __launch_bounds__(Piece)
+plan_few(IntMatrix indices, int pairs, int experts, int* offsets, int* rows, int* assignments) {
+    extern __shared__ int of_warps[];
+    const int warps = blockDim.x / Lanes, warp = threadIdx.x / Lanes, lane = threadIdx.x % Lanes, e = threadIdx.x;
+    int* ends = of_warps + warps * experts;
+    int* column_ends = ends + experts;
+    for (int i = threadIdx.x; i < warps * experts; i += blockDim.x) of_warps[i] = 0;
+    __syncthreads();
+    const int pair = threadIdx.x, expert = pair < pairs ? expert_of(indices, pair) : -1;
+    const unsigned same = __match_any_sync(~0u, expert);
+    const int ahead = __popc(same & ((1u << lane) - 1));
+    if (expert >= 0 && ahead == 0) of_warps[warp * experts + expert] = __popc(same);
+    __syncthreads();
+    int total = 0;
+    if (e < experts) {
+        for (int w = 0; w < warps; w++) total += of_warps[w * experts + e];
+        ends[e] = total;
+        column_ends[e] = (total + ColumnUnit - 1) / ColumnUnit * ColumnUnit;
+    }
+
+    __syncthreads();
+    add_up(ends, column_ends, experts);
+    if (e < experts) {
+        int place = ends[e] - total;
+        for (int w = 0; w < warps; w++) {
+            const int own = of_warps[w * experts + e];
+            of_warps[w * experts + e] = place;
+            place += own;
+        }
+
+        offsets[e + 1] = ends[e];
+        offsets[experts + 1 + e + 1] = column_ends[e];
+        if (e == 0) offsets[0] = offsets[experts + 1] = 0;
     }
 
     __syncthreads();

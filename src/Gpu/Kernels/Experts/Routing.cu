@@ -98,9 +98,28 @@ extern "C" __global__ void __launch_bounds__(32) route(
     if (routing.groups > 1) mask_groups(biased, group_scores, flag, routing);
     mark_largest(biased, routing.experts, routing.top_k, flag);
 
-    if (lane == 0) {
-        int* chosen = indices.row(blockIdx.x);
-        float* w = weights.row(blockIdx.x);
+    int* chosen = indices.row(blockIdx.x);
+    float* w = weights.row(blockIdx.x);
+    if (routing.top_k <= 32) {
+        // In rising order: lane k takes the choice that has k ahead of it.
+        int own = 0;
+        for (int e0 = 0, ahead = 0; e0 < routing.experts; e0 += 32) {
+            const unsigned marks = __ballot_sync(0xffffffffu, e0 + lane < routing.experts && flag[e0 + lane]);
+            const int place = lane - ahead;
+            if (place >= 0 && place < __popc(marks)) own = e0 + __fns(marks, 0, place + 1);
+            ahead += __popc(marks);
+        }
+
+        __syncwarp();
+        const float score = lane < routing.top_k ? s[own] : 0.0f;
+        float sum = 0;
+        for (int k = 0; k < routing.top_k; k++) sum += __shfl_sync(0xffffffffu, score, k);
+        sum = routing.normalize ? sum + WeightSumEpsilon : 1.0f;
+        if (lane < routing.top_k) {
+            chosen[lane] = own;
+            w[lane] = score / sum * routing.scaling_factor;
+        }
+    } else if (lane == 0) {
         int k = 0;
         for (int e = 0; e < routing.experts; e++)
             if (flag[e]) chosen[k++] = e;

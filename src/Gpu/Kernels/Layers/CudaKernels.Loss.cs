@@ -10,6 +10,7 @@ internal sealed partial class CudaKernels
     /// <summary>Most logits of a token that a block of the narrow kernel takes.</summary>
     private const int NarrowLogits = 8192;
     private const int WideThreads = 1024;
+    private const int ArgMaxThreads = 1024;
 
     private CudaKernel CrossEntropyKernel => field ??= _library.Kernel("Layers/Loss.cu", "cross_entropy");
 
@@ -24,7 +25,7 @@ internal sealed partial class CudaKernels
         KernelArguments arguments = new();
         arguments.Add(Device(values));
         arguments.Add(indices.Address);
-        Launch(ArgMaxKernel, Rows(values.Rows), ref arguments);
+        Launch(ArgMaxKernel, Rows(values.Rows, ArgMaxThreads), ref arguments);
     }
 
     /// <inheritdoc/>

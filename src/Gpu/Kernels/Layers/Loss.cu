@@ -97,17 +97,28 @@ cross_entropy_wide(
 }
 
 // indices[t] = column of the largest value of row t, the lowest on ties; 0 where none is above minus infinity.
-extern "C" __global__ void __launch_bounds__(256) arg_max(Matrix values, int* indices) {
-    __shared__ float best_values[8];
-    __shared__ int best_columns[8];
+extern "C" __global__ void __launch_bounds__(1024) arg_max(Matrix values, int* indices) {
+    __shared__ float best_values[32];
+    __shared__ int best_columns[32];
     const float* row = values.row(blockIdx.x);
     float best = NEGATIVE_INFINITY;
     int column = 0x7fffffff;
-    for (int v = threadIdx.x; v < values.columns; v += blockDim.x)
-        if (row[v] > best) {
-            best = row[v];
-            column = v;
+    // As many loads on their way as hide the way.
+    constexpr int Ahead = 16;
+    for (int v0 = threadIdx.x; v0 < values.columns; v0 += Ahead * blockDim.x) {
+        float own[Ahead];
+#pragma unroll
+        for (int i = 0; i < Ahead; i++) {
+            const int v = v0 + i * blockDim.x;
+            own[i] = v < values.columns ? row[v] : NEGATIVE_INFINITY;
         }
+#pragma unroll
+        for (int i = 0; i < Ahead; i++)
+            if (own[i] > best) {
+                best = own[i];
+                column = v0 + i * blockDim.x;
+            }
+    }
 
     for (int distance = 16; distance > 0; distance /= 2) {
         float other = __shfl_xor_sync(0xffffffffu, best, distance);
@@ -125,7 +136,7 @@ extern "C" __global__ void __launch_bounds__(256) arg_max(Matrix values, int* in
 
     __syncthreads();
     if (threadIdx.x != 0) return;
-    for (int w = 1; w < 8; w++)
+    for (int w = 1; w < (int)blockDim.x / 32; w++)
         if (best_values[w] > best || (best_values[w] == best && best_columns[w] < column)) {
             best = best_values[w];
             column = best_columns[w];

@@ -1,31 +1,9 @@
 // RMSNorm and its gradients. Grid, but for the weight's gradient: a warp for each row of up to 1024 columns, eight in a
 // block, the kernels named _rows; a block of 256 threads for each longer one.
-#include "Tensors.cuh"
+#include "Layers/Teams.cuh"
 #include "BFloat16.cuh"
 
-constexpr int Threads = 256;
-
-// The threads of a row, all of one block or one of its warps.
-template <int Size>
-struct Team {
-    __device__ static int row() { return blockIdx.x * (Threads / Size) + threadIdx.x / Size; }
-
-    __device__ static int lane() { return threadIdx.x % Size; }
-
-    __device__ static float sum(float value) {
-        __shared__ float room[Threads / 32];
-        return Size == 32 ? warp_sum(value) : block_sum(value, room);
-    }
-};
-
-// 1 / sqrt(mean(x^2) + epsilon) of a row, for every thread of its team.
-template <int Size>
-__device__ float inverse_rms_of(const float* x, int columns, float epsilon) {
-    float sum = 0;
-#pragma unroll 8
-    for (int d = Team<Size>::lane(); d < columns; d += Size) sum = fmaf(x[d], x[d], sum);
-    return 1.0f / sqrtf(Team<Size>::sum(sum) / columns + epsilon);
-}
+constexpr int Threads = TeamBlock;
 
 // The first half of RMSNorm alone, ahead of rms_norm_quantize. Bytes: input once.
 template <int Size>
@@ -38,17 +16,37 @@ __device__ void scale(const Matrix& input, float* inverse_rms, float epsilon) {
 
 // output = input * weight / sqrt(mean(input^2) + epsilon). Bytes: input twice (the second time from cache), output
 // once.
-template <int Size>
+template <int Size, int Kept = Team<Size>::Kept>
 __device__ void normalize(
     const Matrix& input, const float* weight, const Stored& output, float* inverse_rms, float epsilon) {
     const int row = Team<Size>::row();
     if (row >= input.rows) return;
     const float* x = input.row(row);
+    const int lane = Team<Size>::lane();
+    if (input.columns <= Kept * Size) {
+        // All loads at once, the weight's too: a write might be to what a load behind it reads.
+        float values[Kept], scales[Kept], sum = 0;
+#pragma unroll
+        for (int i = 0; i < Kept; i++) {
+            const int d = lane + i * Size;
+            values[i] = d < input.columns ? x[d] : 0.0f;
+            scales[i] = d < input.columns ? weight[d] : 0.0f;
+        }
+#pragma unroll
+        for (int i = 0; i < Kept; i++)
+            if (lane + i * Size < input.columns) sum = fmaf(values[i], values[i], sum);
+        const float r = 1.0f / sqrtf(Team<Size>::sum(sum) / input.columns + epsilon);
+        if (lane == 0) inverse_rms[row] = r;
+#pragma unroll
+        for (int i = 0; i < Kept; i++)
+            if (lane + i * Size < input.columns) output.write(row, lane + i * Size, values[i] * r * scales[i]);
+        return;
+    }
+
     const float r = inverse_rms_of<Size>(x, input.columns, epsilon);
-    if (Team<Size>::lane() == 0) inverse_rms[row] = r;
+    if (lane == 0) inverse_rms[row] = r;
 #pragma unroll 8
-    for (int d = Team<Size>::lane(); d < input.columns; d += Size)
-        output.write(row, d, x[d] * r * weight[d]);
+    for (int d = lane; d < input.columns; d += Size) output.write(row, d, x[d] * r * weight[d]);
 }
 
 // gradInput = added + r (g w - x r^2 mean(g w x)); `added` may be gradInput, or null.

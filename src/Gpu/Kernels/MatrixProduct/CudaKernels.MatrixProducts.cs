@@ -78,7 +78,7 @@ internal sealed partial class CudaKernels
 
     private void MultiplyOne(ProductForm form, in GroupedProduct product)
     {
-        if (!TryMultiplyByLibrary(new(form, product)))
+        if (!TryMultiplyFewRows(form, product) && !TryMultiplyByLibrary(new(form, product)))
         {
             Multiply(form, [product]);
         }

@@ -89,6 +89,13 @@ internal sealed partial class Fp8Products(
         }
 
         ReadOnlySpan<ScaledProduct> products = CollectionsMarshal.AsSpan(list);
+        if (!rowScales && HaveFewRows(products, sharers))
+        {
+            LaunchFewRows(submission, products);
+            list.Clear();
+            return;
+        }
+
         (CompiledFp8Product compiled, long units) = Choose(products, rowScales, sharers);
         (long bytes, _) = Plan(products, AnyAddress);
         nint scratch = TakeScratch(bytes + BytesOfSlices(products));

@@ -5,11 +5,14 @@ using Krewe.Model.Tensors;
 
 namespace Krewe.Gpu.Kernels;
 
-/// <content>Quantisation and back; <c>QuantizePieces.cu</c> and <c>Quantization.cu</c>.</content>
+/// <content>Quantisation and back; <c>QuantizePieces.cu</c>, <c>QuantizeRows.cu</c> and <c>Quantization.cu</c>.</content>
 internal sealed partial class CudaKernels
 {
     private const int DequantizedRows = 4;
     private const int ElementsOfThread = 4;
+
+    /// <summary>Rows up to which quantising kernels have a warp for each tile.</summary>
+    private const int MostFewRows = 64;
 
     private readonly PieceKernels?[] _pieceKernels = new PieceKernels?[3];
     private readonly List<DeviceCopies> _copies = [];
@@ -23,6 +26,17 @@ internal sealed partial class CudaKernels
     {
         KernelChecks.Quantize(source, rows, straight, transposed, this);
         int count = rows.IsEmpty ? source.Rows : (int)rows.Count;
+        if (transposed.IsEmpty && FitsRows(straight, count) && FitFours(source))
+        {
+            KernelArguments few = new();
+            few.Add(Device(source));
+            few.Add(rows.Address);
+            few.Add(new DeviceQuantized(straight));
+            few.Add(Submission.Fault);
+            Launch(KernelsFor(straight, default).QuantizeRows, RowTiles(count, straight), ref few);
+            return;
+        }
+
         if (InPieces(ref straight, ref transposed, out QuantizedTensor straightLater, out QuantizedTensor turnedLater))
         {
             KernelArguments arguments = new();
@@ -132,6 +146,22 @@ internal sealed partial class CudaKernels
             return;
         }
 
+        if (transposed.IsEmpty && FitsRows(straight, input.Rows) && FitFours(input) && FitFours(output)
+            && weight.Address % 16 == 0)
+        {
+            KernelArguments few = new();
+            few.Add(Device(input));
+            few.Add(weight.Address);
+            few.Add(inverseRms.Address);
+            few.Add(epsilon);
+            few.Add(Device(output));
+            few.Add(keepsOutput ? 1 : 0);
+            few.Add(new DeviceQuantized(straight));
+            few.Add(input.Columns <= ColumnsOfWarpRow ? 1 : 0);
+            Launch(KernelsFor(straight, default).RmsNormRows, Rows(input.Rows), ref few);
+            return;
+        }
+
         KernelArguments scale = new();
         scale.Add(Device(input));
         scale.Add(inverseRms.Address);
@@ -162,6 +192,15 @@ internal sealed partial class CudaKernels
         KernelArguments arguments = new();
         arguments.Add(Device(gate));
         arguments.Add(Device(up));
+        if (transposed.IsEmpty && FitsRows(straight, gate.Rows) && FitFours(gate) && FitFours(up) && FitFours(output))
+        {
+            arguments.Add(Device(output));
+            arguments.Add(keepsOutput ? 1 : 0);
+            arguments.Add(new DeviceQuantized(straight));
+            Launch(KernelsFor(straight, default).SwiGluRows, RowTiles(gate.Rows, straight), ref arguments);
+            return;
+        }
+
         AddQuantized(ref arguments, output, straight, transposed, keepsOutput);
         Launch(KernelsFor(straight, transposed).SwiGlu, Pieces(gate.Rows, gate.Columns), ref arguments);
     }
@@ -175,6 +214,15 @@ internal sealed partial class CudaKernels
         arguments.Add(new DeviceQuantized(straight));
         arguments.Add(new DeviceQuantized(transposed));
     }
+
+    /// <summary>Whether <c>QuantizeRows.cu</c> takes the tiles, and rows are as few as steps of decoding have.</summary>
+    private static bool FitsRows(QuantizedTensor straight, int rows) =>
+        !straight.IsEmpty && straight.Format is { Rows: 1, Columns: DeviceQuantized.Side } && rows is > 0 and <= MostFewRows
+        && straight.Columns % ElementsOfThread == 0 && straight.Codes.Address % 8 == 0;
+
+    /// <summary>A warp for each tile.</summary>
+    private static LaunchShape RowTiles(int rows, QuantizedTensor straight) => new(
+        new((uint)rows, Dim3.Cover(straight.Scales.Columns, BlockThreads / WarpThreads)), new(BlockThreads));
 
     private static bool FitOnePass(QuantizedTensor straight, QuantizedTensor transposed)
     {
@@ -236,10 +284,17 @@ internal sealed partial class CudaKernels
     private sealed class PieceKernels(KernelLibrary library, DeviceElement element)
     {
         public const string File = "Quantization/QuantizePieces.cu";
+        public const string RowsFile = "Quantization/QuantizeRows.cu";
         public const string ExpertsFile = "Quantization/QuantizeExperts.cu";
         private readonly string _option = OptionOf(element);
 
         public CudaKernel Quantize => field ??= library.Kernel(File, "quantize", _option);
+
+        public CudaKernel QuantizeRows => field ??= library.Kernel(RowsFile, "quantize_rows", _option);
+
+        public CudaKernel RmsNormRows => field ??= library.Kernel(RowsFile, "rms_norm_quantize_rows", _option);
+
+        public CudaKernel SwiGluRows => field ??= library.Kernel(RowsFile, "swiglu_quantize_rows", _option);
 
         public CudaKernel QuantizeExperts => field ??= library.Kernel(ExpertsFile, "quantize_experts", _option);
 

@@ -19,4 +19,8 @@ public sealed unsafe partial class ReferenceKernels
 
     /// <inheritdoc/>
     public void Transfer(Tensor source, Tensor destination) => HostTransfers.Transfer(source, destination);
+
+    /// <inheritdoc/>
+    public void AppendTokens(Tensor chosen, Tensor history, Tensor next, Tensor ids, Tensor positions) =>
+        HostDecoding.AppendTokens(chosen, history, next, ids, positions);
 }
