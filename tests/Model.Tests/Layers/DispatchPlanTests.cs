@@ -3,9 +3,7 @@ using Krewe.Model.Kernels;
 using Krewe.Model.Kernels.Reference;
 using Krewe.Model.Layers;
 using Krewe.Model.Precision;
-using Krewe.Model.Tensors;
-using Krewe.Model.Training;
-using Krewe.TestSupport;
+using Krewe.Model.Tests.Models;
 using Xunit;
 
 namespace Krewe.Model.Tests.Layers;

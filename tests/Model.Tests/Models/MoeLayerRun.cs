@@ -1,4 +1,5 @@
 using Krewe.Model.Configuration;
+using Krewe.Model.Kernels;
 using Krewe.Model.Layers;
 using Krewe.Model.Precision;
 using Krewe.Model.Tensors;
@@ -55,7 +56,7 @@ internal static class MoeLayerRun
         TokenLayout layout = TokenLayout.Create(arena, [0, 9, Tokens]);
         DeviceSlice? own = layer.ChoosePlanner(topology, Tokens, plansOnDevice, state);
         Assert.Equal(plansOnDevice, own is not null);
-        await device.SubmitAsync(kernels =>
+        await SubmitAsync(kernels =>
         {
             layout.Fill(kernels);
             kernels.Fill(layer.Router.Bias, 0);
@@ -73,9 +74,9 @@ internal static class MoeLayerRun
             }
         }
 
-        await device.SubmitAsync(kernels => MoeLayer.Combine(kernels, arena, state));
+        await SubmitAsync(kernels => MoeLayer.Combine(kernels, arena, state));
         float[] outputs = await device.ToFloatsAsync(output);
-        await device.SubmitAsync(kernels =>
+        await SubmitAsync(kernels =>
         {
             MoeLayer.DispatchBackward(kernels, arena, gradOutput, state);
             layer.BackwardShared(kernels, arena, state);
@@ -92,7 +93,7 @@ internal static class MoeLayerRun
         }
 
         Tensor gradInput = default;
-        await device.SubmitAsync(kernels =>
+        await SubmitAsync(kernels =>
         {
             gradInput = layer.CombineBackward(kernels, arena, balance, state);
             var weightGradients = new WeightGradients();
@@ -109,6 +110,9 @@ internal static class MoeLayerRun
         Array.ForEach(hosts, host => host.Dispose());
         Array.ForEach(experts, expert => expert.Dispose());
         return [.. results];
+
+        // All of one priority, as a stage has it: what nobody waits for runs in the order of submission.
+        Task SubmitAsync(Action<IKernels> work) => device.SubmitAsync(work, call.Work.Priority);
 
         async Task<Tensor> OnDeviceAsync(Tensor host)
         {
