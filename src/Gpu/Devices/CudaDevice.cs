@@ -43,13 +43,22 @@ public sealed partial class CudaDevice : IDevice
         Context = new(index);
         Name = $"cuda:{index}";
         Loss = new(Name);
-        CudaRuntimeCompiler compiler = CompilerFor(Context);
-        _pool = new(Context);
-        _stream = new();
-        _kernels = new(Context, new(compiler, cache ?? KernelCache.OfThisUser()), _pool, _stream, products, Loss);
-        for (int i = 0; i < MaxInFlight; i++)
+        try
         {
-            _free.Add(new(Context, _stream, Loss));
+            var compiler = new CudaRuntimeCompiler(Context.ComputeCapability);
+            _pool = new(Context);
+            _stream = new();
+            _kernels = new(Context, new(compiler, cache ?? KernelCache.OfThisUser()), _pool, _stream, products, Loss);
+            for (int i = 0; i < MaxInFlight; i++)
+            {
+                _free.Add(new(Context, _stream, Loss));
+            }
+        }
+        catch
+        {
+            // No compiler, or no memory: what there is goes before the caller hears of it.
+            Close();
+            throw;
         }
 
         _submitting = Start("submits", SubmitAll);
@@ -149,32 +158,24 @@ public sealed partial class CudaDevice : IDevice
 
         _submitting.Join();
         _completing.Join();
+        Close();
+    }
+
+    /// <summary>Gives up what the constructor has taken so far.</summary>
+    private void Close()
+    {
         _ = Context.TrySetCurrent();
         while (_free.TryTake(out CudaSubmission? submission))
         {
             submission.Dispose();
         }
 
-        _kernels.Dispose();
-        _pool.Dispose();
-        _stream.Dispose();
+        _kernels?.Dispose();
+        _pool?.Dispose();
+        _stream?.Dispose();
         Context.Dispose();
         _running.Dispose();
         _free.Dispose();
-    }
-
-    /// <summary>The compiler; a machine without one lets the context go before it says so.</summary>
-    private static CudaRuntimeCompiler CompilerFor(CudaContext context)
-    {
-        try
-        {
-            return new(context.ComputeCapability);
-        }
-        catch (CudaException)
-        {
-            context.Dispose();
-            throw;
-        }
     }
 
     private Thread Start(string what, Action loop)

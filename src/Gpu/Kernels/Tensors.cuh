@@ -1,7 +1,7 @@
 // What every kernel of this folder shares: views of tensors, the fault record, sums of fixed order. No toolkit header.
 #pragma once
 
-// A float32 matrix: row-major, rows `stride` elements apart. Mirrors DeviceMatrix in CudaKernels.Launch.cs.
+// A float32 matrix: row-major, rows `stride` elements apart. Mirrors DeviceMatrix in DeviceTypes.cs.
 struct Matrix {
     float* data;
     int rows;
