@@ -3,9 +3,7 @@ using Krewe.Model.Kernels;
 using Krewe.Model.Kernels.Reference;
 using Krewe.Model.Layers;
 using Krewe.Model.Precision;
-using Krewe.Model.Tensors;
-using Krewe.Model.Training;
-using Krewe.TestSupport;
+using Krewe.Model.Tests.Models;
 using Xunit;
 
 namespace Krewe.Model.Tests.Layers;
@@ -166,84 +164,11 @@ public class DispatchPlanTests
         }
     }
 
-    /// <summary>Output, gradient of the input and weight gradients of one MoE layer; the same data each time.</summary>
     private static async Task<float[][]> RunLayerAsync(
         ModelConfig config, PrecisionRecipe recipe, int[] placement, bool plansOnDevice = false)
     {
-        const int Tokens = 20;
-        using var data = new TestTensors(13);
         using var device = new ReferenceDevice();
-        IKernels kernels = device.Kernels;
-        Arena arena = device.CreateArena("micro-batch");
-        var stage = new ParameterSet(device, "stage");
-        var layer = new MoeLayer(config, stage, arena, layer: 1, recipe);
-        Expert[] experts = [.. Enumerable.Range(0, config.NRoutedExperts)
-            .Select(index => new Expert(config, device, 1, index, recipe))];
-        ParameterSet[] sets = [stage, .. experts.Select(expert => expert.Parameters)];
-        foreach (ParameterSet set in sets)
-        {
-            set.PrepareForTraining(kernels, DType.Float32);
-            foreach (Parameter parameter in set.All)
-            {
-                data.Normal(parameter.Shape.Rows, parameter.Shape.Columns, 0.3f).AsSpan<float>()
-                    .CopyTo(parameter.Value.AsSpan<float>());
-            }
-        }
-
-        var topology = new ExpertTopology(placement, ExpertTopology.CanonicalGroups(config));
-        LocalExpertHost[] hosts = [.. Enumerable.Range(0, topology.Hosts)
-            .Select(host => new LocalExpertHost(
-                device, _ => [.. experts.Select(expert => placement[expert.Index] == host ? expert : null)]))];
-        var balance = new BalanceLossOptions(1e-3, BalanceLossScope.Sequence, Units: 2);
-        var call = new ExpertCall(1, new SlotCall(0, 0), BackwardFollows: true);
-        var state = new MoeLayer.State();
-        Tensor input = data.Normal(Tokens, config.HiddenSize);
-        Tensor output = data.Normal(Tokens, config.HiddenSize);
-        TokenLayout layout = TokenLayout.Create(arena, [0, 9, Tokens]);
-        layout.Fill(kernels);
-        kernels.Fill(layer.Router.Bias, 0);
-        DeviceSlice? own = layer.ChoosePlanner(topology, Tokens, plansOnDevice, state);
-        layer.Dispatch(kernels, arena, input, layout, topology, balance, state);
-        Assert.Equal(plansOnDevice, own is not null);
-        layer.ForwardShared(kernels, arena, output, state);
-        int[] busy = [.. Enumerable.Range(0, topology.Hosts).Where(host => state.Plan.Slices[host].Assignments > 0)];
-        foreach (int host in busy)
-        {
-            Tensor rows = await hosts[host].ForwardAsync(
-                call, state.Plan.Slices[host], own is null ? state.HostRows[host] : default);
-            if (own is null)
-            {
-                state.Returned[host] = rows;
-            }
-        }
-
-        MoeLayer.Combine(kernels, arena, state);
-        float[] outputs = TensorValues.ToFloats(output);
-        MoeLayer.DispatchBackward(kernels, arena, data.Normal(Tokens, config.HiddenSize), state);
-        layer.BackwardShared(kernels, arena, state);
-        foreach (int host in busy)
-        {
-            ExpertGradients gradients =
-                await hosts[host].BackwardAsync(call, own is null ? state.HostRows[host] : default);
-            if (own is null)
-            {
-                state.Returned[host] = gradients.Rows;
-                state.ReturnedWeights[host] = gradients.Weights;
-            }
-        }
-
-        float[] gradInput = TensorValues.ToFloats(layer.CombineBackward(kernels, arena, balance, state));
-        var weightGradients = new WeightGradients();
-        layer.BackwardWeight(kernels, weightGradients, state);
-        weightGradients.Launch(kernels);
-        await Task.WhenAll(hosts.Select(host => host.BackwardWeightAsync(call)));
-        float[][] results =
-        [
-            outputs, gradInput,
-            .. sets.SelectMany(set => set.All).Select(parameter => TensorValues.ToFloats(parameter.Gradient)),
-        ];
-        Array.ForEach(hosts, host => host.Dispose());
-        return results;
+        return await MoeLayerRun.RunAsync(device, config, recipe, placement, plansOnDevice);
     }
 
     /// <summary>The tree's definition: experts of a group in index order, then groups in index order.</summary>

@@ -16,12 +16,14 @@ namespace Krewe.Gpu.Kernels.MatrixProduct;
 internal readonly record struct BFloat16ProductVariant(
     ProductForm Form, bool Accumulate, int TileRows, int TileColumns, int Stages)
 {
+    /// <summary>Rows of the boxes in which the result leaves.</summary>
+    public const int ResultBoxRows = 8;
+
+    /// <summary>Columns of them.</summary>
+    public const int ResultBoxColumns = 32;
+
     /// <summary>Elements of the inner dimension in a block, and of a row of an operand's box.</summary>
     private const int BlockDepth = 64;
-
-    /// <summary>Of the boxes in which the result leaves.</summary>
-    private const int ResultBoxRows = 8;
-    private const int ResultBoxColumns = 32;
 
     private const int BlockBytes = 128;
     private const int PatchBuffers = 3;

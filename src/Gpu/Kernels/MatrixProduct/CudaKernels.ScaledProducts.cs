@@ -14,6 +14,9 @@ internal sealed partial class CudaKernels
     private int _scaledTiles;
     private bool _scaledPlaced;
 
+    /// <summary>The variant of the last launch on the tensor cores; default before the first.</summary>
+    public Fp8ProductVariant LastFp8Variant => _fp8Products?.LastVariant ?? default;
+
     private CudaKernel PlaceScaledProducts => field ??= _library.Kernel("MatrixProduct/ScaledProducts.cu", "place_scaled_products");
 
     private CudaKernel ScaledProductsKernel => field ??= _library.Kernel("MatrixProduct/ScaledProducts.cu", "scaled_products");

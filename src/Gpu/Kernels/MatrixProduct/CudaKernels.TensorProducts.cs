@@ -24,6 +24,9 @@ internal sealed partial class CudaKernels
     private CublasLt? _blas;
     private bool _lookedForBlas;
 
+    /// <summary>The variant of the last launch of such products; default before the first.</summary>
+    public BFloat16ProductVariant LastBFloat16Variant { get; private set; }
+
     private CudaKernel GatherBFloat16 =>
         field ??= _library.Kernel("MatrixProduct/GatherRows.cu", "gather_bfloat16");
 
@@ -171,6 +174,7 @@ internal sealed partial class CudaKernels
         }
 
         BFloat16ProductVariant variant = BFloat16ProductVariant.Choose(form, accumulate, products, _multiprocessors);
+        LastBFloat16Variant = variant;
         int tiles = 0;
         foreach (ref readonly DeviceTensorProduct product in products)
         {

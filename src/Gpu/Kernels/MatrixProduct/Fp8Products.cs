@@ -26,6 +26,9 @@ internal sealed partial class Fp8Products(
     private readonly List<ScaledProduct> _rowScaled = [];
     private readonly List<Fp8Product> _products = [];
 
+    /// <summary>The variant of the last launch; default before the first.</summary>
+    public Fp8ProductVariant LastVariant { get; private set; }
+
     private CudaKernel PlaceKernel =>
         field ??= library.Kernel("MatrixProduct/PlaceFp8Products.cu", "place_fp8_products");
 
@@ -140,6 +143,7 @@ internal sealed partial class Fp8Products(
         var variant = Fp8ProductVariant.Choose(
             Fp8ProductKind.Separate, Fp8ProductOutput.Float32, rowScales, parts, (int)((rows + parts - 1) / parts),
             columns, multiprocessors);
+        LastVariant = variant;
         if (!_compiled.TryGetValue(variant, out CompiledFp8Product? compiled))
         {
             compiled = new(variant, library);

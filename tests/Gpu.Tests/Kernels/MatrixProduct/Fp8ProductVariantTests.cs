@@ -68,19 +68,6 @@ public sealed class Fp8ProductVariantTests
         }
     }
 
-    /// <summary>Sizes of <c>Shape.cuh</c>, added up by hand.</summary>
-    [Theory]
-    [InlineData(256, 128, 4, false, Fp8ProductOutput.BFloat16, 4 * (49_152 + 1024 + 16) + 24_576)]
-    [InlineData(256, 128, 4, true, Fp8ProductOutput.Float32Sum, 4 * (49_152 + 1024 + 512 + 16) + 24_576 + 512)]
-    [InlineData(64, 32, 12, false, Fp8ProductOutput.BFloat16, 12 * (12_288 + 256 + 16) + 6144)]
-    [InlineData(64, 32, 12, false, Fp8ProductOutput.Float32, 12 * (12_288 + 256 + 16) + 12_288)]
-    public void Shared_memory_is_what_the_kernel_lays_out(
-        int rows, int columns, int stages, bool rowScales, Fp8ProductOutput output, int bytes)
-    {
-        var variant = new Fp8ProductVariant(Fp8ProductKind.Dense, output, rows, columns, stages, rowScales);
-        Assert.Equal(bytes, variant.SharedBytes);
-    }
-
     [Fact]
     public void The_grid_has_no_more_blocks_than_work_or_room()
     {
