@@ -74,9 +74,9 @@ public class DeviceLossTests(TestServers servers, ITestOutputHelper output)
         UndisturbedRun expected = await UndisturbedRun.OfAsync(TrainingCluster.Steps);
         using var data = new TemporaryFolder();
         await using TrainingCluster cluster = await TrainingCluster.StartAsync(
-            TestServers.Connection(servers.Redis), silos: 4, $"lose:{moment}@{step}");
+            servers, silos: 4, $"lose:{moment}@{step}");
         RunRequest request = TrainingCluster.Request(UndisturbedRun.WriteText(data)) with { CheckpointEvery = 10 };
-        SiloProcess lost = cluster.Silos["silo-3"];
+        SiloProcess lost = cluster.Faulty!;
 
         TrainingOutcome outcome = await cluster.TrainAsync(
             request, long.MaxValue, _ => Task.CompletedTask, Cancellation);
@@ -86,11 +86,11 @@ public class DeviceLossTests(TestServers servers, ITestOutputHelper output)
         Assert.Equal(1, await lost.WaitForExitAsync(Patience));
         string line = Assert.Single(lost.Errors, error => error.StartsWith("krewe:", StringComparison.Ordinal));
         output.WriteLine(line);
-        Assert.StartsWith("krewe: silo 'silo-3' of cluster", line, StringComparison.Ordinal);
+        Assert.StartsWith($"krewe: silo '{lost.Name}' of cluster", line, StringComparison.Ordinal);
         Assert.Contains("device cpu:0 is lost", line, StringComparison.Ordinal);
         Assert.Contains("start it again to join anew", line, StringComparison.Ordinal);
         Assert.NotEmpty(outcome.Recoveries);
-        Assert.DoesNotContain("silo-3", outcome.Recoveries[^1].Silos);
+        Assert.DoesNotContain(lost.Name, outcome.Recoveries[^1].Silos);
         expected.AssertSame(outcome, cluster.Folder);
     }
 
