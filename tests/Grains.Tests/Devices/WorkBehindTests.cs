@@ -15,8 +15,8 @@ using Xunit;
 namespace Krewe.Grains.Tests.Devices;
 
 /// <summary>
-/// Work behind which its call has gone on (docs/decisions/0017) and that fails: whoever asks next is told, before a step is
-/// committed.
+/// Work behind which its call has gone on (docs/decisions/0017) and that fails: whoever asks next is told, before a
+/// step is committed.
 /// </summary>
 public class WorkBehindTests
 {

@@ -5,7 +5,9 @@ using Xunit;
 
 namespace Krewe.Silo.Tests.Faults;
 
-/// <summary>Silos of this process on devices that can be lost, and the run of <see cref="UndisturbedRun"/> on them.</summary>
+/// <summary>
+/// Silos of this process on devices that can be lost, and the run of <see cref="UndisturbedRun"/> on them.
+/// </summary>
 internal sealed class EmbeddedRun : IAsyncDisposable
 {
     /// <summary>The step behind which something happens.</summary>
@@ -14,7 +16,8 @@ internal sealed class EmbeddedRun : IAsyncDisposable
     private readonly TemporaryFolder _folder = new();
     private readonly List<LosingDevice> _devices;
 
-    private EmbeddedRun(EmbeddedCluster cluster, List<LosingDevice> devices) => (Cluster, _devices) = (cluster, devices);
+    private EmbeddedRun(EmbeddedCluster cluster, List<LosingDevice> devices) =>
+        (Cluster, _devices) = (cluster, devices);
 
     public EmbeddedCluster Cluster { get; }
 

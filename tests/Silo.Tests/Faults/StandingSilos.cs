@@ -24,7 +24,7 @@ internal sealed class StandingSilos(string redis, string devices) : IAsyncDispos
     /// <summary>Those that run, by name.</summary>
     public Dictionary<string, SiloProcess> Running { get; } = [];
 
-    /// <summary>Has exactly so many running; returns the one among them that was started with a fault, if there is one.</summary>
+    /// <summary>Has exactly so many running; returns the one among them that was started with a fault.</summary>
     public async Task<SiloProcess?> PrepareAsync(int silos, string? fault)
     {
         int kept = silos - (fault is null ? 0 : 1);
@@ -79,7 +79,9 @@ internal sealed class StandingSilos(string redis, string devices) : IAsyncDispos
     private static ClusterSettings NewCluster(string redis) =>
         new() { Cluster = $"test-{Guid.NewGuid():N}", Membership = MembershipKind.Redis, Connection = redis };
 
-    private IEnumerable<string> Names() => Enumerable.Range(0, int.MaxValue).Select(i => $"silo-{i}").Where(name => !Running.ContainsKey(name));
+    /// <summary>Names that none of those that run has.</summary>
+    private IEnumerable<string> Names() => Enumerable.Range(0, int.MaxValue)
+        .Select(i => $"silo-{i}").Where(name => !Running.ContainsKey(name));
 
     private async Task<SiloProcess> StartAsync(string name, string? fault)
     {

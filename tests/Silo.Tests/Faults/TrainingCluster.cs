@@ -16,8 +16,8 @@ using Orleans.Runtime;
 namespace Krewe.Silo.Tests.Faults;
 
 /// <summary>
-/// Silo processes over one Redis server, lent to one test by <see cref="StandingSilos"/>, and a training run on them that
-/// something happens to.
+/// Silo processes over one Redis server, lent to one test by <see cref="StandingSilos"/>, and a training run on them
+/// that something happens to.
 /// </summary>
 internal sealed class TrainingCluster : IAsyncDisposable
 {
@@ -28,7 +28,7 @@ internal sealed class TrainingCluster : IAsyncDisposable
     private readonly StandingSilos _silos;
     private readonly TemporaryFolder _folder = new();
     private ClusterConnection? _connection;
-    private bool _usable;
+    private bool _usable = true;
 
     private TrainingCluster(StandingSilos silos, SiloProcess? faulty) => (_silos, Faulty) = (silos, faulty);
 
@@ -55,9 +55,17 @@ internal sealed class TrainingCluster : IAsyncDisposable
         TestServers servers, int silos, string? fault = null, string devices = "cpu")
     {
         StandingSilos standing = servers.Standing(devices);
-        var cluster = new TrainingCluster(standing, await standing.PrepareAsync(silos, fault));
-        cluster._connection = await ClusterConnection.ConnectAsync(standing.Settings);
-        return cluster;
+        try
+        {
+            var cluster = new TrainingCluster(standing, await standing.PrepareAsync(silos, fault));
+            cluster._connection = await ClusterConnection.ConnectAsync(standing.Settings);
+            return cluster;
+        }
+        catch
+        {
+            await standing.ReturnAsync(faulty: null, usable: false);
+            throw;
+        }
     }
 
     /// <summary>A new client, as a command would be: the old one may still have to notice that a silo has left.</summary>
