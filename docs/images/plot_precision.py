@@ -1,13 +1,14 @@
 """Draws docs/images/precision.svg from a CSV of losses by step, a column for each run of docs-26m (krewe train --json):
 
     python3 docs/images/plot_precision.py --join losses.csv "bf16 1=bf16.json" "fp8 1=fp8.json" "bf16 again 1=again.json" ...
-    python3 docs/images/plot_precision.py benchmarks/Gpu/results/precision-docs-26m-seeds.csv docs/images/precision.svg
+    python3 docs/images/plot_precision.py benchmarks/Gpu/results/precision-docs-26m-3e-4.csv docs/images/precision.svg
 
 A column's name ends with its seed. Left the losses, right how far the mean of the last 50 steps is from that of the bf16 run
 of the same seed.
 """
 import csv
 import json
+import math
 import sys
 
 WINDOW = 50
@@ -43,7 +44,7 @@ def percent(losses, run, other):
 def panel(out, left, title, steps, low, high, ticks, lines):
     top, width, height = 40, 380, 220
     x = lambda step: left + width * step / steps
-    y = lambda value: top + height * (1 - (min(max(value, low), high) - low) / (high - low))
+    y = lambda value: top + height * (1 - (value - low) / (high - low))
     out.append(f'<text x="{left}" y="24" font-size="14" font-weight="bold" fill="#222">{title}</text>')
     for tick in ticks:
         out.append(f'<line x1="{left}" x2="{left + width}" y1="{y(tick):.1f}" y2="{y(tick):.1f}" stroke="#dddddd"/>')
@@ -71,7 +72,10 @@ def draw(source, target):
            for seed in seeds for name, color, stroke in (("bf16", "#1f6fa8", 3), ("fp8", "#b4530a", 1))])
     differences = {name: [percent(losses, f"{name} {seed}", f"bf16 {seed}") for seed in seeds] for name, *_ in KINDS}
     bars = [([(0, bar), (steps, bar)], "#999", 1, ' stroke-dasharray="6 4"') for bar in (-BAR, BAR)]
-    panel(out, 515, f"difference of the means of {WINDOW} steps, %", steps, -2.5, 2.5, (-2, -1, -BAR, BAR, 1, 2),
+    most = max(abs(value) for runs in differences.values() for run in runs for value in run)
+    limit = 0.5 if most <= 0.5 else math.ceil(most)
+    ticks = sorted({-limit, -limit / 2, -BAR, 0, BAR, limit / 2, limit})
+    panel(out, 515, f"difference of the means of {WINDOW} steps, %", steps, -limit, limit, ticks,
           bars + [(list(enumerate(values, WINDOW)), color, 1.5, dash)
                   for name, color, dash, _ in KINDS for values in differences[name]])
     for index, (label, color) in enumerate([("bf16", "#1f6fa8"), ("fp8", "#b4530a")]):

@@ -2,7 +2,8 @@ namespace Krewe.Model;
 
 /// <summary>
 /// A fault that the user can mend: bad input, a missing file, an impossible configuration. The message is one line that
-/// says what is wrong, where, and what to do; the program prints it without a stack trace and exits with code 2.
+/// says what is wrong, where, and what to do; the program prints it without a stack trace and exits with code 2. Where that
+/// line ends with a colon, lines follow that are shown as they are, such as a compiler's log: then it is no fault of the user.
 /// </summary>
 public class KreweException : Exception
 {

@@ -49,6 +49,10 @@ public sealed class KernelCache(string folder)
         return cubin;
     }
 
+    /// <summary>Drops the machine code of a source: what lies there is damaged.</summary>
+    public void Drop(KernelSource source, CudaRuntimeCompiler compiler) =>
+        TryDelete(PathOf(source, source.Hash(compiler.Name, compiler.OptionsFor(source)), compiler.Architecture));
+
     private string PathOf(KernelSource source, string hash, string architecture) =>
         Path.Combine(Folder, $"{Path.GetFileNameWithoutExtension(source.Name)}-{architecture}-{hash}.cubin");
 

@@ -3,7 +3,10 @@ using Krewe.Model;
 
 namespace Krewe.Gpu.Compilation;
 
-/// <summary>A kernel does not compile. The message holds the compiler's log, with the source lines it names.</summary>
+/// <summary>
+/// A kernel does not compile. The message has the first error, and beneath it the compiler's log, with the source lines that it
+/// names.
+/// </summary>
 public sealed partial class KernelCompilationException : KreweException
 {
     /// <summary>The faults of a source.</summary>
@@ -11,13 +14,20 @@ public sealed partial class KernelCompilationException : KreweException
     /// <param name="architecture">For which device.</param>
     /// <param name="log">What the compiler said.</param>
     public KernelCompilationException(KernelSource source, string architecture, string log)
-        : base($"kernel source {source.Name} does not compile for {architecture}:\n{WithSourceLines(source, log)}")
+        : base($"kernel source {source.Name} does not compile for {architecture}: {FirstError(log)}:\n{WithSourceLines(source, log)}")
     {
         Log = log;
     }
 
     /// <summary>What the compiler said.</summary>
     public string Log { get; }
+
+    private static string FirstError(string log)
+    {
+        string[] lines = log.Split('\n', StringSplitOptions.RemoveEmptyEntries | StringSplitOptions.TrimEntries);
+        return lines.FirstOrDefault(line => line.Contains("error", StringComparison.OrdinalIgnoreCase))
+            ?? lines.FirstOrDefault() ?? "the compiler says nothing";
+    }
 
     /// <summary>The log, behind each place that it names the source line that stands there.</summary>
     private static string WithSourceLines(KernelSource source, string log)

@@ -22,6 +22,9 @@ public sealed partial class CudaDevice : IDevice
     /// <summary>Enough to keep the stream busy; more would run background work ahead of what somebody waits for.</summary>
     private const int MaxInFlight = 4;
 
+    /// <summary>How long the threads of a lost device may take to end.</summary>
+    private static readonly TimeSpan LostDeadline = TimeSpan.FromSeconds(10);
+
     private readonly WorkQueue<CudaWork> _waiting = new();
     private readonly BlockingCollection<CudaWork> _running = [];
     private readonly BlockingCollection<CudaSubmission> _free = [];
@@ -43,13 +46,22 @@ public sealed partial class CudaDevice : IDevice
         Context = new(index);
         Name = $"cuda:{index}";
         Loss = new(Name);
-        CudaRuntimeCompiler compiler = CompilerFor(Context);
-        _pool = new(Context);
-        _stream = new();
-        _kernels = new(Context, new(compiler, cache ?? KernelCache.OfThisUser()), _pool, _stream, products, Loss);
-        for (int i = 0; i < MaxInFlight; i++)
+        try
         {
-            _free.Add(new(Context, _stream, Loss));
+            var compiler = new CudaRuntimeCompiler(Context.ComputeCapability);
+            _pool = new(Context);
+            _stream = new();
+            _kernels = new(Context, new(compiler, cache ?? KernelCache.OfThisUser()), _pool, _stream, products, Loss);
+            for (int i = 0; i < MaxInFlight; i++)
+            {
+                _free.Add(new(Context, _stream, Loss));
+            }
+        }
+        catch
+        {
+            // No compiler, or no memory: what there is goes before the caller hears of it.
+            Close();
+            throw;
         }
 
         _submitting = Start("submits", SubmitAll);
@@ -147,34 +159,30 @@ public sealed partial class CudaDevice : IDevice
             Monitor.Pulse(_waiting);
         }
 
-        _submitting.Join();
-        _completing.Join();
+        // A lost device may keep a thread in a call of the driver, and would keep whoever closes the context: the process's end
+        // takes both.
+        TimeSpan limit = Loss.IsLost ? LostDeadline : DeviceWait.Deadline;
+        if (_submitting.Join(limit) && _completing.Join(limit))
+        {
+            Close();
+        }
+    }
+
+    /// <summary>Gives up what the constructor has taken so far.</summary>
+    private void Close()
+    {
         _ = Context.TrySetCurrent();
         while (_free.TryTake(out CudaSubmission? submission))
         {
             submission.Dispose();
         }
 
-        _kernels.Dispose();
-        _pool.Dispose();
-        _stream.Dispose();
+        _kernels?.Dispose();
+        _pool?.Dispose();
+        _stream?.Dispose();
         Context.Dispose();
         _running.Dispose();
         _free.Dispose();
-    }
-
-    /// <summary>The compiler; a machine without one lets the context go before it says so.</summary>
-    private static CudaRuntimeCompiler CompilerFor(CudaContext context)
-    {
-        try
-        {
-            return new(context.ComputeCapability);
-        }
-        catch (CudaException)
-        {
-            context.Dispose();
-            throw;
-        }
     }
 
     private Thread Start(string what, Action loop)

@@ -169,7 +169,7 @@ internal sealed unsafe class CudaSubmission : IDisposable
     /// <exception cref="CudaException">A kernel went wrong.</exception>
     public ArgumentException? Wait()
     {
-        _done.Await();
+        _done.Synchronize();
         ArgumentException? badIndex = BadIndex();
         _faultIsClear = badIndex is null;
         return badIndex;

@@ -24,7 +24,7 @@ internal sealed class PageLockedArena(string name, CudaContext context, DeviceLo
         try
         {
             context.SetCurrent();
-            CudaResult.Check(DriverApi.cuMemHostAlloc(out nint address, (nuint)bytes, Portable), bytes);
+            CudaResult.CheckTaken(DriverApi.cuMemHostAlloc(out nint address, (nuint)bytes, Portable), bytes, Name);
             return address;
         }
         catch (CudaException exception) when (exception.LosesDevice)

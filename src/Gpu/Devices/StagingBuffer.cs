@@ -5,12 +5,29 @@ namespace Krewe.Gpu.Devices;
 /// <summary>
 /// Page-locked host memory and as much device memory: what kernels need of the host, handed over in pieces.
 /// </summary>
-internal sealed class StagingBuffer(int bytes) : IDisposable
+internal sealed class StagingBuffer : IDisposable
 {
     private const int Alignment = 256;
-    private readonly CudaPageLockedHostMemory<byte> _host = new(bytes);
-    private readonly CudaDeviceVariable<byte> _device = new(bytes);
+    private const string Purpose = "lists on their way to kernels";
+    private readonly CudaPageLockedHostMemory<byte> _host;
+    private readonly CudaDeviceVariable<byte> _device;
     private int _used;
+
+    /// <summary>Takes the memory, in the current context.</summary>
+    /// <exception cref="CudaException">Host or device has not so much left.</exception>
+    public StagingBuffer(int bytes)
+    {
+        _host = new(bytes, Purpose);
+        try
+        {
+            _device = new(bytes, Purpose);
+        }
+        catch (CudaException)
+        {
+            _host.Dispose();
+            throw;
+        }
+    }
 
     /// <summary>Takes back every piece.</summary>
     public void Reset() => _used = 0;

@@ -33,7 +33,15 @@ public sealed unsafe class CublasLt : IDisposable
             throw new CudaException($"no cuBLASLt on this machine: {exception.Message}", exception);
         }
 
-        _workspace = new(WorkspaceBytes);
+        try
+        {
+            _workspace = new(WorkspaceBytes, "workspace of cuBLASLt");
+        }
+        catch (CudaException)
+        {
+            _ = CublasLtApi.cublasLtDestroy(_handle);
+            throw;
+        }
     }
 
     /// <summary>The library's version, such as 130000.</summary>

@@ -9,11 +9,12 @@ public sealed unsafe class CudaDeviceVariable<T> : IDisposable where T : unmanag
 {
     /// <summary>An uninitialised array in the current context.</summary>
     /// <param name="count">Elements, above 0.</param>
+    /// <param name="purpose">Who asks; stands in the message when memory runs out.</param>
     /// <exception cref="CudaException">The device has no such block left.</exception>
-    public CudaDeviceVariable(long count)
+    public CudaDeviceVariable(long count, string purpose = "a variable")
     {
         Count = count;
-        CudaResult.Check(DriverApi.cuMemAlloc_v2(out nint address, (nuint)Bytes), Bytes);
+        CudaResult.CheckTaken(DriverApi.cuMemAlloc_v2(out nint address, (nuint)Bytes), Bytes, purpose);
         Address = address;
     }
 

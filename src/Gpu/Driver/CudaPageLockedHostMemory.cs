@@ -15,13 +15,14 @@ public sealed unsafe class CudaPageLockedHostMemory<T> : IDisposable where T : u
 
     /// <summary>An uninitialised array.</summary>
     /// <param name="count">Elements, above 0.</param>
+    /// <param name="purpose">Who asks; stands in the message when memory runs out.</param>
     /// <exception cref="CudaException">The system cannot lock that much.</exception>
-    public CudaPageLockedHostMemory(int count)
+    public CudaPageLockedHostMemory(int count, string purpose = "an array of the host")
     {
         Count = count;
         long bytes = (long)count * Unsafe.SizeOf<T>();
-        CudaResult.Check(
-            DriverApi.cuMemHostAlloc(out nint address, (nuint)bytes, Portable | DeviceMapped), bytes);
+        CudaResult.CheckTaken(
+            DriverApi.cuMemHostAlloc(out nint address, (nuint)bytes, Portable | DeviceMapped), bytes, purpose);
         Address = address;
     }
 

@@ -13,8 +13,17 @@ internal static unsafe class CudaResult
     /// <summary>CUDA_ERROR_OUT_OF_MEMORY.</summary>
     public const int OutOfMemory = 2;
 
+    /// <summary>CUDA_ERROR_INVALID_IMAGE: no machine code, or damaged.</summary>
+    public const int InvalidImage = 200;
+
+    /// <summary>CUDA_ERROR_INVALID_SOURCE.</summary>
+    public const int InvalidSource = 300;
+
     /// <summary>CUDA_ERROR_NOT_READY: what was asked after is still running.</summary>
     public const int NotReady = 600;
+
+    /// <summary>CUDA_ERROR_LAUNCH_TIMEOUT: a kernel took too long, by the driver's measure or by <see cref="DeviceWait"/>'s.</summary>
+    public const int LaunchTimeout = 702;
 
     /// <summary>CUDA_ERROR_PEER_ACCESS_ALREADY_ENABLED.</summary>
     public const int PeerAccessAlreadyEnabled = 704;
@@ -40,6 +49,31 @@ internal static unsafe class CudaResult
                 Bytes = bytes,
             };
         }
+    }
+
+    /// <summary>
+    /// As <see cref="Check(int, string)"/>, of a call that takes memory: where there is none left the message says who asked
+    /// for how much, and how much the current device has free.
+    /// </summary>
+    /// <param name="code">What the call returned.</param>
+    /// <param name="bytes">What was asked for.</param>
+    /// <param name="purpose">Who asked.</param>
+    /// <param name="call">The call, as written at the caller.</param>
+    public static void CheckTaken(
+        int code, long bytes, string purpose, [CallerArgumentExpression(nameof(code))] string call = "")
+    {
+        if (code == Success)
+        {
+            return;
+        }
+
+        string room = code == OutOfMemory && DriverApi.cuMemGetInfo_v2(out nuint free, out nuint total) == Success
+            ? $"; the device has {(ulong)free:N0} of {(ulong)total:N0} free"
+            : Advice(code, ", ");
+        throw new CudaException(NameOf(call), code, ErrorName(code), $"'{purpose}' asked for {bytes:N0} bytes{room}")
+        {
+            Bytes = bytes,
+        };
     }
 
     /// <summary>The driver's name of a code; its number where the driver does not know it, or is absent.</summary>

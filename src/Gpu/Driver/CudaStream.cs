@@ -3,11 +3,16 @@ using Krewe.Gpu.Driver.Native;
 namespace Krewe.Gpu.Driver;
 
 /// <summary>Work of a device in the order of submission. Never waits for the legacy default stream.</summary>
+/// <remarks>
+/// What a thread records goes to a stream of its own, so that others submit to this one meanwhile: arenas take and give back
+/// their memory on the threads of grains.
+/// </remarks>
 public sealed class CudaStream : IDisposable
 {
     private const uint NonBlocking = 1;
     private const int CaptureThreadLocal = 1;
     private nint _handle;
+    private volatile Recorder? _recorder;
 
     /// <summary>A stream of the current context.</summary>
     /// <param name="priority">0 is the lowest; lower numbers go first, as far as the device has levels.</param>
@@ -16,8 +21,10 @@ public sealed class CudaStream : IDisposable
         CudaResult.Check(DriverApi.cuStreamCreateWithPriority(out _handle, NonBlocking, priority));
     }
 
-    /// <summary>The driver's handle.</summary>
-    internal nint Handle => _handle;
+    /// <summary>The driver's handle; of the stream that records, for the thread that does.</summary>
+    internal nint Handle => _recorder is { } recorder && recorder.Thread == Environment.CurrentManagedThreadId
+        ? recorder.Handle
+        : _handle;
 
     /// <summary>Priorities that the device has, the most urgent one first.</summary>
     public static (int Greatest, int Least) Priorities()
@@ -31,7 +38,7 @@ public sealed class CudaStream : IDisposable
     {
         get
         {
-            int code = DriverApi.cuStreamQuery(_handle);
+            int code = DriverApi.cuStreamQuery(Handle);
             if (code != CudaResult.NotReady)
             {
                 CudaResult.Check(code, "cuStreamQuery");
@@ -41,39 +48,61 @@ public sealed class CudaStream : IDisposable
         }
     }
 
-    /// <summary>Blocks the thread until all submitted work is done.</summary>
-    public void Synchronize() => CudaResult.Check(DriverApi.cuStreamSynchronize(_handle));
+    /// <summary>Waits until all submitted work is done, as <see cref="DeviceWait"/> does.</summary>
+    /// <exception cref="CudaException">A kernel went wrong, or has not ended within the deadline.</exception>
+    public void Synchronize() => DeviceWait.Until(this, static stream => stream.IsIdle, "cuStreamQuery");
 
     /// <summary>What is submitted from now on starts after <paramref name="event"/>.</summary>
     public void WaitFor(CudaEvent @event) =>
-        CudaResult.Check(DriverApi.cuStreamWaitEvent(_handle, @event.Handle, 0));
+        CudaResult.Check(DriverApi.cuStreamWaitEvent(Handle, @event.Handle, 0));
 
-    /// <summary>True between <see cref="BeginCapture"/> and the end of the recording.</summary>
-    public bool IsCapturing { get; private set; }
+    /// <summary>True on the thread that records, between <see cref="BeginCapture"/> and the end of the recording.</summary>
+    public bool IsCapturing => Handle != _handle;
 
     /// <summary>Records what this thread submits instead of running it, until <see cref="EndCapture"/>.</summary>
+    /// <exception cref="InvalidOperationException">A thread records already.</exception>
     public void BeginCapture()
     {
-        CudaResult.Check(DriverApi.cuStreamBeginCapture_v2(_handle, CaptureThreadLocal));
-        IsCapturing = true;
+        if (_recorder is not null)
+        {
+            throw new InvalidOperationException("a stream records for one thread at a time");
+        }
+
+        CudaResult.Check(DriverApi.cuStreamCreateWithPriority(out nint handle, NonBlocking, 0));
+        int code = DriverApi.cuStreamBeginCapture_v2(handle, CaptureThreadLocal);
+        if (code != CudaResult.Success)
+        {
+            _ = DriverApi.cuStreamDestroy_v2(handle);
+            CudaResult.Check(code, "cuStreamBeginCapture_v2");
+        }
+
+        _recorder = new(Environment.CurrentManagedThreadId, handle);
     }
 
     /// <summary>Ends the recording and gives it as a graph that can be launched many times.</summary>
     public CudaGraph EndCapture()
     {
-        IsCapturing = false;
-        CudaResult.Check(DriverApi.cuStreamEndCapture(_handle, out nint graph));
+        int code = End(out nint graph);
+        CudaResult.Check(code, "cuStreamEndCapture");
         return new(graph);
     }
 
     /// <summary>Ends the recording and drops it: something went wrong.</summary>
     public void AbandonCapture()
     {
-        IsCapturing = false;
-        if (DriverApi.cuStreamEndCapture(_handle, out nint graph) == CudaResult.Success && graph != 0)
+        if (End(out nint graph) == CudaResult.Success && graph != 0)
         {
             _ = DriverApi.cuGraphDestroy(graph);
         }
+    }
+
+    private int End(out nint graph)
+    {
+        nint handle = Handle;
+        _recorder = null;
+        int code = DriverApi.cuStreamEndCapture(handle, out graph);
+        _ = DriverApi.cuStreamDestroy_v2(handle);
+        return code;
     }
 
     /// <summary>
@@ -84,7 +113,7 @@ public sealed class CudaStream : IDisposable
     {
         if (bytes > 0)
         {
-            CudaResult.Check(DriverApi.cuMemcpyAsync(destination, source, (nuint)bytes, _handle), bytes);
+            CudaResult.Check(DriverApi.cuMemcpyAsync(destination, source, (nuint)bytes, Handle), bytes);
         }
     }
 
@@ -94,7 +123,7 @@ public sealed class CudaStream : IDisposable
         if (bytes > 0)
         {
             CudaResult.Check(
-                DriverApi.cuMemcpyPeerAsync(destination, to.Handle, source, from.Handle, (nuint)bytes, _handle), bytes);
+                DriverApi.cuMemcpyPeerAsync(destination, to.Handle, source, from.Handle, (nuint)bytes, Handle), bytes);
         }
     }
 
@@ -103,7 +132,7 @@ public sealed class CudaStream : IDisposable
     {
         if (bytes > 0)
         {
-            CudaResult.Check(DriverApi.cuMemsetD8Async(address, value, (nuint)bytes, _handle), bytes);
+            CudaResult.Check(DriverApi.cuMemsetD8Async(address, value, (nuint)bytes, Handle), bytes);
         }
     }
 
@@ -116,4 +145,7 @@ public sealed class CudaStream : IDisposable
             _handle = 0;
         }
     }
+
+    /// <summary>A thread that records, and the stream that it submits to.</summary>
+    private sealed record Recorder(int Thread, nint Handle);
 }

@@ -19,7 +19,6 @@ internal static class LostDevice
     private const int Contained = 226;
 
     private const int IllegalAddress = 700;
-    private const int LaunchTimeout = 702;
 
     /// <summary>CUDA_ERROR_CONTEXT_IS_DESTROYED: somebody reset the device.</summary>
     private const int ContextDestroyed = 709;
@@ -48,7 +47,8 @@ internal static class LostDevice
 
     /// <summary>What to do about a code, or null for one that leaves the device alone.</summary>
     public static string? Advice(int code) =>
-        IsKernelFault(code)
+        code == CudaResult.LaunchTimeout ? "a kernel before this call does not end"
+        : IsKernelFault(code)
             ? "a kernel went wrong before this call and the device's context is lost (CUDA_LAUNCH_BLOCKING=1 finds the " +
               "kernel)"
         : IsHardwareFault(code)
@@ -64,7 +64,7 @@ internal static class LostDevice
             : exception;
 
     private static bool IsKernelFault(int code) =>
-        code is IllegalAddress or LaunchTimeout or Assert or (>= HardwareStackError and <= LaunchFailed)
+        code is IllegalAddress or CudaResult.LaunchTimeout or Assert or (>= HardwareStackError and <= LaunchFailed)
             or TensorMemoryLeak;
 
     private static bool IsHardwareFault(int code) =>

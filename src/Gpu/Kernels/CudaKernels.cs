@@ -7,7 +7,7 @@ using Krewe.Model.Tensors;
 namespace Krewe.Gpu.Kernels;
 
 /// <summary>
-/// The kernels on CUDA, in float32: every call checks shapes on the host, lets a kernel check the values of index
+/// The kernels on CUDA: every call checks shapes on the host, lets a kernel check the values of index
 /// tensors, and launches. Nothing waits, but for the calls that give values to the host (<see cref="Read"/>,
 /// <see cref="SumsOfSquares"/>) or take very many from it (<see cref="Write"/>).
 /// </summary>
@@ -24,7 +24,7 @@ internal sealed partial class CudaKernels : IKernels, IIndexChecks, IDisposable
     private readonly int _multiprocessors;
     private readonly Fp8Products? _fp8Products;
     private readonly bool _hasWarpgroups;
-    private CudaDeviceVariable<int>? _counters;
+    private readonly List<CudaDeviceVariable<int>> _counters = [];
 
     /// <summary>The kernels of a device.</summary>
     /// <param name="context">Of the device.</param>
@@ -80,7 +80,7 @@ internal sealed partial class CudaKernels : IKernels, IIndexChecks, IDisposable
         _writing?.Dispose();
         _fp8Products?.Dispose();
         _blas?.Dispose();
-        _counters?.Dispose();
+        _counters.ForEach(counters => counters.Dispose());
         _library.Dispose();
     }
 
@@ -90,6 +90,9 @@ internal sealed partial class CudaKernels : IKernels, IIndexChecks, IDisposable
         _indexChecks.Clear();
         _indexCheckBlocks = 0;
         _products.Clear();
+        _scaledProducts.Clear();
+        (_scaledTiles, _scaledPlaced) = (0, false);
+        _fp8Products?.Forget();
         _bfloat16Products.Clear();
         _tensorProducts.Clear();
         _gathered.Clear();
@@ -113,18 +116,19 @@ internal sealed partial class CudaKernels : IKernels, IIndexChecks, IDisposable
 
     /// <summary>
     /// Integers that are zero, with which the blocks of a kernel count those that are done; it leaves them zero again. The
-    /// same ones for every kernel: they run one after the other.
+    /// same ones for every kernel: they run one after the other. Those that were too few stay, for recorded kernels have
+    /// their address.
     /// </summary>
     private nint Counters(int count)
     {
-        if (_counters is null || _counters.Count < count)
+        if (_counters.Count == 0 || _counters[^1].Count < count)
         {
-            _counters?.Dispose();
-            _counters = new(Math.Max(count, LeastCounters));
-            _stream.Fill(_counters.Address, 0, _counters.Bytes);
+            CudaDeviceVariable<int> counters = new(Math.Max(count, LeastCounters), "counters of kernels");
+            _counters.Add(counters);
+            _stream.Fill(counters.Address, 0, counters.Bytes);
         }
 
-        return _counters.Address;
+        return _counters[^1].Address;
     }
 
     /// <summary>Device memory until the kernels submitted in its scope are done.</summary>

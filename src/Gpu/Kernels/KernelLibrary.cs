@@ -15,6 +15,8 @@ internal sealed class KernelLibrary : IDisposable
     private static readonly Lazy<KernelVariant[]> _whole = new(() =>
         [.. KernelSource.EmbeddedPaths.Where(IsWhole).Select(path => new KernelVariant(path, []))]);
 
+    private readonly CudaRuntimeCompiler _compiler;
+    private readonly KernelCache _cache;
     private readonly Dictionary<string, CudaModule> _modules = new(StringComparer.Ordinal);
     private readonly KernelCompilations _compilations;
 
@@ -23,6 +25,8 @@ internal sealed class KernelLibrary : IDisposable
     /// <param name="cache">Where machine code is kept.</param>
     public KernelLibrary(CudaRuntimeCompiler compiler, KernelCache cache)
     {
+        _compiler = compiler;
+        _cache = cache;
         // One core for who submits, one for the rest of the program.
         _compilations = new(
             variant => cache.GetOrCompile(SourceOf(variant), compiler),
@@ -40,7 +44,7 @@ internal sealed class KernelLibrary : IDisposable
         var variant = new KernelVariant(file, options);
         if (!_modules.TryGetValue(variant.Name, out CudaModule? module))
         {
-            module = new(variant.Name, _compilations.Get(variant));
+            module = Load(variant);
             _modules.Add(variant.Name, module);
         }
 
@@ -63,6 +67,21 @@ internal sealed class KernelLibrary : IDisposable
         }
 
         _modules.Clear();
+    }
+
+    /// <summary>Loads machine code; what the driver does not take, a damaged file of the cache, is made anew once.</summary>
+    private CudaModule Load(KernelVariant variant)
+    {
+        try
+        {
+            return new(variant.Name, _compilations.Get(variant));
+        }
+        catch (CudaException exception) when (exception.Code is CudaResult.InvalidImage or CudaResult.InvalidSource)
+        {
+            KernelSource source = SourceOf(variant);
+            _cache.Drop(source, _compiler);
+            return new(variant.Name, _cache.GetOrCompile(source, _compiler));
+        }
     }
 
     private static KernelSource SourceOf(KernelVariant variant) => KernelSource.Embedded(variant.File, variant.Options);

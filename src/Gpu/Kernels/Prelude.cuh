@@ -53,6 +53,10 @@ KREWE_DEVICE void load_shared_pair(uint32 address, float& first, float& second) 
     asm volatile("ld.shared.v2.f32 {%0, %1}, [%2];" : "=f"(first), "=f"(second) : "r"(address) : "memory");
 }
 
+KREWE_DEVICE void store_shared(uint32 address, float value) {
+    asm volatile("st.shared.f32 [%0], %1;" ::"r"(address), "f"(value) : "memory");
+}
+
 /// Two floats as bfloat16, rounded to the nearest even, the first in the lower half.
 KREWE_DEVICE uint32 pack_bfloat16(float low, float high) {
     uint32 packed;
@@ -65,6 +69,13 @@ KREWE_DEVICE float load_constant(const float* pointer) {
     float value;
     asm("ld.global.nc.f32 %0, [%1];" : "=f"(value) : "l"(pointer));
     return value;
+}
+
+/// Four such loads at a multiple of 16 bytes.
+KREWE_DEVICE void load_constant_four(const float* pointer, float (&values)[4]) {
+    asm volatile("ld.global.nc.v4.f32 {%0, %1, %2, %3}, [%4];"
+                 : "=f"(values[0]), "=f"(values[1]), "=f"(values[2]), "=f"(values[3])
+                 : "l"(pointer));
 }
 
 /// A load of what another kernel may have written just now.
@@ -130,17 +141,6 @@ KREWE_DEVICE void copy_box_multicast(uint32 target, const TensorMap* map, uint32
                  " [%0], [%1, {%3, %4}], [%2], %5;" ::"r"(target),
                  "l"(map), "r"(barrier), "r"(x), "r"(y), "h"(blocks)
                  : "memory");
-}
-
-/// Starts the copy of four bytes to shared memory by the own thread, or writes a zero there unless <present>.
-KREWE_DEVICE void copy_word(uint32 target, const void* source, bool present) {
-    asm volatile("cp.async.ca.shared.global [%0], [%1], 4, %2;" ::"r"(target), "l"(source), "r"(present ? 4 : 0)
-                 : "memory");
-}
-
-/// Arrives at the barrier once the copies that the own thread has started are done.
-KREWE_DEVICE void copies_arrive(uint32 barrier) {
-    asm volatile("cp.async.mbarrier.arrive.noinc.shared::cta.b64 [%0];" ::"r"(barrier) : "memory");
 }
 
 /// Shows the own writes to shared memory to the copy engine.

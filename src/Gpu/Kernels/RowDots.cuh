@@ -5,6 +5,11 @@
 #include "BFloat16.cuh"
 #include "Tensors.cuh"
 
+// Whether every row starts at a multiple of 16 bytes.
+__device__ inline bool in_fours(const Matrix& matrix) {
+    return (unsigned long long)matrix.data % 16 == 0 && matrix.stride % 4 == 0;
+}
+
 __device__ inline float rounded(float x, int rounds) { return rounds ? __uint_as_float(bfloat16_bits(x) << 16) : x; }
 
 // Sum over the columns of a[d] b[d], a rounded to bfloat16 where `rounds` says so. Of a warp: lane l has one chain over

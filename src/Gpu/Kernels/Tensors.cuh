@@ -1,7 +1,7 @@
 // What every kernel of this folder shares: views of tensors, the fault record, sums of fixed order. No toolkit header.
 #pragma once
 
-// A float32 matrix: row-major, rows `stride` elements apart. Mirrors DeviceMatrix in CudaKernels.Launch.cs.
+// A float32 matrix: row-major, rows `stride` elements apart. Mirrors DeviceMatrix in DeviceTypes.cs.
 struct Matrix {
     float* data;
     int rows;
@@ -29,7 +29,8 @@ struct IntMatrix {
 };
 
 // The first bad index of a submission; mirrors KernelFault.cs. `argument` is 0 while there is none. Kernels that index
-// by data do nothing once it is set, so a bad index never reaches memory.
+// by what a caller gave do nothing once it is set, so a bad index never reaches memory; those that index by a plan which a
+// kernel of ours made need not ask.
 struct Fault {
     int argument;
     int kind;

@@ -1,3 +1,4 @@
+using Krewe.Model;
 using Krewe.Model.Training;
 
 namespace Krewe.Grains.Interfaces.Training;
@@ -63,4 +64,9 @@ public sealed record RunFinished(
 /// <param name="Message">One line for the user.</param>
 /// <param name="IsUserFault">True where the user can mend it.</param>
 [GenerateSerializer, Immutable, Alias("krewe.RunFailed")]
-public sealed record RunFailed([property: Id(0)] string Message, [property: Id(1)] bool IsUserFault) : RunEvent;
+public sealed record RunFailed(
+    [property: Id(0)] string Message, [property: Id(1)] bool IsUserFault) : RunEvent
+{
+    /// <summary>The end of a run by this exception.</summary>
+    public static RunFailed By(Exception exception) => new(exception.Message, exception is KreweException);
+}

@@ -64,7 +64,7 @@ public sealed partial class TrainingRunGrain
         {
             // Whatever ended the loop is the run's outcome: watchers get it as an event.
             LogFailure(logger, exception, Name, _step);
-            outcome = new RunFailed(exception.Message, exception is KreweException);
+            outcome = RunFailed.By(exception);
         }
 
         await EndAsync(outcome);

@@ -118,12 +118,12 @@ public sealed partial class TrainingRunGrain
             LogFailure(logger, exception, Name, _step);
             if (claimed)
             {
-                await EndAsync(new RunFailed(exception.Message, exception is KreweException));
+                await EndAsync(RunFailed.By(exception));
                 return;
             }
 
             _phase = "Failed";
-            _events.End(new RunFailed(exception.Message, exception is KreweException));
+            _events.End(RunFailed.By(exception));
             return;
         }
 

@@ -60,7 +60,7 @@ public sealed partial class TrainingRunGrain(
         catch (Exception exception)
         {
             _phase = "Failed";
-            _events.End(new RunFailed(exception.Message, exception is KreweException));
+            _events.End(RunFailed.By(exception));
             throw;
         }
     }

@@ -125,8 +125,14 @@ public sealed record TrainingConfig
         Check(BalanceLossAlpha is null or (>= 0 and < double.PositiveInfinity),
             $"balance loss alpha must not be negative: {BalanceLossAlpha}");
         Check(MomentType is DType.Float32 or DType.BFloat16, $"moments are float32 or bfloat16, not {MomentType}");
-        Check(PrecisionRecipe.Names.Contains(Precision),
-            $"no precision '{Precision}': choose {string.Join(", ", PrecisionRecipe.Names)}");
+        try
+        {
+            PrecisionRecipe.Get(Precision);
+        }
+        catch (KreweException exception)
+        {
+            faults.Add(exception.Message);
+        }
         return faults;
 
         void Check(bool holds, string fault)

@@ -33,8 +33,15 @@ internal sealed class WeightGradients
     {
         if (_scaled.Count > 0)
         {
-            kernels.GroupedScaledLinear(CollectionsMarshal.AsSpan(_scaled));
-            _scaled.Clear();
+            try
+            {
+                kernels.GroupedScaledLinear(CollectionsMarshal.AsSpan(_scaled));
+            }
+            finally
+            {
+                // Also where the call failed: the next one has operands of its own.
+                _scaled.Clear();
+            }
         }
     }
 }

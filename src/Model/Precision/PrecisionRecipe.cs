@@ -10,9 +10,9 @@ namespace Krewe.Model.Precision;
 /// High under every recipe, as float32: embedding, router, norms, rotary embedding, softmax, the residual stream, logits
 /// and losses, master weights and weight gradients.
 /// </remarks>
-public sealed record PrecisionRecipe
+public sealed partial record PrecisionRecipe
 {
-    /// <summary>Name on the command line.</summary>
+    /// <summary>Name on the command line; with the parts taken from others, where there are such (<see cref="Get"/>).</summary>
     public required string Name { get; init; }
 
     /// <summary>Projections of attention but the last; dense MLPs and shared experts.</summary>
@@ -111,10 +111,10 @@ public sealed record PrecisionRecipe
         Dispatch = Micro,
     };
 
-    /// <summary>Every recipe by name.</summary>
+    /// <summary>Every recipe that has a name of its own.</summary>
     public static IReadOnlyList<PrecisionRecipe> All { get; } = [Fp32, Bf16, Fp8, MxFp8];
 
-    /// <summary>Names of all recipes.</summary>
+    /// <summary>Their names.</summary>
     public static IReadOnlyList<string> Names { get; } = [.. All.Select(recipe => recipe.Name)];
 
     /// <summary>
@@ -124,12 +124,6 @@ public sealed record PrecisionRecipe
     public PrecisionRecipe ForInference() => this with { KeepsMasters = false };
 
     private static TileFormat Micro => new(DType.Float8E4M3, 1, 32, PowerOfTwo: true);
-
-    /// <summary>The recipe of that name.</summary>
-    /// <exception cref="KreweException">There is none; the message names those that there are.</exception>
-    public static PrecisionRecipe Get(string name) => All.FirstOrDefault(recipe => recipe.Name == name)
-        ?? throw new KreweException(
-            $"no precision '{name}': choose {string.Join(", ", Names)}");
 
     private static ProductPrecision Hopper(bool powerOfTwo, bool retilesCached)
     {

@@ -35,7 +35,7 @@ internal static class Faults
         }
 
         string hint = code == ExitCode.Failed && !verbose ? " (--verbose shows the trace)" : "";
-        terminal.Error.WriteLine($"krewe: {OneLine(message)}{hint}");
+        Write(message, hint, terminal);
         if (verbose)
         {
             terminal.Error.WriteLine(exception);
@@ -60,9 +60,27 @@ internal static class Faults
             ?? all.FirstOrDefault(e => e is UnauthorizedAccessException or FileNotFoundException
                 or DirectoryNotFoundException);
         return mendable is not null
-            ? (mendable.Message, ExitCode.BadInput)
+            ? (mendable.Message, HasLinesBeneath(mendable.Message) ? ExitCode.Failed : ExitCode.BadInput)
             : ($"{all[^1].GetType().Name}: {all[^1].Message}", ExitCode.Failed);
     }
+
+    /// <summary>Writes a message in one line, and as they are the lines that belong beneath it.</summary>
+    /// <param name="message">Of an exception.</param>
+    /// <param name="hint">What to add to the line.</param>
+    /// <param name="terminal">Where.</param>
+    public static void Write(string message, string hint, Terminal terminal)
+    {
+        int end = HasLinesBeneath(message) ? message.IndexOf('\n', StringComparison.Ordinal) : message.Length;
+        terminal.Error.WriteLine($"krewe: {OneLine(message[..end])}{hint}");
+        if (end < message.Length)
+        {
+            terminal.Error.WriteLine(message[(end + 1)..]);
+        }
+    }
+
+    /// <summary>Whether the first line of a message announces others, such as a compiler's log.</summary>
+    public static bool HasLinesBeneath(string message) => message.Contains(":\n", StringComparison.Ordinal)
+        && message.IndexOf(":\n", StringComparison.Ordinal) + 1 == message.IndexOf('\n', StringComparison.Ordinal);
 
     /// <summary>The text without line breaks or runs of blanks.</summary>
     public static string OneLine(string text) => string.Join(

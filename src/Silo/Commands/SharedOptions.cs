@@ -1,5 +1,6 @@
 using System.CommandLine;
 using System.CommandLine.Parsing;
+using Krewe.Model;
 using Krewe.Model.Precision;
 using Krewe.Silo.Hosting;
 
@@ -43,11 +44,22 @@ internal static class SharedOptions
         {
             Description =
                 "Arithmetic of the products: fp32; bf16; fp8, DeepSeek-V3's recipe; or mxfp8, microscaling. On a CPU all but " +
-                "fp32 are emulated, for study",
+                "fp32 are emulated, for study. NAME:PART=NAME,... takes parts of other recipes, such as fp8:experts=bf16",
             HelpName = string.Join('|', PrecisionRecipe.Names),
             DefaultValueFactory = _ => PrecisionRecipe.Fp32.Name,
+            CustomParser = result =>
+            {
+                try
+                {
+                    return PrecisionRecipe.Get(result.Tokens[0].Value).Name;
+                }
+                catch (KreweException exception)
+                {
+                    result.AddError(exception.Message);
+                    return PrecisionRecipe.Fp32.Name;
+                }
+            },
         };
-        option.AcceptOnlyFromAmong([.. PrecisionRecipe.Names]);
         return option;
     }
 

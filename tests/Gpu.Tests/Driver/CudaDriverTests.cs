@@ -114,6 +114,40 @@ public sealed class CudaDriverTests : IDisposable
     }
 
     [Fact]
+    public void Others_take_and_give_memory_while_a_thread_records()
+    {
+        using var pool = new CudaMemoryPool(_context);
+        using var values = new CudaDeviceVariable<float>(64);
+        float[] host = new float[64];
+        Array.Fill(host, 1);
+        values.CopyToDevice(host, _stream);
+        nint before = pool.Allocate(1 << 20, _stream, "before");
+        _stream.BeginCapture();
+        Scale(values, 2);
+        Exception? fault = null;
+        var other = new Thread(() => fault = Record.Exception(() =>
+        {
+            _context.SetCurrent();
+            Assert.False(_stream.IsCapturing);
+            nint during = pool.Allocate(1 << 20, _stream, "during");
+            _stream.Fill(during, 1, 1 << 20);
+            Assert.True(pool.TryFree(before, _stream));
+            Assert.True(pool.TryFree(during, _stream));
+            _stream.Synchronize();
+        }));
+        other.Start();
+        other.Join();
+        Assert.True(_stream.IsCapturing);
+        Scale(values, 2);
+        using CudaGraph graph = _stream.EndCapture();
+        Assert.Null(fault);
+        Assert.False(_stream.IsCapturing);
+        graph.Launch(_stream);
+        values.CopyToHost(host, _stream);
+        Assert.All(host, value => Assert.Equal(4, value));
+    }
+
+    [Fact]
     public void Streams_wait_for_each_others_events_and_are_timed()
     {
         using var other = new CudaStream(CudaStream.Priorities().Greatest);
@@ -152,11 +186,15 @@ public sealed class CudaDriverTests : IDisposable
     public void Out_of_memory_names_who_asked_for_how_much()
     {
         using var pool = new CudaMemoryPool(_context);
+        nint weights = pool.Allocate(1 << 20, _stream, "weights");
         CudaException exception = Assert.Throws<CudaException>(() => pool.Allocate(1L << 42, _stream, "optimizer"));
         Assert.Contains("CUDA_ERROR_OUT_OF_MEMORY", exception.Message, StringComparison.Ordinal);
         Assert.Contains(
             "'optimizer' asked for 4,398,046,511,104 bytes on cuda:0", exception.Message, StringComparison.Ordinal);
-        Assert.Contains("this process holds 0, of which in use: nothing", exception.Message, StringComparison.Ordinal);
+        Assert.Contains("of which in use: weights 1,048,576", exception.Message, StringComparison.Ordinal);
+        Assert.True(pool.TryFree(weights, _stream));
+        exception = Assert.Throws<CudaException>(() => new CudaDeviceVariable<byte>(1L << 42, "workspace"));
+        Assert.Contains("'workspace' asked for 4,398,046,511,104 bytes; the device has", exception.Message, StringComparison.Ordinal);
     }
 
     [Fact]

@@ -58,6 +58,21 @@ public sealed class CudaErrorTests
     }
 
     [Fact]
+    public void A_kernel_that_does_not_end_loses_the_device()
+    {
+        int looks = 0;
+        CudaException exception = Assert.Throws<CudaException>(
+            () => DeviceWait.Until(this, _ => ++looks < 0, "cuEventQuery", TimeSpan.FromMilliseconds(20)));
+        Assert.True(looks > 10);
+        var loss = new DeviceLoss("cuda:0");
+        Exception judged = LostDevice.Judge(loss, exception);
+        Assert.True(loss.IsLost);
+        Assert.Contains("cuEventQuery gave", judged.Message, StringComparison.Ordinal);
+        Assert.EndsWith("(702); a kernel before this call does not end", judged.Message, StringComparison.Ordinal);
+        DeviceWait.Until(this, _ => ++looks > 0, "cuEventQuery", TimeSpan.Zero);
+    }
+
+    [Fact]
     public void A_launch_shows_grid_block_memory_and_cluster()
     {
         var shape = new LaunchShape(new(3, 4), new(256), 49_152, new(2));

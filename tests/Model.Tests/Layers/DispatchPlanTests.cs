@@ -115,11 +115,19 @@ public class DispatchPlanTests
         }
     }
 
+    /// <summary>Whole recipes, and some that take parts of others.</summary>
+    public static TheoryData<string> Recipes =>
+    [
+        .. PrecisionRecipe.Names,
+        "fp8:experts=bf16",
+        "fp8:swiglu-cache=bf16",
+        "fp8:dispatch=mxfp8,combine=fp32",
+        "bf16:experts=fp8",
+        "mxfp8:experts=fp8",
+    ];
+
     [Theory]
-    [InlineData("fp32")]
-    [InlineData("bf16")]
-    [InlineData("fp8")]
-    [InlineData("mxfp8")]
+    [MemberData(nameof(Recipes))]
     public async Task A_layer_gives_the_same_bits_on_any_placement(string precision)
     {
         PrecisionRecipe recipe = PrecisionRecipe.Get(precision);
@@ -143,10 +151,7 @@ public class DispatchPlanTests
     }
 
     [Theory]
-    [InlineData("fp32")]
-    [InlineData("bf16")]
-    [InlineData("fp8")]
-    [InlineData("mxfp8")]
+    [MemberData(nameof(Recipes))]
     public async Task A_layer_gives_the_same_bits_under_a_plan_of_the_device(string precision)
     {
         PrecisionRecipe recipe = PrecisionRecipe.Get(precision);

@@ -50,4 +50,39 @@ public sealed class PrecisionRecipeTests
         KreweException exception = Assert.Throws<KreweException>(() => PrecisionRecipe.Get("fp4"));
         Assert.Contains("no precision 'fp4': choose fp32, bf16, fp8, mxfp8", exception.Message);
     }
+
+    [Fact]
+    public void Parts_come_from_other_recipes_and_the_rest_stays()
+    {
+        PrecisionRecipe recipe = PrecisionRecipe.Get("fp8:swiglu-cache=bf16,experts=mxfp8");
+        Assert.Equal(
+            PrecisionRecipe.Fp8 with
+            {
+                Name = "fp8:experts=mxfp8,swiglu-cache=bf16",
+                Experts = PrecisionRecipe.MxFp8.Experts,
+                SwiGluCache = null,
+            },
+            recipe);
+        Assert.Equal(recipe, PrecisionRecipe.Get(recipe.Name));
+    }
+
+    [Fact]
+    public void Every_part_can_be_taken_and_all_of_them_make_the_other_recipe()
+    {
+        string name = "fp32:" + string.Join(',', PrecisionRecipe.Parts.Select(part => part + "=mxfp8"));
+        Assert.Equal(PrecisionRecipe.MxFp8 with { Name = name }, PrecisionRecipe.Get(name));
+    }
+
+    [Theory]
+    [InlineData("fp4:head=fp32", "no precision 'fp4' (of 'fp4:head=fp32'): choose fp32, bf16, fp8, mxfp8")]
+    [InlineData("fp8:head=fp4", "no precision 'fp4' (of 'fp8:head=fp4'): choose fp32, bf16, fp8, mxfp8")]
+    [InlineData("fp8:tail=fp32", "'tail=fp32' is no PART=NAME with a part of linear, attention,")]
+    [InlineData("fp8:", "'' is no PART=NAME")]
+    [InlineData("fp8:head", "'head' is no PART=NAME")]
+    [InlineData("fp8:head=fp32,head=bf16", "takes head twice")]
+    public void A_wrong_part_is_named(string name, string message)
+    {
+        KreweException exception = Assert.Throws<KreweException>(() => PrecisionRecipe.Get(name));
+        Assert.Contains(message, exception.Message, StringComparison.Ordinal);
+    }
 }

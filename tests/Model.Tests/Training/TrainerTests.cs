@@ -54,10 +54,17 @@ public class TrainerTests(ITestOutputHelper output)
         Assert.Equal(1, parts.GradientNorm / whole.GradientNorm, 1e-4);
     }
 
+    public static TheoryData<string, double> Roundings =>
+    [
+        ("bf16", 0.01),
+        ("fp8", 0.2),
+        ("mxfp8", 0.2),
+        .. PrecisionRecipe.Parts.Select(part => ($"fp8:{part}=bf16", 0.2)),
+        .. PrecisionRecipe.Parts.Select(part => ($"bf16:{part}=fp8", 0.2)),
+    ];
+
     [Theory]
-    [InlineData("bf16", 0.01)]
-    [InlineData("fp8", 0.2)]
-    [InlineData("mxfp8", 0.2)]
+    [MemberData(nameof(Roundings))]
     public async Task Rounded_operands_leave_the_gradient_near(string precision, double tolerance)
     {
         // Every token goes to every expert: near a tie rounding would choose another, and that is no rounding error.

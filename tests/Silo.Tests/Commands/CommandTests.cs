@@ -166,5 +166,6 @@ public class CommandTests
         (string message, int code) = Krewe.Silo.Commands.Faults.Describe(
             new AggregateException(new InvalidOperationException("outer", new Model.KreweException("mend\nthis"))));
         Assert.Equal(("mend\nthis", 2), (message, code));
+        Assert.Equal(1, Krewe.Silo.Commands.Faults.Describe(new Model.KreweException("a kernel is wrong:\na log")).Code);
     }
 }

@@ -129,7 +129,8 @@ public class DeviceLossTests(TestServers servers, ITestOutputHelper output)
         RunFailed failed = events[^1] as RunFailed ?? throw new InvalidOperationException(string.Join("; ", events));
         Assert.Equal(refusal.Message, failed.Message);
         Assert.Contains(
-            kind == "memory" ? "asked for 1,024 bytes" : "     1 | int x = y;", failed.Message, StringComparison.Ordinal);
+            kind == "memory" ? "asked for 1,024 bytes" : "is undefined:\nRows.cu(1): error: identifier \"y\" is undefined\n     1 | int x = y;",
+            failed.Message, StringComparison.Ordinal);
         Assert.True(failed.IsUserFault);
         Assert.All(devices, device => Assert.False(device.Loss.IsLost));
 

@@ -12,9 +12,6 @@ internal static unsafe partial class DriverApi
     internal static partial int cuStreamDestroy_v2(nint stream);
 
     [LibraryImport(Library)]
-    internal static partial int cuStreamSynchronize(nint stream);
-
-    [LibraryImport(Library)]
     internal static partial int cuStreamQuery(nint stream);
 
     [LibraryImport(Library)]
@@ -46,9 +43,6 @@ internal static unsafe partial class DriverApi
 
     [LibraryImport(Library)]
     internal static partial int cuEventRecord(nint @event, nint stream);
-
-    [LibraryImport(Library)]
-    internal static partial int cuEventSynchronize(nint @event);
 
     [LibraryImport(Library)]
     internal static partial int cuEventQuery(nint @event);

@@ -25,23 +25,13 @@ KREWE_DEVICE uint64 turned_descriptor(uint32 address, int chunkBytes) {
            1ull << 62;
 }
 
-#define KREWE_SUM4(sum, i) "+f"(sum[i]), "+f"(sum[i + 1]), "+f"(sum[i + 2]), "+f"(sum[i + 3])
-#define KREWE_SUM16(sum, i) \
-    KREWE_SUM4(sum, i), KREWE_SUM4(sum, i + 4), KREWE_SUM4(sum, i + 8), KREWE_SUM4(sum, i + 12)
-#define KREWE_SUM32(sum) KREWE_SUM16(sum, 0), KREWE_SUM16(sum, 16)
-#define KREWE_LIST_16 "%0, %1, %2, %3, %4, %5, %6, %7, %8, %9, %10, %11, %12, %13, %14, %15"
-#define KREWE_LIST_32 \
-    KREWE_LIST_16 ", %16, %17, %18, %19, %20, %21, %22, %23, %24, %25, %26, %27, %28, %29, %30, %31"
-#define KREWE_LIST_64 \
-    KREWE_LIST_32 ", %32, %33, %34, %35, %36, %37, %38, %39, %40, %41, %42, %43, %44, %45, %46, %47, " \
-    "%48, %49, %50, %51, %52, %53, %54, %55, %56, %57, %58, %59, %60, %61, %62, %63"
-
 /// sum (+)= A[64, 16] B[32, 16]^T, both in shared memory; started, not finished; overwrites unless <accumulate>.
 KREWE_DEVICE void product(HalfSum& sum, uint64 a, uint64 b, bool accumulate) {
     asm volatile(
         "{ .reg .pred accumulate; setp.ne.b32 accumulate, %18, 0;"
-        " wgmma.mma_async.sync.aligned.m64n32k16.f32.bf16.bf16 {" KREWE_LIST_16 "}, %16, %17, accumulate, 1, 1, 0, 0; }"
-        : KREWE_SUM16(sum, 0)
+        " wgmma.mma_async.sync.aligned.m64n32k16.f32.bf16.bf16 {" KREWE_SUM_NAMES16
+        "}, %16, %17, accumulate, 1, 1, 0, 0; }"
+        : KREWE_SUM8(sum, 0), KREWE_SUM8(sum, 8)
         : "l"(a), "l"(b), "r"(static_cast<int>(accumulate)));
 }
 
@@ -49,8 +39,9 @@ KREWE_DEVICE void product(HalfSum& sum, uint64 a, uint64 b, bool accumulate) {
 KREWE_DEVICE void product(Sum& sum, uint64 a, uint64 b, bool accumulate) {
     asm volatile(
         "{ .reg .pred accumulate; setp.ne.b32 accumulate, %34, 0;"
-        " wgmma.mma_async.sync.aligned.m64n64k16.f32.bf16.bf16 {" KREWE_LIST_32 "}, %32, %33, accumulate, 1, 1, 0, 0; }"
-        : KREWE_SUM32(sum)
+        " wgmma.mma_async.sync.aligned.m64n64k16.f32.bf16.bf16 {" KREWE_SUM_NAMES32
+        "}, %32, %33, accumulate, 1, 1, 0, 0; }"
+        : KREWE_SUM32(sum, 0)
         : "l"(a), "l"(b), "r"(static_cast<int>(accumulate)));
 }
 
@@ -58,9 +49,9 @@ KREWE_DEVICE void product(Sum& sum, uint64 a, uint64 b, bool accumulate) {
 KREWE_DEVICE void product(Sum (&sum)[2], uint64 a, uint64 b, bool accumulate) {
     asm volatile(
         "{ .reg .pred accumulate; setp.ne.b32 accumulate, %66, 0;"
-        " wgmma.mma_async.sync.aligned.m64n128k16.f32.bf16.bf16 {" KREWE_LIST_64
+        " wgmma.mma_async.sync.aligned.m64n128k16.f32.bf16.bf16 {" KREWE_SUM_NAMES64
         "}, %64, %65, accumulate, 1, 1, 0, 0; }"
-        : KREWE_SUM32(sum[0]), KREWE_SUM32(sum[1])
+        : KREWE_SUM32(sum[0], 0), KREWE_SUM32(sum[1], 0)
         : "l"(a), "l"(b), "r"(static_cast<int>(accumulate)));
 }
 
@@ -68,9 +59,9 @@ KREWE_DEVICE void product(Sum (&sum)[2], uint64 a, uint64 b, bool accumulate) {
 KREWE_DEVICE void turned_product(Sum& sum, const uint32 (&a)[4], uint64 b, bool accumulate) {
     asm volatile(
         "{ .reg .pred accumulate; setp.ne.b32 accumulate, %37, 0;"
-        " wgmma.mma_async.sync.aligned.m64n64k16.f32.bf16.bf16 {" KREWE_LIST_32
+        " wgmma.mma_async.sync.aligned.m64n64k16.f32.bf16.bf16 {" KREWE_SUM_NAMES32
         "}, {%32, %33, %34, %35}, %36, accumulate, 1, 1, 1; }"
-        : KREWE_SUM32(sum)
+        : KREWE_SUM32(sum, 0)
         : "r"(a[0]), "r"(a[1]), "r"(a[2]), "r"(a[3]), "l"(b), "r"(static_cast<int>(accumulate)));
 }
 
@@ -78,18 +69,11 @@ KREWE_DEVICE void turned_product(Sum& sum, const uint32 (&a)[4], uint64 b, bool 
 KREWE_DEVICE void turned_product(Sum& low, Sum& high, const uint32 (&a)[4], uint64 b, bool accumulate) {
     asm volatile(
         "{ .reg .pred accumulate; setp.ne.b32 accumulate, %69, 0;"
-        " wgmma.mma_async.sync.aligned.m64n128k16.f32.bf16.bf16 {" KREWE_LIST_64
+        " wgmma.mma_async.sync.aligned.m64n128k16.f32.bf16.bf16 {" KREWE_SUM_NAMES64
         "}, {%64, %65, %66, %67}, %68, accumulate, 1, 1, 1; }"
-        : KREWE_SUM32(low), KREWE_SUM32(high)
+        : KREWE_SUM32(low, 0), KREWE_SUM32(high, 0)
         : "r"(a[0]), "r"(a[1]), "r"(a[2]), "r"(a[3]), "l"(b), "r"(static_cast<int>(accumulate)));
 }
-
-#undef KREWE_SUM4
-#undef KREWE_SUM16
-#undef KREWE_SUM32
-#undef KREWE_LIST_16
-#undef KREWE_LIST_32
-#undef KREWE_LIST_64
 
 /// Keeps the compiler from moving reads and writes of these sums across this point.
 template <int Chunks> KREWE_DEVICE void hold(Sum (&sums)[Chunks]) {

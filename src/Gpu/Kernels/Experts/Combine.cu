@@ -4,11 +4,6 @@
 
 constexpr int CombineThreads = 256, Lanes = 32;
 
-// Whether every row starts at a multiple of 16 bytes.
-__device__ inline bool in_fours(const Matrix& matrix) {
-    return (unsigned long long)matrix.data % 16 == 0 && matrix.stride % 4 == 0;
-}
-
 // Four channels of a row or one, as the tensors allow.
 template <int Each>
 struct Channels {

@@ -5,11 +5,6 @@
 
 constexpr int RowsOfBlock = 8, ColumnsOfWarp = 1024;
 
-// Whether every row starts at a multiple of 16 bytes.
-__device__ inline bool in_fours(const Matrix& matrix) {
-    return (unsigned long long)matrix.data % 16 == 0 && matrix.stride % 4 == 0;
-}
-
 // output[r] (+)= sum over i in [starts[r], starts[r+1]) of scale[i] source[rows[i]], in that order: the first term a
 // product, each later one a fused multiply-add.
 extern "C" __global__ void __launch_bounds__(256) sum_rows(

@@ -47,10 +47,9 @@ public:
     }
 
 private:
-    /// Scales of a block of K: A's of the own two rows of each wave, and B's of the tile or where they lie.
+    /// Scales of a block of K: of the own two rows of each wave, and where those of B's rows lie.
     struct Scales {
         float a[Shape::Waves][2];
-        float b;
         uint32 rowsB;
     };
 
@@ -108,11 +107,9 @@ private:
     KREWE_DEVICE void promote(Sum& sum, const Sum& partial, const float (&a)[2], const Scales& scales,
                               const RowScales& first) const {
         if (Shape::scalesB == ScalesB::Tile) {
-            const float upper = a[0] * scales.b;
-            const float lower = a[1] * scales.b;
 #pragma unroll
             for (int i = 0; i < Registers; ++i) {
-                sum[i] += (i % 4 < 2 ? upper : lower) * partial[i];
+                sum[i] += a[i % 4 / 2] * partial[i];
             }
         } else {
             RowScales next = first;
@@ -140,31 +137,12 @@ private:
         promote(sum, partial, scales.a[wave], scales, first);
     }
 
-    /// Scales of the tile's columns of B, one per block of K.
-    KREWE_DEVICE const float* tile_scales(const Tile& tile) const {
-        const Arguments& arguments = tile.product->arguments;
-        const int blocksN = ceil_divide(arguments.columns, Shape::Block);
-        const int blocksK = ceil_divide(arguments.depth, Shape::Block);
-        const int group = Shape::kind == Kind::Dense || Shape::kind == Kind::Separate ? 0 : tile.group;
-        const int blockN = min_of(tile.column / Shape::Block, blocksN - 1);
-        return arguments.scalesB + (static_cast<int64>(group) * blocksN + blockN) * blocksK;
-    }
-
-    /// The scale of a block of K, or zero past the tile's last.
-    KREWE_DEVICE float tile_scale(const float* scales, int block, const Tile& tile) const {
-        return Shape::scalesB == ScalesB::Tile && block < tile.lastBlock ? load_constant(scales + block) : 0.0f;
-    }
-
     /// One wave after the other; the other warpgroup keeps the tensor cores busy meanwhile.
     KREWE_DEVICE void add_in_turn(Sum (&sum)[Shape::Waves], const Tile& tile) {
-        const float* scalesB = tile_scales(tile);
-        float nextScale = tile_scale(scalesB, tile.firstBlock, tile);
         Sum partial;
         for (int block = tile.firstBlock; block < tile.lastBlock; ++block) {
             Scales scales;
             await(cursor, scales);
-            scales.b = nextScale;
-            nextScale = tile_scale(scalesB, block + 1, tile);
 #pragma unroll
             for (int wave = 0; wave < Shape::Waves; ++wave) {
                 start(partial, cursor.stage, wave);
@@ -182,11 +160,9 @@ private:
         if (tile.firstBlock == tile.lastBlock) {
             return;
         }
-        const float* scalesB = tile_scales(tile);
         Sum even, odd;
         Scales evenScales, oddScales;
-        const auto begin = [&](Sum& partial, Scales& scales, int block) {
-            scales.b = tile_scale(scalesB, block, tile);
+        const auto begin = [&](Sum& partial, Scales& scales) {
             await(cursor, scales);
             start(partial, cursor.stage, 0);
             cursor.advance();
@@ -197,17 +173,17 @@ private:
             finish(sum, partial, scales, {}, stage, 0);
             stage = stage + 1 == Shape::Stages ? 0 : stage + 1;
         };
-        begin(even, evenScales, block);
+        begin(even, evenScales);
         for (; block + 2 < tile.lastBlock; block += 2) {
-            begin(odd, oddScales, block + 1);
+            begin(odd, oddScales);
             warpgroup_wait<1>();
             end(even, evenScales);
-            begin(even, evenScales, block + 2);
+            begin(even, evenScales);
             warpgroup_wait<1>();
             end(odd, oddScales);
         }
         if (block + 1 < tile.lastBlock) {
-            begin(odd, oddScales, block + 1);
+            begin(odd, oddScales);
             warpgroup_wait<1>();
             end(even, evenScales);
             warpgroup_wait<0>();

@@ -49,12 +49,20 @@ internal sealed partial class CudaKernels
     {
         if (!_lookedForBlas)
         {
-            _lookedForBlas = true;
             if (CudaLibraries.Find(CudaLibraries.CublasLt, out nint handle) is not null)
             {
-                _blas = new();
-                CudaLibraries.Free(handle);
+                try
+                {
+                    _blas = new();
+                }
+                finally
+                {
+                    CudaLibraries.Free(handle);
+                }
             }
+
+            // Only now: where it does not start for want of memory, a later product asks again.
+            _lookedForBlas = true;
         }
 
         return _blas;

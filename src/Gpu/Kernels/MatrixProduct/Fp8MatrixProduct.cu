@@ -40,16 +40,17 @@
 //   tensor map of output   bfloat16 or float32, box [8, min(tile columns, 128 bytes)], swizzle as wide as the box's row
 //   Arguments              as Shape.cuh has them
 //
-// A persistent block walks tiles of C (Schedule.cuh). One thread has the copy engine fill a ring of stages; a warp
-// copies the scales four bytes at a time, since no tensor map could turn them (Producer); two warpgroups multiply
+// A persistent block walks tiles of C (Schedule.cuh). One thread has the copy engine fill a ring of stages (Producer);
+// warps beside it bring scales, four blocks of K of a row at a time (ScaleProducer); two warpgroups multiply
 // (Consumer), and the copy engine brings the result away (Epilogue). Each output element is written or added to once,
 // in a fixed order of sums, so a result has the same bits every time. Bytes moved: each operand about once from device
 // memory, since bands of 2048 rows share the L2 cache; of A a cluster reads each row once for all its blocks.
 //
 // Measured on an H100 (benchmarks/Gpu/results/fp8-matrix-product.txt), TFLOP/s in a burst, cuBLASLt in brackets:
-// 4096 x 4096 x 7168 1348 (1296), 4096 x 7168 x 2048 1214 (1158); 8 groups of 4096 rows 1302 and 1216.
+// 4096 x 4096 x 7168 1320 (1290), 4096 x 7168 x 2048 1217 (1161); 8 groups of 4096 rows 1272 and 1211.
 #include "MatrixProduct/Consumer.cuh"
 #include "MatrixProduct/Producer.cuh"
+#include "MatrixProduct/ScaleProducer.cuh"
 
 using namespace krewe;
 
@@ -62,7 +63,7 @@ extern "C" __global__ void __cluster_dims__(Shape::Cluster, 1, 1) __launch_bound
     const int warp = warp_index();
     if (threadIdx.x == 0) {
         for (int stage = 0; stage < Shape::Stages; ++stage) {
-            barrier_init(memory.filled(stage), 1 + WarpThreads);
+            barrier_init(memory.filled(stage), 1 + Shape::ScaleParts);
             barrier_init(memory.emptied(stage), Shape::Cluster * Shape::Consumers * WarpgroupWarps);
         }
         barrier_init_fence();
@@ -78,10 +79,11 @@ extern "C" __global__ void __cluster_dims__(Shape::Cluster, 1, 1) __launch_bound
         if (Shape::Consumers == 2) {
             registers_decrease<Shape::ProducerRegisters>();
         }
-        if (warp == Shape::Consumers * WarpgroupWarps && lane_index() == 0) {
+        const int own = warp - Shape::Consumers * WarpgroupWarps;
+        if (own > 0) {
+            produce_scales(products, memory, own - 1);
+        } else if (lane_index() == 0) {
             produce(products, memory);
-        } else if (warp == Shape::Consumers * WarpgroupWarps + 1) {
-            produce_scales(products, memory);
         }
         __syncwarp();
     } else {

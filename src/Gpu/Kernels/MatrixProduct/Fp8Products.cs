@@ -58,6 +58,13 @@ internal sealed partial class Fp8Products(
         Launch(submission, _rowScaled, rowScales: true, sharers);
     }
 
+    /// <summary>Drops what a call that failed has left.</summary>
+    public void Forget()
+    {
+        _tileScaled.Clear();
+        _rowScaled.Clear();
+    }
+
     /// <summary>Gives the scratch memory back.</summary>
     public void Dispose()
     {

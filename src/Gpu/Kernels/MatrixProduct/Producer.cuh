@@ -1,5 +1,4 @@
-// The producers: one thread that has the copy engine bring the blocks of K, as many ahead as there are stages, and a
-// warp that brings their scales, which lie as quantisation wrote them.
+// The producer: one thread that has the copy engine bring the blocks of K, as many ahead as there are stages.
 #pragma once
 
 #include "MatrixProduct/Schedule.cuh"
@@ -66,44 +65,6 @@ KREWE_DEVICE void produce(const Fp8Products& products, SharedMemory memory) {
             if (adds) {
                 prefetch_output(tile, block, addedRows);
             }
-            cursor.advance();
-        }
-    }
-}
-
-/// Brings the scale of each of <Count> rows, <pitch> apart from <scales> on, a lane every 32nd of them; zeros for those
-/// beyond <present>.
-template <int Count>
-KREWE_DEVICE void copy_scales(uint32 target, const float* scales, int pitch, int present) {
-    const float* own = scales + static_cast<int64>(lane_index()) * pitch;
-#pragma unroll
-    for (int row = lane_index(), i = 0; i < Count / WarpThreads; ++i, row += WarpThreads) {
-        copy_word(target + row * 4, row < present ? own : scales, row < present);
-        own += WarpThreads * pitch;
-    }
-}
-
-/// Brings the scales of all blocks of K of all tiles, a warp: of A by row, and of B where it has one for each row.
-KREWE_DEVICE void produce_scales(const Fp8Products& products, SharedMemory memory) {
-    constexpr bool byRow = Shape::scalesB == ScalesB::Row;
-    Schedule schedule(products);
-    StageCursor cursor;
-    Tile tile;
-    while (schedule.next(tile)) {
-        const Arguments& arguments = tile.product->arguments;
-        const float* scalesA = arguments.scalesA + static_cast<int64>(tile.rowA) * arguments.pitchScalesA;
-        const float* scalesB = arguments.scalesB + static_cast<int64>(tile.rowB) * arguments.pitchScalesB;
-        const int rows = tile.outputEnd - tile.outputRow, columns = arguments.columns - tile.column;
-#pragma unroll 1
-        for (int block = tile.firstBlock; block < tile.lastBlock; ++block) {
-            barrier_wait(memory.emptied(cursor.stage), cursor.parity ^ 1);
-            copy_scales<Shape::TileRows>(
-                memory.scales_a(cursor.stage), scalesA + block, arguments.pitchScalesA, rows);
-            if (byRow) {
-                copy_scales<Shape::TileColumns>(
-                    memory.scales_b(cursor.scalePlace), scalesB + block, arguments.pitchScalesB, columns);
-            }
-            copies_arrive(memory.filled(cursor.stage));
             cursor.advance();
         }
     }

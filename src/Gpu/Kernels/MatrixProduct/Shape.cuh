@@ -4,7 +4,6 @@
 //   KREWE_KIND          0 dense, 1 rows in groups, 2 masked groups, 3 depth in groups, 4 separate products (see
 //                       Fp8MatrixProduct.cu)
 //   KREWE_BFLOAT16      0 FP8 operands with scales, 1 bfloat16 operands without; set by BFloat16MatrixProduct.cu itself
-//   KREWE_KIND          0 dense, 1 rows in groups, 2 masked groups, 3 depth in groups (see Fp8MatrixProduct.cu)
 //   KREWE_TILE_ROWS     64, 128 or 256 rows of C a block computes at a time
 //   KREWE_TILE_COLUMNS  32, 64 or 128 columns of C
 //   KREWE_CLUSTER       1, 2 or 4 blocks side by side along the columns that share their rows of A
@@ -52,13 +51,20 @@ struct Shape {
     /// Products of 64 rows that a consumer warpgroup computes one after the other.
     static constexpr int Waves = TileRows / (64 * Consumers);
     static constexpr int Threads = (Consumers + 1) * WarpgroupThreads;
-    static constexpr int ConsumerRegisters = 232;
-    static constexpr int ProducerRegisters = 40;
+    static constexpr int ConsumerRegisters = 224;
+    static constexpr int ProducerRegisters = 56;
 
     static constexpr int BytesA = TileRows * Block;
     static constexpr int BytesB = TileColumns * Block;
     static constexpr int BytesScalesA = scaled ? TileRows * 4 : 0;
     static constexpr int BytesScalesB = scaled && scalesB == ScalesB::Row ? TileColumns * 4 : 0;
+    /// Scales come in parts, each by warps of its own: rows of A, and rows of B where those have scales.
+    static constexpr int ScaleRows = TileRows < 128 ? TileRows : 128;
+    static constexpr int ScalePartsA = TileRows / ScaleRows;
+    static constexpr int ScaleParts = ScalePartsA + (scalesB == ScalesB::Row ? 1 : 0);
+    /// Warps of a part that take turns at four blocks: of the three beside the copy engine's, as many as come back to a
+    /// stage before its barrier has gone two phases on, which its parity would not tell.
+    static constexpr int ScaleTurns = min_of(3 / ScaleParts, (Stages - 1) / 4 + 1);
     /// What the copy engine brings of a block of K.
     static constexpr int StageBytes = BytesA + BytesB;
 
@@ -96,8 +102,7 @@ struct Arguments {
     /// float32 [rows of A, ceil(depth / 128)], rows <pitchScalesA> apart.
     const float* scalesA;
     /// float32 [groups, ceil(columns / 128), ceil(depth / 128)]; with one per row of B [rows of B, ceil(depth / 128)],
-    /// rows
-    /// <pitchScalesB> apart.
+    /// rows <pitchScalesB> apart.
     const float* scalesB;
     /// bfloat16 or float32 [rows, columns] of the kind.
     void* output;
@@ -118,8 +123,8 @@ struct Arguments {
     int firstRow;
     int firstBlock;
     int lastBlock;
-    /// Separate products: begin and end on the device of the rows of A and the output that are the product's own, or of its
-    /// part of K; or null. PlaceFp8Products.cu reads them.
+    /// Separate products: begin and end on the device of the rows of A and the output that are the product's own, or of
+    /// its part of K; or null. PlaceFp8Products.cu reads them.
     const int* range;
     const int* depthRange;
 };

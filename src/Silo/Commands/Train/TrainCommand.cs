@@ -59,8 +59,8 @@ internal static class TrainCommand
 
             if (run.End is RunFailed failed)
             {
-                terminal.Error.WriteLine($"krewe: {Faults.OneLine(failed.Message)}");
-                return failed.IsUserFault ? ExitCode.BadInput : ExitCode.Failed;
+                Faults.Write(failed.Message, "", terminal);
+                return failed.IsUserFault && !Faults.HasLinesBeneath(failed.Message) ? ExitCode.BadInput : ExitCode.Failed;
             }
 
             TrainSample? sample = cancellation.IsCancellationRequested || run.Checkpoint is null

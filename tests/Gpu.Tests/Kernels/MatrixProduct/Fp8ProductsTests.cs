@@ -29,6 +29,9 @@ public sealed class Fp8ProductsTests : IDisposable
     [InlineData(new[] { 300, 1, 70, 129, 640, 256, 33, 500 }, 520, 388, false)]
     [InlineData(new[] { 2048 }, 2048, 500, true)]
     [InlineData(new[] { 1200, 1200 }, 1024, 640, true)]
+    [InlineData(new[] { 700, 3, 1301 }, 1024, 1536, false)]
+    [InlineData(new[] { 700, 3, 1301 }, 520, 1792, false)]
+    [InlineData(new[] { 700, 3, 1301 }, 1024, 2048, true)]
     public async Task Fast_products_are_near_the_exact_ones(int[] rows, int columns, int depth, bool rowScales)
     {
         int source = rows.Sum() + 5;
