@@ -20,8 +20,9 @@ public enum LosingMoment
 }
 
 /// <summary>
-/// A device that is lost in the middle of a work of a kind that is asked for, as a GPU is whose kernel ran wild, or
-/// that refuses such a work as one that is short of memory; computes as another one until then.
+/// A device that is lost in the middle of a work of a kind that is asked for, as a GPU is whose kernel ran wild, that
+/// refuses such a work as one that is short of memory, or on which it fails once its kernels were called; computes as
+/// another one until then.
 /// </summary>
 /// <param name="inner">Computes; disposed with this device.</param>
 public sealed class LosingDevice(IDevice inner) : IDevice
@@ -48,12 +49,25 @@ public sealed class LosingDevice(IDevice inner) : IDevice
         _kernels.Moment = moment;
     }
 
+    /// <summary>
+    /// The next work of this kind ends with the exception after its kernels were called, when whoever waits for its launch
+    /// alone has gone on.
+    /// </summary>
+    /// <returns>Completes when it has.</returns>
+    public Task FailBehind(LosingMoment moment, Exception fault) => _kernels.FailBehind(moment, fault);
+
     public Arena CreateArena(string name) => inner.CreateArena(name);
 
     public Arena CreateHostArena(string name) => inner.CreateHostArena(name);
 
     public Task SubmitAsync(Action<IKernels> work, WorkPriority priority = default) =>
-        inner.SubmitAsync(_ => work(_kernels), priority);
+        inner.SubmitAsync(
+            _ =>
+            {
+                work(_kernels);
+                _kernels.End();
+            },
+            priority);
 
     public Task SubmitAsync<TState>(Action<IKernels, TState> work, TState state, WorkPriority priority = default) =>
         SubmitAsync(kernels => work(kernels, state), priority);
@@ -68,10 +82,30 @@ public sealed class LosingDevice(IDevice inner) : IDevice
     private sealed class LosingKernels(IKernels inner, DeviceLoss loss) : ForwardingKernels(inner)
     {
         private volatile object? _moment;
+        private Behind? _behind;
+        private bool _due;
 
         public LosingMoment Moment { set => _moment = value; }
 
         public Exception? Refusal { get; set; }
+
+        public Task FailBehind(LosingMoment moment, Exception fault)
+        {
+            var behind = new Behind(fault);
+            (_behind, _moment) = (behind, moment);
+            return behind.Task;
+        }
+
+        /// <summary>A work has called its kernels.</summary>
+        public void End()
+        {
+            if (_due && _behind is { } behind)
+            {
+                (_due, _behind) = (false, null);
+                behind.SetResult();
+                throw behind.Fault;
+            }
+        }
 
         public override void GroupedLinear(ReadOnlySpan<GroupedProduct> products)
         {
@@ -106,9 +140,21 @@ public sealed class LosingDevice(IDevice inner) : IDevice
             if (_moment is LosingMoment wanted && wanted == moment)
             {
                 _moment = null;
+                if (_behind is not null)
+                {
+                    _due = true;
+                    return;
+                }
+
                 throw Refusal
                     ?? loss.Report("Synchronize", $"Synchronize gave TEST_LOST (700) while it did '{moment}'");
             }
+        }
+
+        private sealed class Behind(Exception fault)
+            : TaskCompletionSource(TaskCreationOptions.RunContinuationsAsynchronously)
+        {
+            public Exception Fault => fault;
         }
     }
 }

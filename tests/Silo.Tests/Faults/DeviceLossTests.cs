@@ -19,8 +19,6 @@ namespace Krewe.Silo.Tests.Faults;
 [Collection(ProcessClusters.Name)]
 public class DeviceLossTests(TestServers servers, ITestOutputHelper output)
 {
-    private const long LostAfter = 12;
-
     private static readonly TimeSpan Patience = TimeSpan.FromSeconds(30);
 
     private static CancellationToken Cancellation => TestContext.Current.CancellationToken;
@@ -38,7 +36,7 @@ public class DeviceLossTests(TestServers servers, ITestOutputHelper output)
         Assert.DoesNotContain($"silo-{silo}", recovery.Silos);
         Assert.Equal(3, recovery.Silos.Length);
         // From the snapshot in the others' memory, not from the start.
-        Assert.InRange(recovery.ToStep, LostAfter - 7, LostAfter + 10);
+        Assert.InRange(recovery.ToStep, EmbeddedRun.After - 7, EmbeddedRun.After + 10);
         Assert.IsType<RunFinished>(events[^1]);
     }
 
@@ -74,9 +72,9 @@ public class DeviceLossTests(TestServers servers, ITestOutputHelper output)
         UndisturbedRun expected = await UndisturbedRun.OfAsync(TrainingCluster.Steps);
         using var data = new TemporaryFolder();
         await using TrainingCluster cluster = await TrainingCluster.StartAsync(
-            TestServers.Connection(servers.Redis), silos: 4, $"lose:{moment}@{step}");
+            servers, silos: 4, $"lose:{moment}@{step}");
         RunRequest request = TrainingCluster.Request(UndisturbedRun.WriteText(data)) with { CheckpointEvery = 10 };
-        SiloProcess lost = cluster.Silos["silo-3"];
+        SiloProcess lost = cluster.Faulty!;
 
         TrainingOutcome outcome = await cluster.TrainAsync(
             request, long.MaxValue, _ => Task.CompletedTask, Cancellation);
@@ -86,11 +84,11 @@ public class DeviceLossTests(TestServers servers, ITestOutputHelper output)
         Assert.Equal(1, await lost.WaitForExitAsync(Patience));
         string line = Assert.Single(lost.Errors, error => error.StartsWith("krewe:", StringComparison.Ordinal));
         output.WriteLine(line);
-        Assert.StartsWith("krewe: silo 'silo-3' of cluster", line, StringComparison.Ordinal);
+        Assert.StartsWith($"krewe: silo '{lost.Name}' of cluster", line, StringComparison.Ordinal);
         Assert.Contains("device cpu:0 is lost", line, StringComparison.Ordinal);
         Assert.Contains("start it again to join anew", line, StringComparison.Ordinal);
         Assert.NotEmpty(outcome.Recoveries);
-        Assert.DoesNotContain("silo-3", outcome.Recoveries[^1].Silos);
+        Assert.DoesNotContain(lost.Name, outcome.Recoveries[^1].Silos);
         expected.AssertSame(outcome, cluster.Folder);
     }
 
@@ -161,53 +159,25 @@ public class DeviceLossTests(TestServers servers, ITestOutputHelper output)
         int silos, LosingMoment moment, Func<int, int> choose, bool finishes = true)
     {
         UndisturbedRun expected = await UndisturbedRun.OfAsync(TrainingCluster.Steps);
-        using var folder = new TemporaryFolder();
-        var devices = new List<LosingDevice>();
-        await using EmbeddedCluster cluster = await EmbeddedCluster.StartAsync(
-            new()
-            {
-                Silos = silos,
-                CpuThreads = 1,
-                Device = device =>
-                {
-                    devices.Add(new(new SeparateMemoryDevice(device)));
-                    return devices[^1];
-                },
-            },
-            Cancellation);
-        ITrainingRunGrain run = cluster.Grains.GetGrain<ITrainingRunGrain>("run");
-        await run.StartAsync(TrainingCluster.Request(UndisturbedRun.WriteText(folder)) with
-        {
-            Folder = folder["run"],
-            Silos = cluster.SiloNames,
-            Elastic = false,
-            CheckpointEvery = 10,
-        });
-        int lost = choose(await DriverAsync(cluster, run));
-        var outcome = new TrainingOutcome();
+        await using EmbeddedRun run = await EmbeddedRun.StartAsync(silos);
+        int lost = 0;
         long losing = Stopwatch.GetTimestamp();
-        await foreach (RunEvent happened in run.WatchAsync(Cancellation))
-        {
-            outcome.Events.Add(happened);
-            if (happened is StepCommitted step)
+        TrainingOutcome outcome = await run.TrainAsync(
+            async () =>
             {
-                outcome.Losses[step.Report.Step] = step.Report.TotalLoss;
-                if (step.Report.Step == LostAfter)
-                {
-                    devices[lost].LoseAt(moment);
-                    losing = Stopwatch.GetTimestamp();
-                }
-            }
-        }
-
+                lost = choose(await DriverAsync(run.Cluster, run.Run));
+                run.Devices[lost].LoseAt(moment);
+                losing = Stopwatch.GetTimestamp();
+            },
+            checkpointEvery: 10);
         TimeSpan ended = Stopwatch.GetElapsedTime(losing);
         Tell(outcome);
-        Assert.True(devices[lost].Loss.IsLost);
-        DeviceStatus status = await cluster.Grains.GetGrain<IDeviceGrain>($"silo-{lost}").StatusAsync();
+        Assert.True(run.Devices[lost].Loss.IsLost);
+        DeviceStatus status = await run.Cluster.Grains.GetGrain<IDeviceGrain>($"silo-{lost}").StatusAsync();
         Assert.Equal((0, 0), (status.Experts, status.Stages));
         if (finishes)
         {
-            expected.AssertSame(outcome, folder["run"]);
+            expected.AssertSame(outcome, run.Folder);
         }
         else
         {

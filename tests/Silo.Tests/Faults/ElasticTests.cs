@@ -25,17 +25,19 @@ public class ElasticTests(TestServers servers, ITestOutputHelper output)
     public async Task A_silo_that_joins_gets_its_share()
     {
         HostedModelStatus[] held = [];
+        string run = "";
         TrainingOutcome outcome = await ChangeAsync(silos: 3, after: 3, async cluster =>
         {
-            await cluster.AddAsync("silo-3");
+            string added = await cluster.AddAsync();
+            run = cluster.RunName;
             long start = Stopwatch.GetTimestamp();
             while (held.Length == 0 && Stopwatch.GetElapsedTime(start) < Patience)
             {
-                held = [.. (await cluster.Grains.GetGrain<IDeviceGrain>("silo-3").StatusAsync()).Models.Where(m => m.Experts > 0)];
+                held = [.. (await cluster.Grains.GetGrain<IDeviceGrain>(added).StatusAsync()).Models.Where(m => m.Experts > 0)];
             }
         });
 
-        Assert.Equal("run", Assert.Single(held).Name);
+        Assert.Equal(run, Assert.Single(held).Name);
         Assert.Equal(["silo-0", "silo-1", "silo-2", "silo-3"], Assert.Single(outcome.Moves).Silos);
         Assert.Empty(outcome.Recoveries);
     }
@@ -86,7 +88,7 @@ public class ElasticTests(TestServers servers, ITestOutputHelper output)
     {
         UndisturbedRun expected = await UndisturbedRun.OfAsync(TrainingCluster.Steps);
         using var data = new TemporaryFolder();
-        await using TrainingCluster cluster = await TrainingCluster.StartAsync(TestServers.Connection(servers.Redis), silos: 4);
+        await using TrainingCluster cluster = await TrainingCluster.StartAsync(servers, silos: 4);
         RunRequest request = TrainingCluster.Request(UndisturbedRun.WriteText(data), PipelineMethod.DualPipe, stages: 4);
         CancellationToken cancellation = TestContext.Current.CancellationToken;
 
@@ -105,16 +107,17 @@ public class ElasticTests(TestServers servers, ITestOutputHelper output)
     [Fact]
     public async Task A_silo_that_cannot_be_drained_says_why()
     {
-        await using TrainingCluster cluster = await TrainingCluster.StartAsync(TestServers.Connection(servers.Redis), silos: 1);
-        await RefusesAsync(cluster, "has no active silo 'silo-7', only 'silo-0'", "drain", "silo-7");
-        await RefusesAsync(cluster, "'silo-0' is the only one", "drain", "silo-0");
+        await using TrainingCluster cluster = await TrainingCluster.StartAsync(servers, silos: 1, devices: "cpu,cpu");
+        string only = Assert.Single(cluster.Silos.Keys);
+        await RefusesAsync(cluster, $"has no active silo 'silo-7', only '{only}'", "drain", "silo-7");
+        await RefusesAsync(cluster, $"'{only}' is the only one", "drain", only);
     }
 
     private async Task<TrainingOutcome> ChangeAsync(int silos, long after, Func<TrainingCluster, Task> change)
     {
         UndisturbedRun expected = await UndisturbedRun.OfAsync(Steps);
         using var data = new TemporaryFolder();
-        await using TrainingCluster cluster = await TrainingCluster.StartAsync(TestServers.Connection(servers.Redis), silos);
+        await using TrainingCluster cluster = await TrainingCluster.StartAsync(servers, silos);
         RunRequest request = TrainingCluster.Request(UndisturbedRun.WriteText(data), PipelineMethod.DualPipe, stages: 4, Steps);
         TrainingOutcome outcome = await cluster.TrainAsync(request, after, change, TestContext.Current.CancellationToken);
         output.WriteLine(

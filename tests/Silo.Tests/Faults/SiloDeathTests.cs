@@ -68,7 +68,7 @@ public class SiloDeathTests(TestServers servers, ITestOutputHelper output)
             string driver = await cluster.SiloOfAsync(cluster.Run);
             SiloProcess silo = cluster.Silos.Values.First(s => s.Name != driver);
             silo.Stop();
-            await Task.Delay(TimeSpan.FromSeconds(5));
+            await cluster.UntilDeadAsync(silo);
             silo.Continue();
             Assert.Equal(1, await silo.WaitForExitAsync(TimeSpan.FromSeconds(30)));
         });
@@ -80,7 +80,7 @@ public class SiloDeathTests(TestServers servers, ITestOutputHelper output)
         {
             SiloProcess silo = cluster.Silos[await cluster.SiloOfAsync(cluster.Run)];
             silo.Stop();
-            await Task.Delay(TimeSpan.FromSeconds(5));
+            await cluster.UntilDeadAsync(silo);
             silo.Continue();
             Assert.Equal(1, await silo.WaitForExitAsync(TimeSpan.FromSeconds(30)));
         });
@@ -101,7 +101,7 @@ public class SiloDeathTests(TestServers servers, ITestOutputHelper output)
     private Task OwnerDiesAsync(int point, int stage) =>
         FaultAsync(point, PipelineMethod.DualPipe, 4, async cluster =>
         {
-            var owner = cluster.Grains.GetGrain<IPipelineStageGrain>(GrainKeys.Stage("run", stage, 0));
+            var owner = cluster.Grains.GetGrain<IPipelineStageGrain>(GrainKeys.Stage(cluster.RunName, stage, 0));
             cluster.Silos[await cluster.SiloOfAsync(owner)].Kill();
         }, tablesOnce: true);
 
@@ -117,10 +117,9 @@ public class SiloDeathTests(TestServers servers, ITestOutputHelper output)
         int point, PipelineMethod method, int stages, Func<TrainingCluster, Task> fault, string? moment = null,
         bool tablesOnce = false)
     {
-        string redis = TestServers.Connection(servers.Redis);
         UndisturbedRun expected = await UndisturbedRun.OfAsync(TrainingCluster.Steps, tablesOnce);
         using var data = new TemporaryFolder();
-        await using TrainingCluster cluster = await TrainingCluster.StartAsync(redis, silos: 4, moment);
+        await using TrainingCluster cluster = await TrainingCluster.StartAsync(servers, silos: 4, moment);
         var random = new Random((point * 31) + stages);
         long step = random.NextInt64(3, TrainingCluster.Steps - 6);
         int delay = random.Next(0, 200);

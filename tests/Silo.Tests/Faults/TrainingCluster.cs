@@ -9,79 +9,91 @@ using Krewe.Model.Tensors;
 using Krewe.Silo.Commands.Train;
 using Krewe.Silo.Hosting;
 using Krewe.Silo.Tests.Commands;
+using Krewe.Silo.Tests.Hosting;
 using Krewe.TestSupport;
 using Orleans.Runtime;
 
 namespace Krewe.Silo.Tests.Faults;
 
-/// <summary>Silo processes over one Redis server, and a training run on them that something happens to.</summary>
+/// <summary>
+/// Silo processes over one Redis server, lent to one test by <see cref="StandingSilos"/>, and a training run on them
+/// that something happens to.
+/// </summary>
 internal sealed class TrainingCluster : IAsyncDisposable
 {
     public const int Steps = 40;
 
-    private readonly string[] _arguments;
-    private readonly ClusterSettings _settings;
+    private static int s_runs;
+
+    private readonly StandingSilos _silos;
     private readonly TemporaryFolder _folder = new();
-    private readonly string[] _verbose = [];
     private ClusterConnection? _connection;
+    private bool _usable = true;
 
-    /// <summary>Where the silos' logs are kept, by KREWE_FAULT_LOG; null for nowhere.</summary>
-    private static string? LogFolder => Environment.GetEnvironmentVariable("KREWE_FAULT_LOG");
+    private TrainingCluster(StandingSilos silos, SiloProcess? faulty) => (_silos, Faulty) = (silos, faulty);
 
-    private TrainingCluster(string redis, string devices)
-    {
-        string name = $"test-{Guid.NewGuid():N}";
-        if (LogFolder is not null)
-        {
-            _verbose = ["--verbose"];
-        }
+    /// <summary>Those that take part, by name; a test removes one that it saw end.</summary>
+    public Dictionary<string, SiloProcess> Silos => _silos.Running;
 
-        _arguments =
-        [
-            "--cluster", name, "--membership", "redis", "--connection", redis, "--cpu-threads", "1", "--device", devices,
-        ];
-        _settings = new() { Cluster = name, Membership = MembershipKind.Redis, Connection = redis };
-    }
+    /// <summary>The one that something happens to by itself, at the moment that the test asked for.</summary>
+    public SiloProcess? Faulty { get; }
 
-    public Dictionary<string, SiloProcess> Silos { get; } = [];
+    /// <summary>Name of the run, which no other test's run on the same silos has.</summary>
+    public string RunName { get; } = $"run-{Interlocked.Increment(ref s_runs)}";
 
     public IGrainFactory Grains => _connection!.Grains;
 
-    public ITrainingRunGrain Run => Grains.GetGrain<ITrainingRunGrain>("run");
+    public ITrainingRunGrain Run => Grains.GetGrain<ITrainingRunGrain>(RunName);
 
     public string Folder => _folder["run"];
 
-    /// <param name="redis">Connection string.</param>
+    /// <param name="servers">Where the silos stand.</param>
     /// <param name="silos">How many.</param>
-    /// <param name="fault">A moment at which the last of them kills itself; null for none.</param>
+    /// <param name="fault">A moment at which one of them, started for this, kills itself; null for none.</param>
     /// <param name="devices">Devices of each.</param>
     public static async Task<TrainingCluster> StartAsync(
-        string redis, int silos, string? fault = null, string devices = "cpu")
+        TestServers servers, int silos, string? fault = null, string devices = "cpu")
     {
-        var cluster = new TrainingCluster(redis, devices);
-        foreach (int silo in Enumerable.Range(0, silos))
+        StandingSilos standing = servers.Standing(devices);
+        try
         {
-            await cluster.AddAsync($"silo-{silo}", silo == silos - 1 ? fault : null);
+            var cluster = new TrainingCluster(standing, await standing.PrepareAsync(silos, fault));
+            cluster._connection = await ClusterConnection.ConnectAsync(standing.Settings);
+            return cluster;
         }
-
-        cluster._connection = await ClusterConnection.ConnectAsync(cluster._settings);
-        return cluster;
+        catch
+        {
+            await standing.ReturnAsync(faulty: null, usable: false);
+            throw;
+        }
     }
 
     /// <summary>A new client, as a command would be: the old one may still have to notice that a silo has left.</summary>
     public async Task ReconnectAsync()
     {
         await _connection!.DisposeAsync();
-        _connection = await ClusterConnection.ConnectAsync(_settings);
+        _connection = await ClusterConnection.ConnectAsync(_silos.Settings);
     }
 
-    public async Task AddAsync(string name, string? fault = null) =>
-        Silos[name] = await SiloProcess.StartAsync(fault, [.. _arguments, .. _verbose, "--name", name]);
+    /// <summary>Starts one more; returns its name.</summary>
+    public async Task<string> AddAsync() => (await _silos.AddAsync(fault: null)).Name;
+
+    /// <summary>Waits until the others have declared a silo dead.</summary>
+    public async Task UntilDeadAsync(SiloProcess silo)
+    {
+        using var deadline = new CancellationTokenSource(TimeSpan.FromSeconds(30));
+        while ((await _connection!.MembersAsync().WaitAsync(deadline.Token))
+            .Any(member => member.Address.Endpoint.ToString() == silo.Address))
+        {
+            await Task.Delay(TimeSpan.FromMilliseconds(100), deadline.Token);
+        }
+    }
 
     /// <summary>Trains, calls <paramref name="fault"/> once when a step is committed, and follows to the end.</summary>
     public async Task<TrainingOutcome> TrainAsync(
         RunRequest request, long faultAfter, Func<TrainingCluster, Task> fault, CancellationToken cancellation)
     {
+        _usable = false;
         RunStarted started = await Run.StartAsync(request with
         {
             Folder = Folder,
@@ -107,6 +119,8 @@ internal sealed class TrainingCluster : IAsyncDisposable
         }
 
         await happening;
+        // Then nothing of the run is left on the silos.
+        _usable = outcome.Finished is not null;
         return outcome;
 
         static TimeSpan Max(TimeSpan a, TimeSpan b) => a > b ? a : b;
@@ -114,7 +128,7 @@ internal sealed class TrainingCluster : IAsyncDisposable
 
     /// <summary>A command line with what names this cluster.</summary>
     public Task<Outcome> ExecuteAsync(params string[] args) => KreweProgram.RunAsync(
-        [.. args, "--cluster", _settings.Cluster, "--membership", "redis", "--connection", _settings.Connection!]);
+        [.. args, "--cluster", _silos.Settings.Cluster, "--membership", "redis", "--connection", _silos.Settings.Connection!]);
 
     /// <summary>Name of the silo that a grain is active on.</summary>
     public async Task<string> SiloOfAsync(IAddressable grain)
@@ -180,15 +194,7 @@ internal sealed class TrainingCluster : IAsyncDisposable
             await _connection.DisposeAsync();
         }
 
-        foreach (SiloProcess silo in Silos.Values)
-        {
-            await silo.DisposeAsync();
-            if (LogFolder is not null)
-            {
-                await File.WriteAllLinesAsync(Path.Combine(LogFolder, $"{silo.Name}.log"), silo.Errors);
-            }
-        }
-
+        await _silos.ReturnAsync(Faulty, _usable);
         _folder.Dispose();
     }
 }

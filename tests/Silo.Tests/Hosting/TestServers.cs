@@ -1,11 +1,16 @@
+using Krewe.Silo.Tests.Faults;
 using Krewe.TestSupport;
 using Xunit;
 
 namespace Krewe.Silo.Tests.Hosting;
 
-/// <summary>Redis and PostgreSQL for the tests of clusters of processes, which run one after the other.</summary>
+/// <summary>
+/// Redis and PostgreSQL for the tests of clusters of processes, which run one after the other, and silos that stay.
+/// </summary>
 public sealed class TestServers : IAsyncLifetime
 {
+    private readonly Dictionary<string, StandingSilos> _standing = [];
+
     public RedisTestServer Redis { get; } = new();
 
     public PostgresTestServer Postgres { get; } = new();
@@ -18,6 +23,11 @@ public sealed class TestServers : IAsyncLifetime
 
     public async ValueTask DisposeAsync()
     {
+        foreach (StandingSilos silos in _standing.Values)
+        {
+            await silos.DisposeAsync();
+        }
+
         await Redis.DisposeAsync();
         await Postgres.DisposeAsync();
     }
@@ -27,6 +37,17 @@ public sealed class TestServers : IAsyncLifetime
     {
         Assert.SkipWhen(server.Unavailable is not null, server.Unavailable ?? "");
         return server.Connection;
+    }
+
+    /// <summary>The silos with these devices that stay from test to test.</summary>
+    internal StandingSilos Standing(string devices)
+    {
+        if (!_standing.TryGetValue(devices, out StandingSilos? silos))
+        {
+            _standing.Add(devices, silos = new(Connection(Redis), devices));
+        }
+
+        return silos;
     }
 
     /// <summary>A cluster of one test alone.</summary>
