@@ -99,8 +99,8 @@ public sealed class BatchGeneratorTests : IDisposable
         using var pool = new ComputePool(2);
         using var separate = new SeparateMemoryDevice(new CpuDevice(pool, "cpu:1"));
         using LocalModel repeated = await LoadAsync(precision, masters: false, separate, stages: 1);
-        var decoder = new StageDecoder(repeated);
-        Assert.Equal(expected, await GenerateAsync(decoder, requests));
+        var decoder = new LocalDecoder(repeated);
+        Assert.Equal(expected, await decoder.GenerateAsync(requests));
         Assert.InRange(decoder.Calls, 5, separate.Repetitions / 2);
         // Another session, from the beginning, as pages of the first were given back.
         Assert.Equal(expected[..1], await GenerateAsync(repeated, requests[..1]));
@@ -164,52 +164,5 @@ public sealed class BatchGeneratorTests : IDisposable
     }
 
     private static Task<int[][]> GenerateAsync(LocalModel model, Continuation[] requests, bool useCache = true) =>
-        GenerateAsync(new StageDecoder(model), requests, useCache);
-
-    private static async Task<int[][]> GenerateAsync(
-        StageDecoder decoder, Continuation[] requests, bool useCache = true)
-    {
-        var tokens = Array.ConvertAll(requests, _ => new List<int>());
-        await foreach (GeneratedToken[] step in BatchGenerator.RunAsync(
-            decoder, requests, useCache, TestContext.Current.CancellationToken))
-        {
-            foreach (GeneratedToken token in step)
-            {
-                Assert.Equal(tokens[token.Sequence].Count, token.Index);
-                tokens[token.Sequence].Add(token.Token);
-            }
-        }
-
-        return Array.ConvertAll(tokens, list => list.ToArray());
-    }
-
-    private sealed class StageDecoder(LocalModel model) : IDecoder
-    {
-        public Task OpenAsync(int[] capacities)
-        {
-            foreach (ModelStage stage in model.Stages)
-            {
-                stage.OpenSession(1, capacities);
-            }
-
-            return Task.CompletedTask;
-        }
-
-        /// <summary>Steps that were asked for.</summary>
-        public int Calls { get; private set; }
-
-        public async Task<int[]> StepAsync(DecodeStep step)
-        {
-            Calls++;
-            var result = new DecodeResult(default, []);
-            foreach (ModelStage stage in model.Stages)
-            {
-                result = await stage.DecodeAsync(1, step, result.Hidden);
-            }
-
-            return result.Tokens;
-        }
-
-        public Task CloseAsync() => Task.WhenAll(model.Stages.Select(stage => stage.ReleaseAsync(1)));
-    }
+        new LocalDecoder(model).GenerateAsync(requests, useCache, TestContext.Current.CancellationToken);
 }
