@@ -50,7 +50,12 @@ public sealed class CudaStream : IDisposable
 
     /// <summary>Waits until all submitted work is done, as <see cref="DeviceWait"/> does.</summary>
     /// <exception cref="CudaException">A kernel went wrong, or has not ended within the deadline.</exception>
-    public void Synchronize() => DeviceWait.Until(this, static stream => stream.IsIdle, "cuStreamQuery");
+    public void Synchronize()
+    {
+        DeviceWait.Until(this, static stream => stream.IsIdle, "cuStreamQuery");
+        // Nothing is left to wait for; but only this tells a pool that what was given back is free.
+        CudaResult.Check(DriverApi.cuStreamSynchronize(Handle));
+    }
 
     /// <summary>What is submitted from now on starts after <paramref name="event"/>.</summary>
     public void WaitFor(CudaEvent @event) =>

@@ -123,8 +123,15 @@ public sealed partial class ExpertBatch
         {
             Operand.RoundToTiles(kernels, _arena, _gate, format);
             Operand.RoundToTiles(kernels, _arena, _up, format);
-            kernels.SwiGlu(_gate, _up, _hiddenRows.Values);
-            _hiddenRows = new(_hiddenRows.Values);
+            if (precision.IsTiled)
+            {
+                kernels.SwiGlu(_gate, _up, _hiddenRows.Values);
+                _hiddenRows = new(_hiddenRows.Values);
+            }
+            else
+            {
+                _hiddenRows = ProducedOperand.SwiGlu(kernels, _arena, _gate, _up, precision);
+            }
         }
 
         (_all.Hidden, _all.Input) = (_hiddenRows, _input);

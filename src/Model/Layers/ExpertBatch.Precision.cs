@@ -24,7 +24,7 @@ public sealed partial class ExpertBatch
             Operand.RoundToTiles(kernels, _arena, _gate, format);
             Operand.RoundToTiles(kernels, _arena, _up, format);
             kernels.SwiGlu(_gate, _up, _hidden);
-            _hiddenRows = new(_hidden);
+            _hiddenRows = precision.IsTiled ? new(_hidden) : Operand.Input(kernels, _arena, _hidden, precision);
         }
 
         Tensor cached = precision.IsTiled ? _input.CachedValues(kernels, _arena, precision) : default;

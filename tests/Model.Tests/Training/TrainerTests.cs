@@ -85,6 +85,9 @@ public class TrainerTests(ITestOutputHelper output)
     [Theory]
     [InlineData("bf16")]
     [InlineData("fp8")]
+    [InlineData("fp8:experts=bf16")]
+    [InlineData("fp8:linear=bf16")]
+    [InlineData("bf16:swiglu-cache=fp8,dispatch=fp8")]
     public async Task Rounded_operands_in_two_bytes_give_the_same_bits(string precision)
     {
         PrecisionRecipe recipe = PrecisionRecipe.Get(precision);

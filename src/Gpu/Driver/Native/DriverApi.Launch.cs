@@ -12,6 +12,9 @@ internal static unsafe partial class DriverApi
     internal static partial int cuStreamDestroy_v2(nint stream);
 
     [LibraryImport(Library)]
+    internal static partial int cuStreamSynchronize(nint stream);
+
+    [LibraryImport(Library)]
     internal static partial int cuStreamQuery(nint stream);
 
     [LibraryImport(Library)]
