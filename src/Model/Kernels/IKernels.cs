@@ -3,8 +3,8 @@ using Krewe.Model.Tensors;
 namespace Krewe.Model.Kernels;
 
 /// <summary>
-/// The contract of every backend: <c>Reference</c> (scalar, readable: the oracle), <c>Cpu</c> (SIMD) and, later, CUDA.
-/// One <c>KernelContract</c> test suite is bound to each.
+/// The contract of every backend: <c>Reference</c> (scalar, readable: the oracle), <c>Cpu</c> (SIMD) and
+/// CUDA. One <c>KernelContract</c> test suite is bound to each.
 /// </summary>
 /// <remarks>
 /// <para>Letters: T tokens, D hidden, F expert width, E experts, K top-k, H heads, V vocabulary, N outputs, M rows
