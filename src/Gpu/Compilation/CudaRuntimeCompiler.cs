@@ -13,6 +13,9 @@ public sealed unsafe class CudaRuntimeCompiler
 {
     private const string Contraction = "--fmad";
 
+    /// <summary>Compilations at once in this process, however many devices it has: each takes a core and much memory.</summary>
+    private static readonly SemaphoreSlim _room = new(Environment.ProcessorCount);
+
     /// <summary>Finds the compiler.</summary>
     /// <param name="computeCapability">Of the device, such as 9.0.</param>
     /// <exception cref="CudaException">There is no NVRTC on this machine.</exception>
@@ -58,6 +61,19 @@ public sealed unsafe class CudaRuntimeCompiler
     /// <exception cref="KernelCompilationException">The source is wrong.</exception>
     /// <exception cref="CudaException">The compiler fails otherwise.</exception>
     public byte[] Compile(KernelSource source)
+    {
+        _room.Wait();
+        try
+        {
+            return CompileNow(source);
+        }
+        finally
+        {
+            _ = _room.Release();
+        }
+    }
+
+    private byte[] CompileNow(KernelSource source)
     {
         using var texts = new NativeStrings([source.Text, source.Name]);
         using var headers = new NativeStrings(source.Headers.Values);

@@ -1,15 +1,20 @@
+using System.Collections.Concurrent;
+
 namespace Krewe.Gpu.Compilation;
 
 /// <summary>
 /// Compiled kernels on disk, one file each under the hash of source, headers, options and compiler. A file is written
 /// beside its place and moved there, so that a reader never sees half of one; a folder that cannot be written costs
-/// compilation at each start and nothing else.
+/// compilation at each start and nothing else. What several devices of a process ask for at once is compiled once.
 /// </summary>
 /// <param name="folder">Where the files lie; made when the first is written.</param>
 public sealed class KernelCache(string folder)
 {
     /// <summary>Environment variable that names the folder.</summary>
     public const string FolderVariable = "KREWE_KERNEL_CACHE";
+
+    /// <summary>What this process compiles at present, by file.</summary>
+    private static readonly ConcurrentDictionary<string, Lazy<byte[]>> _compiling = new(StringComparer.Ordinal);
 
     /// <summary>Where the files lie.</summary>
     public string Folder { get; } = folder;
@@ -44,9 +49,20 @@ public sealed class KernelCache(string folder)
             return cached;
         }
 
-        byte[] cubin = compile();
-        TryWrite(path, cubin);
-        return cubin;
+        Lazy<byte[]> compiling = _compiling.GetOrAdd(path, new Lazy<byte[]>(() =>
+        {
+            byte[] cubin = compile();
+            TryWrite(path, cubin);
+            return cubin;
+        }));
+        try
+        {
+            return compiling.Value;
+        }
+        finally
+        {
+            _ = _compiling.TryRemove(new(path, compiling));
+        }
     }
 
     /// <summary>Drops the machine code of a source: what lies there is damaged.</summary>

@@ -28,6 +28,30 @@ public sealed class KernelCacheTests
     }
 
     [Fact]
+    public async Task What_several_ask_for_at_once_is_compiled_once()
+    {
+        using var temporary = new TemporaryFolder();
+        using var go = new ManualResetEventSlim();
+        using var begun = new SemaphoreSlim(0);
+        int compiled = 0;
+        byte[] Compile()
+        {
+            Interlocked.Increment(ref compiled);
+            _ = begun.Release();
+            go.Wait(TestContext.Current.CancellationToken);
+            return [5];
+        }
+
+        Task<byte[]>[] devices = [.. Enumerable.Range(0, 4).Select(_ => Task.Factory.StartNew(
+            () => new KernelCache(temporary["kernels"]).GetOrAdd(Source, "hash", "sm_90a", Compile),
+            TestContext.Current.CancellationToken, TaskCreationOptions.LongRunning, TaskScheduler.Default))];
+        await begun.WaitAsync(TestContext.Current.CancellationToken);
+        go.Set();
+        Assert.All(await Task.WhenAll(devices), cubin => Assert.Equal([5], cubin));
+        Assert.Equal(1, compiled);
+    }
+
+    [Fact]
     public void Another_hash_or_architecture_is_another_file()
     {
         using var temporary = new TemporaryFolder();
