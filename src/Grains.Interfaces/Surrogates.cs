@@ -236,7 +236,8 @@ public sealed class DecodeStepConverter : IConverter<Model.Generation.DecodeStep
         Tokens = s.Tokens,
         Sampling = s.Sampling,
         Ended = s.Ended,
-        Ahead = s.Ahead,
+        // Silos that do not know it yet send none.
+        Ahead = Math.Max(1, s.Ahead),
     };
 
     public DecodeStepSurrogate ConvertToSurrogate(in Model.Generation.DecodeStep value) => new()

@@ -51,6 +51,12 @@ public sealed class KernelCache(string folder)
 
         Lazy<byte[]> compiling = _compiling.GetOrAdd(path, new Lazy<byte[]>(() =>
         {
+            // Another may have written it since the look above.
+            if (TryRead(path) is { } written)
+            {
+                return written;
+            }
+
             byte[] cubin = compile();
             TryWrite(path, cubin);
             return cubin;

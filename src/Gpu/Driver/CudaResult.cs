@@ -16,6 +16,9 @@ internal static unsafe class CudaResult
     /// <summary>CUDA_ERROR_INVALID_IMAGE: no machine code, or damaged.</summary>
     public const int InvalidImage = 200;
 
+    /// <summary>CUDA_ERROR_NO_BINARY_FOR_GPU: machine code of another device, or damaged in its header.</summary>
+    public const int NoBinaryForGpu = 209;
+
     /// <summary>CUDA_ERROR_INVALID_SOURCE.</summary>
     public const int InvalidSource = 300;
 

@@ -76,7 +76,8 @@ internal sealed class KernelLibrary : IDisposable
         {
             return new(variant.Name, _compilations.Get(variant));
         }
-        catch (CudaException exception) when (exception.Code is CudaResult.InvalidImage or CudaResult.InvalidSource)
+        catch (CudaException exception) when (
+            exception.Code is CudaResult.InvalidImage or CudaResult.NoBinaryForGpu or CudaResult.InvalidSource)
         {
             KernelSource source = SourceOf(variant);
             _cache.Drop(source, _compiler);

@@ -26,6 +26,7 @@ internal sealed class GroupedLinears
     {
         if (first.Precision.IsTiled && input.Rows.Rows <= FewRows)
         {
+            Clear();
             AddForward(kernels, first, input, firstOutput);
             AddForward(kernels, second, input, secondOutput);
             LaunchForward(kernels);

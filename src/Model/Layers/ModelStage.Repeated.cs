@@ -156,6 +156,8 @@ public sealed partial class ModelStage
             _cache.FillTable(step.Sequences, table[..(count * _cache.MostPages)]);
             if (!_tableWritten || !table.SequenceEqual(_pages))
             {
+                // Not before the device has it: an upload that fails leaves the old one there.
+                _tableWritten = false;
                 table.CopyTo(_pages);
                 kernels.Upload<int>(_pages, _table);
                 _tableWritten = true;
