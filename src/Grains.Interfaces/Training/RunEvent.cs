@@ -61,8 +61,10 @@ public sealed record RunFinished(
     [property: Id(0)] long Step, [property: Id(1)] bool Stopped, [property: Id(2)] string? Checkpoint) : RunEvent;
 
 /// <summary>The run failed.</summary>
-/// <param name="Message">One line for the user.</param>
-/// <param name="IsUserFault">True where the user can mend it.</param>
+/// <param name="Message">
+/// One line for the user; where it ends with a colon, lines follow that are shown as they are, such as a compiler's log.
+/// </param>
+/// <param name="IsUserFault">True where the message was written for the user: of a <see cref="KreweException"/>.</param>
 [GenerateSerializer, Immutable, Alias("krewe.RunFailed")]
 public sealed record RunFailed(
     [property: Id(0)] string Message, [property: Id(1)] bool IsUserFault) : RunEvent
